@@ -1,0 +1,355 @@
+//! Inner HTTP connections: what is spoken inside a tunnel, or on a plain TCP connection.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::lane::Lane;
+use crate::hbone::{TunnelHandle, TunnelStream};
+use crate::layer::{BoxError, MeshBody};
+use crate::policy::balance::Endpoint;
+
+/// The bytes below an inner connection.
+#[derive(Debug)]
+pub(super) enum Io {
+    Tunnel(TunnelStream),
+    Plain(TcpStream),
+}
+
+/// What must still hold of the way below a connection for it to be used again.
+#[derive(Clone, Debug)]
+enum Way {
+    Tunnel {
+        epoch: u64,
+        tunnel: Option<TunnelHandle>,
+    },
+    Plain,
+}
+
+impl Way {
+    fn of(io: &Io) -> Self {
+        match io {
+            Io::Tunnel(stream) => Self::Tunnel {
+                epoch: stream.epoch(),
+                tunnel: stream.tunnel(),
+            },
+            Io::Plain(_) => Self::Plain,
+        }
+    }
+
+    fn is_open(&self, current: u64) -> bool {
+        match self {
+            Self::Tunnel { epoch, tunnel } => {
+                *epoch == current && !tunnel.as_ref().is_none_or(TunnelHandle::is_going)
+            }
+            Self::Plain => true,
+        }
+    }
+}
+
+macro_rules! both {
+    ($self:expr, $io:ident => $body:expr) => {
+        match $self.get_mut() {
+            Io::Tunnel($io) => $body,
+            Io::Plain($io) => $body,
+        }
+    };
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        both!(self, io => Pin::new(io).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        both!(self, io => Pin::new(io).poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        both!(self, io => Pin::new(io).poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tunnel(io) => io.is_write_vectored(),
+            Self::Plain(io) => io.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        both!(self, io => Pin::new(io).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        both!(self, io => Pin::new(io).poll_shutdown(cx))
+    }
+}
+
+/// How sending over an inner connection failed.
+#[derive(Debug)]
+pub(super) struct SendError {
+    /// hyper's words.
+    pub(super) error: hyper::Error,
+    /// The request, if certainly no byte of it was sent.
+    pub(super) unsent: Option<Request<MeshBody>>,
+}
+
+// ===== HTTP/1 =====
+
+/// hyper's driver of an HTTP/1.1 connection.
+type Driver = http1::Connection<TokioIo<Io>, MeshBody>;
+
+/// An HTTP/1.1 connection for one request at a time.
+///
+/// hyper splits a connection into a handle and a driver. Usually the driver is its own task; here the driver is polled
+/// by whoever waits for the response, which spares two task switches per request. The connection is therefore not read
+/// while it idles: [`Http1::is_usable`] asks before it is used again. A request whose body is still being sent when
+/// the response begins, and an upgrade, do get a task.
+pub(super) struct Http1 {
+    sender: http1::SendRequest<MeshBody>,
+    /// Boxed, because the connection moves between its lane and its users and is large.
+    driver: Option<Pin<Box<Driver>>>,
+    way: Way,
+}
+
+impl Http1 {
+    pub(super) async fn handshake(io: Io) -> hyper::Result<Self> {
+        let way = Way::of(&io);
+        let (sender, driver) = http1::Builder::new().handshake(TokioIo::new(io)).await?;
+        Ok(Self {
+            sender,
+            driver: Some(Box::pin(driver)),
+            way,
+        })
+    }
+
+    /// Whether the connection is open, idle and made under the current credential.
+    pub(super) fn is_usable(&mut self, epoch: u64) -> bool {
+        if !self.way.is_open(epoch) {
+            return false;
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        // Reads an end of stream that came while nobody looked.
+        self.drive(&mut cx).is_pending() && self.sender.is_ready()
+    }
+
+    /// Polls the driver; `Ready` means that the connection is over.
+    fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.driver {
+            Some(driver) => driver.as_mut().poll(cx).map(drop),
+            None if self.sender.is_closed() => Poll::Ready(()),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Hands the driver to a task, for exchanges in which nobody may be waiting.
+    fn detach(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            tokio::spawn(async move {
+                if let Err(error) = Pin::into_inner(driver).with_upgrades().await {
+                    tracing::debug!(%error, "inner connection failed");
+                }
+            });
+        }
+    }
+
+    /// Sends a request; the connection goes back to the endpoint's lane at the end of the response's body.
+    pub(super) async fn send(
+        mut self,
+        request: Request<MeshBody>,
+        endpoint: &Arc<Endpoint>,
+    ) -> Result<Response<MeshBody>, SendError> {
+        let upgrade = request.headers().contains_key(http::header::UPGRADE)
+            || request.method() == http::Method::CONNECT;
+        if upgrade
+            || !request.body().is_end_stream()
+                && request.body().size_hint().exact().is_none_or(|n| n > 65_536)
+        {
+            self.detach();
+        }
+        let response = {
+            let mut response = std::pin::pin!(self.sender.try_send_request(request));
+            let driver = &mut self.driver;
+            poll_fn(|cx| {
+                if let Some(connection) = driver
+                    && connection.as_mut().poll(cx).is_ready()
+                {
+                    // Over; the response future knows why.
+                    *driver = None;
+                }
+                response.as_mut().poll(cx)
+            })
+            .await
+        };
+        match response {
+            Ok(response) if response.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
+                self.detach();
+                Ok(response.map(MeshBody::from))
+            }
+            Ok(response) => {
+                let (parts, incoming) = response.into_parts();
+                let body = Http1Body {
+                    incoming,
+                    rest: Some((self, Arc::clone(endpoint))),
+                }
+                .settle();
+                Ok(Response::from_parts(parts, body))
+            }
+            Err(mut failed) => {
+                let unsent = failed.take_message();
+                Err(SendError {
+                    error: failed.into_error(),
+                    unsent,
+                })
+            }
+        }
+    }
+}
+
+/// A response body that drives its connection and gives it back at the end.
+struct Http1Body {
+    incoming: Incoming,
+    rest: Option<(Http1, Arc<Endpoint>)>,
+}
+
+impl Http1Body {
+    fn settle(mut self) -> MeshBody {
+        if self.incoming.is_end_stream() {
+            self.give_back(&mut Context::from_waker(Waker::noop()));
+            return MeshBody::empty();
+        }
+        MeshBody::driven(Box::pin(self))
+    }
+
+    /// Returns the connection to its lane if it is ready for another request.
+    fn give_back(&mut self, cx: &mut Context<'_>) {
+        let Some((mut connection, endpoint)) = self.rest.take() else {
+            return;
+        };
+        if connection.driver.is_none() && !connection.sender.is_closed() {
+            // A task drives it and may need a moment more to be done with the request.
+            tokio::spawn(async move {
+                if connection.sender.ready().await.is_ok()
+                    && let Some(lane) = endpoint.cell.connections(Lane::default)
+                {
+                    lane.put(connection);
+                }
+            });
+            return;
+        }
+        if connection.drive(cx).is_pending()
+            && connection.sender.is_ready()
+            && let Some(lane) = endpoint.cell.connections(Lane::default)
+        {
+            lane.put(connection);
+        }
+    }
+}
+
+impl Body for Http1Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        let mut polled = Pin::new(&mut this.incoming).poll_frame(cx);
+        if polled.is_pending()
+            && let Some((connection, _)) = &mut this.rest
+        {
+            if connection.drive(cx).is_ready() {
+                connection.driver = None;
+            }
+            polled = Pin::new(&mut this.incoming).poll_frame(cx);
+        }
+        if let Poll::Ready(frame) = &polled {
+            match frame {
+                Some(Err(_)) => this.rest = None,
+                Some(Ok(_)) if !this.incoming.is_end_stream() => {}
+                _ => this.give_back(cx),
+            }
+        }
+        polled.map(|frame| frame.map(|f| f.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+// ===== HTTP/2 =====
+
+/// An HTTP/2 connection, shared by all requests to an endpoint; its driver is a task.
+pub(super) struct Http2 {
+    sender: http2::SendRequest<MeshBody>,
+    way: Way,
+    closed: Arc<AtomicBool>,
+}
+
+impl Http2 {
+    pub(super) async fn handshake(io: Io) -> hyper::Result<Self> {
+        let way = Way::of(&io);
+        let (sender, driver) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(1 << 20)
+            .initial_connection_window_size(4 << 20)
+            .max_header_list_size(64 << 10)
+            .handshake(TokioIo::new(io))
+            .await?;
+        let closed = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&closed);
+        // Ends when the last handle is dropped or the peer closes.
+        tokio::spawn(async move {
+            if let Err(error) = driver.await {
+                tracing::debug!(%error, "inner HTTP/2 connection failed");
+            }
+            over.store(true, Ordering::Release);
+        });
+        Ok(Self { sender, way, closed })
+    }
+
+    pub(super) fn is_usable(&self, epoch: u64) -> bool {
+        self.way.is_open(epoch) && !self.closed.load(Ordering::Acquire) && !self.sender.is_closed()
+    }
+
+    pub(super) async fn send(&self, request: Request<MeshBody>) -> Result<Response<MeshBody>, SendError> {
+        let mut sender = self.sender.clone();
+        match sender.try_send_request(request).await {
+            Ok(response) => Ok(response.map(MeshBody::from)),
+            Err(mut failed) => {
+                let unsent = failed.take_message();
+                Err(SendError {
+                    error: failed.into_error(),
+                    unsent,
+                })
+            }
+        }
+    }
+}

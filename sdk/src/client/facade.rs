@@ -1,0 +1,171 @@
+//! Client: what an application calls others with.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body::Body;
+use tower_service::Service;
+
+use super::{Connection, PodDirectory, Upstream, Wire};
+use crate::layer::{BoxError, Destination, Directory, MeshBody, Outbound, Reason, Refusal};
+use crate::name::Host;
+use crate::snapshot::Live;
+
+/// An HTTP client on the mesh: routes, retries, balances, authenticates and encrypts in this process.
+///
+/// Cheap to clone. It is a [`tower_service::Service`] too, which is what gRPC stubs want.
+#[derive(Clone, Debug)]
+pub struct Client {
+    stack: Outbound<PodDirectory, Upstream>,
+    live: Arc<Live>,
+    directory: PodDirectory,
+    wire: Wire,
+}
+
+impl Client {
+    pub(crate) fn new(
+        stack: Outbound<PodDirectory, Upstream>,
+        live: Arc<Live>,
+        directory: PodDirectory,
+        wire: Wire,
+    ) -> Self {
+        Self {
+            stack,
+            live,
+            directory,
+            wire,
+        }
+    }
+
+    /// Opens a connection that is not HTTP to a service port (`db:5432`) or a workload: bytes both ways, authenticated
+    /// and encrypted, judged by the destination's L4 policy.
+    ///
+    /// # Errors
+    /// If the authority is no destination of the mesh, nobody can be reached, or the destination refuses.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the attempt up.
+    pub async fn connect(&self, authority: &str) -> Result<Connection, Refusal> {
+        let view = self.live.pin();
+        let (host, port) = match Host::parse_authority(authority) {
+            Ok((host, Some(port))) => (host, port),
+            Ok((_, None)) => return Err(Refusal::new(Reason::BadRequest, "the authority has no port")),
+            Err(error) => {
+                return Err(Refusal::new(
+                    Reason::BadRequest,
+                    format!("the authority is unusable: {error}"),
+                ));
+            }
+        };
+        let port_of = |id| view.service(id).and_then(|service| service.port(port));
+        let to = match view.service_by_host(&host) {
+            Some(id) => port_of(id)
+                .and_then(|port| view.cluster(port.cluster))
+                .map(|cluster| Destination::Cluster(Arc::clone(cluster)))
+                .ok_or_else(|| Refusal::new(Reason::NoRoute, format!("service {host} has no port {port}")))?,
+            None => match host.ip() {
+                Some(ip) => self.directory.pod(&view, ip, port)?,
+                None => {
+                    return Err(Refusal::new(
+                        Reason::NoRoute,
+                        format!("{host} is no service of the mesh"),
+                    ));
+                }
+            },
+        };
+        self.wire.connect(&view, &to).await
+    }
+
+    /// Sends a GET.
+    ///
+    /// # Errors
+    /// Only where no response exists: [`Refusal::status`] is what a proxy would have answered. A response with an
+    /// error status is `Ok`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future cancels the request.
+    pub async fn get<U>(&self, uri: U) -> Result<Response<MeshBody>, Refusal>
+    where
+        U: TryInto<Uri>,
+        U::Error: Into<BoxError>,
+    {
+        let mut request = Request::new(MeshBody::empty());
+        *request.uri_mut() = parse(uri)?;
+        self.request(request).await
+    }
+
+    /// Sends a POST.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    ///
+    /// # Cancel safety
+    /// As [`Client::get`].
+    pub async fn post<U>(&self, uri: U, body: impl Into<MeshBody>) -> Result<Response<MeshBody>, Refusal>
+    where
+        U: TryInto<Uri>,
+        U::Error: Into<BoxError>,
+    {
+        let mut request = Request::new(body.into());
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = parse(uri)?;
+        self.request(request).await
+    }
+
+    /// Sends a request. Its URI must be absolute (`http://reviews:9080/…`), or it must have a `Host` header.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    ///
+    /// # Cancel safety
+    /// As [`Client::get`].
+    pub async fn request<B>(&self, request: Request<B>) -> Result<Response<MeshBody>, Refusal>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.stack.clone().call(request.map(MeshBody::new)).await
+    }
+}
+
+fn parse<U>(uri: U) -> Result<Uri, Refusal>
+where
+    U: TryInto<Uri>,
+    U::Error: Into<BoxError>,
+{
+    uri.try_into()
+        .map_err(|error| Refusal::new(Reason::BadRequest, "the URI does not parse").caused_by(error))
+}
+
+impl<B> Service<Request<B>> for Client
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<MeshBody>;
+    type Error = Refusal;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<MeshBody>, Refusal>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let mut stack = self.stack.clone();
+        let request = request.map(MeshBody::new);
+        Box::pin(async move { stack.call(request).await })
+    }
+}
+
+/// Prunes idle connections of every endpoint in force; run now and then by the mesh.
+pub(crate) fn sweep(view: &Arc<crate::snapshot::Snapshot>, directory: &PodDirectory, epoch: u64) {
+    let remembered = directory.endpoints();
+    for endpoint in view.endpoints().chain(&remembered) {
+        if let Some(lane) = endpoint.cell.connections(super::lane::Lane::default) {
+            lane.sweep(epoch);
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The outbound end: from a request with an endpoint to a response.
+//!
+//! ```text
+//! Client ── Observe ── Route ── Retry ── Balance ── Upstream ── inner HTTP connection ── tunnel ── TLS ── TCP
+//! ```
+
+mod connection;
+mod directory;
+mod facade;
+mod lane;
+mod upstream;
+
+pub use directory::PodDirectory;
+pub use facade::Client;
+pub(crate) use facade::sweep;
+pub use upstream::{Connection, Upstream, Wire};

@@ -1,0 +1,493 @@
+//! Upstream: sends a directed request over a warm or a new connection.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::header::{self, HeaderName};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tower_service::Service;
+use tracing::Instrument;
+
+use super::connection::{Http1, Http2, Io, SendError};
+use super::lane::Lane;
+use crate::hbone::{self, ConnectHead, TunnelPool, TunnelTarget};
+use crate::layer::call::{Destination, Directed, Served};
+use crate::layer::{MeshBody, Reason, Refusal};
+use crate::policy::Outcome;
+use crate::policy::balance::Endpoint;
+use crate::snapshot::{AppProtocol, Cluster, Snapshot};
+use crate::telemetry;
+
+/// How long a plain TCP connection may take; Istio's `connectTimeout` default.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The wires of one mesh participant: its tunnels and what it says of itself on them.
+#[derive(Clone, Debug)]
+pub struct Wire {
+    tunnels: TunnelPool,
+    /// The epoch of the newest credential; whoever watches credentials keeps it.
+    epoch: Arc<AtomicU64>,
+}
+
+impl Wire {
+    /// Wires that use these tunnels; `epoch` is that of the newest credential.
+    pub fn new(tunnels: TunnelPool, epoch: Arc<AtomicU64>) -> Self {
+        Self { tunnels, epoch }
+    }
+
+    /// The epoch of the newest credential: connections made under an older one are not used again.
+    pub(crate) fn epoch(&self) -> u64 {
+        // Relaxed: a late view only costs or saves one connection.
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// The tunnels.
+    pub fn tunnels(&self) -> &TunnelPool {
+        &self.tunnels
+    }
+
+    /// Opens a byte stream to one of a destination's endpoints, trying another if one cannot be reached.
+    pub(crate) async fn connect(&self, view: &Snapshot, to: &Destination) -> Result<Connection, Refusal> {
+        let mut tried = Vec::new();
+        loop {
+            let (endpoint, cluster) = match to {
+                Destination::Endpoint(endpoint) => (endpoint, None),
+                Destination::Cluster(cluster) => match cluster.endpoints.pick(fastrand::u64(..), &tried) {
+                    Some(endpoint) => (endpoint, Some(&**cluster)),
+                    None => {
+                        let detail =
+                            format!("{}:{} has no endpoint that is ready", cluster.host, cluster.port);
+                        return Err(Refusal::new(Reason::NoEndpoint, detail));
+                    }
+                },
+            };
+            match self.open(view, endpoint, cluster).await {
+                Err(refusal) if tried.len() < 2 && refusal.outcome == Some(Outcome::ConnectFailure) => {
+                    tracing::debug!(%refusal, "trying another endpoint");
+                    tried.push(endpoint.key.clone());
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    /// Opens a byte stream to an endpoint.
+    pub(crate) async fn open(
+        &self,
+        view: &Snapshot,
+        endpoint: &Endpoint,
+        service: Option<&Cluster>,
+    ) -> Result<Connection, Refusal> {
+        let Some(authority) = &endpoint.key.authority else {
+            let dialled = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint.key.dial)).await;
+            let refusal = |detail| Refusal::new(Reason::Connect, detail).outcome(Outcome::ConnectFailure);
+            return match dialled {
+                Ok(Ok(stream)) => {
+                    stream.set_nodelay(true).ok();
+                    Ok(Connection(Io::Plain(stream)))
+                }
+                Ok(Err(error)) => Err(refusal(format!(
+                    "connecting to {} failed: {error}",
+                    endpoint.key.dial
+                ))
+                .caused_by(error)),
+                Err(_) => Err(refusal(format!(
+                    "connecting to {} took longer than {CONNECT_TIMEOUT:?}",
+                    endpoint.key.dial
+                ))),
+            };
+        };
+        let target = TunnelTarget::new(endpoint.key.dial, Arc::clone(&endpoint.identities));
+        let parsed = hbone::Authority::parse(authority).map_err(|error| {
+            Refusal::new(
+                Reason::Misconfigured,
+                format!("`{authority}` cannot be asked for: {error}"),
+            )
+        })?;
+        let mut head = ConnectHead::new(parsed);
+        head.baggage = view.baggage.clone();
+        head.forwarded = service.and_then(|cluster| {
+            HeaderValue::try_from(format!("for=\"{}\";host={}", view.my_addr(), cluster.host)).ok()
+        });
+        head.traceparent = telemetry::current().traceparent();
+        match self.tunnels.open(&target, head).await {
+            Ok(stream) => Ok(Connection(Io::Tunnel(stream))),
+            Err(error) => {
+                let detail = crate::layer::chain(&error);
+                let (reason, outcome) = if error.is_identity() {
+                    (Reason::Identity, Outcome::ConnectFailure)
+                } else if error.is_refused_stream() {
+                    (Reason::Reset, Outcome::RefusedStream)
+                } else {
+                    // A refused CONNECT is a connection that was not made.
+                    (Reason::Connect, Outcome::ConnectFailure)
+                };
+                Err(Refusal::new(reason, detail).outcome(outcome).caused_by(error))
+            }
+        }
+    }
+}
+
+/// An open byte stream to a destination; both directions close on their own.
+#[derive(Debug)]
+pub struct Connection(pub(super) Io);
+
+impl tokio::io::AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl tokio::io::AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// Sends a directed request; the innermost service of the outbound stack.
+///
+/// # Cancel safety
+/// Dropping the future closes the inner connection that carried the request (an HTTP/2 stream is reset); the tunnel
+/// below stays.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    wire: Wire,
+}
+
+impl Upstream {
+    /// Sends over these wires.
+    pub fn new(wire: Wire) -> Self {
+        Self { wire }
+    }
+}
+
+impl Service<Directed> for Upstream {
+    type Response = Response<MeshBody>;
+    type Error = Refusal;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<MeshBody>, Refusal>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, directed: Directed) -> Self::Future {
+        let attempt = directed.routed.attempt;
+        if attempt == 1 {
+            return Box::pin(exchange(self.wire.clone(), directed));
+        }
+        // Only a second attempt has a span of its own: the first is the request's.
+        let identity = directed.endpoint.identities.first();
+        let span = telemetry::attempt_span(attempt - 1, &directed.endpoint.addr, identity);
+        Box::pin(exchange(self.wire.clone(), directed).instrument(span))
+    }
+}
+
+async fn exchange(wire: Wire, directed: Directed) -> Result<Response<MeshBody>, Refusal> {
+    let Directed { routed, endpoint } = directed;
+    let cluster = match &routed.to {
+        Destination::Cluster(cluster) => Some(Arc::clone(cluster)),
+        Destination::Endpoint(_) => None,
+    };
+    let view = Arc::clone(&routed.call.view);
+    let mut request = routed.call.request;
+    let protocol = match cluster.as_deref().map(|cluster| cluster.protocol) {
+        Some(AppProtocol::Http2) => AppProtocol::Http2,
+        // A workload addressed directly, or an undeclared port: what the caller speaks decides.
+        None | Some(AppProtocol::Unknown) if crate::layer::refusal::is_grpc(request.headers()) => {
+            AppProtocol::Http2
+        }
+        _ => AppProtocol::Http1,
+    };
+    let Some(lane) = endpoint.cell.connections(Lane::default) else {
+        return Err(Refusal::new(
+            Reason::Misconfigured,
+            "the endpoint's cell belongs to another sender",
+        ));
+    };
+    telemetry::current().inject(request.headers_mut());
+    // Set by hyper's server where the request was received rather than made here: then both halves of an upgrade end
+    // in this process and are joined.
+    let received = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
+    let served = |attempts| Served {
+        endpoint: Arc::clone(&endpoint),
+        cluster: cluster.clone(),
+        rule: routed
+            .rule
+            .as_ref()
+            .and_then(|won| won.rule())
+            .map(|rule| Arc::clone(&rule.origin.label)),
+        attempts,
+    };
+    let way = Way {
+        wire: &wire,
+        view: &view,
+        endpoint: &endpoint,
+        cluster: cluster.as_deref(),
+    };
+    let result = if protocol == AppProtocol::Http2 {
+        match to_http2(&mut request) {
+            Ok(()) => Box::pin(send_http2(&way, lane, request)).await,
+            Err(refusal) => Err(refusal),
+        }
+    } else {
+        match to_http1(&mut request) {
+            Ok(()) => send_http1(&way, lane, request).await,
+            Err(refusal) => Err(refusal),
+        }
+    };
+    match result {
+        Ok(mut response) => {
+            if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+                if let Some(received) = received {
+                    join(received, hyper::upgrade::on(&mut response));
+                }
+            } else {
+                strip_hop_by_hop(response.headers_mut());
+            }
+            response.extensions_mut().insert(served(routed.attempt));
+            Ok(response)
+        }
+        Err(refusal) => Err(refusal.at(&endpoint.key)),
+    }
+}
+
+/// How to get a new connection to an endpoint.
+struct Way<'w> {
+    wire: &'w Wire,
+    view: &'w Snapshot,
+    endpoint: &'w Arc<Endpoint>,
+    cluster: Option<&'w Cluster>,
+}
+
+impl Way<'_> {
+    /// Boxed, because it is rare and large: the future of every request would carry its size.
+    fn open(&self) -> Pin<Box<dyn Future<Output = Result<Connection, Refusal>> + Send + '_>> {
+        Box::pin(self.wire.open(self.view, self.endpoint, self.cluster))
+    }
+}
+
+/// Joins the two halves of an upgraded connection until both ends are done.
+fn join(from: hyper::upgrade::OnUpgrade, to: hyper::upgrade::OnUpgrade) {
+    tokio::spawn(async move {
+        let (from, to) = match tokio::try_join!(from, to) {
+            Ok(both) => both,
+            Err(error) => return tracing::debug!(%error, "upgrade failed"),
+        };
+        let (mut from, mut to) = (TokioIo::new(from), TokioIo::new(to));
+        if let Err(error) = tokio::io::copy_bidirectional(&mut from, &mut to).await {
+            tracing::debug!(%error, "upgraded connection failed");
+        }
+    });
+}
+
+async fn send_http1(
+    way: &Way<'_>,
+    lane: &Lane,
+    mut request: Request<MeshBody>,
+) -> Result<Response<MeshBody>, Refusal> {
+    let epoch = way.wire.epoch();
+    while let Some(connection) = lane.take(epoch) {
+        match connection.send(request, way.endpoint).await {
+            Ok(response) => return Ok(response),
+            // It was closed under our hands before anything was written: the next one, or a new one.
+            Err(SendError {
+                unsent: Some(back), ..
+            }) => request = back,
+            Err(SendError { error, unsent: None }) => return Err(failed(error, None)),
+        }
+    }
+    let io = match way.open().await {
+        Ok(opened) => opened.0,
+        Err(refusal) => return Err(refusal.giving_back(request)),
+    };
+    let connection = match Http1::handshake(io).await {
+        Ok(connection) => connection,
+        Err(error) => return Err(failed(error, Some(request))),
+    };
+    match connection.send(request, way.endpoint).await {
+        Ok(response) => Ok(response),
+        Err(SendError { error, unsent }) => Err(failed(error, unsent)),
+    }
+}
+
+async fn send_http2(
+    way: &Way<'_>,
+    lane: &Lane,
+    mut request: Request<MeshBody>,
+) -> Result<Response<MeshBody>, Refusal> {
+    let epoch = way.wire.epoch();
+    if let Some(connection) = lane.http2(epoch) {
+        match connection.send(request).await {
+            Ok(response) => return Ok(response),
+            Err(SendError {
+                unsent: Some(back), ..
+            }) => request = back,
+            Err(SendError { error, unsent: None }) => return Err(failed(error, None)),
+        }
+    }
+    let dialling = lane.dialling.lock().await;
+    let connection = match lane.http2(epoch) {
+        Some(connection) => connection,
+        None => {
+            let io = match way.open().await {
+                Ok(opened) => opened.0,
+                Err(refusal) => return Err(refusal.giving_back(request)),
+            };
+            match Http2::handshake(io).await {
+                Ok(connection) => {
+                    let connection = Arc::new(connection);
+                    lane.share(Arc::clone(&connection));
+                    connection
+                }
+                Err(error) => return Err(failed(error, Some(request))),
+            }
+        }
+    };
+    drop(dialling);
+    match connection.send(request).await {
+        Ok(response) => Ok(response),
+        Err(SendError { error, unsent }) => Err(failed(error, unsent)),
+    }
+}
+
+/// What a failed exchange means to a caller and to the retry policy.
+fn failed(error: hyper::Error, unsent: Option<Request<MeshBody>>) -> Refusal {
+    let reset = h2_reason(&error);
+    let (reason, outcome, detail) = if unsent.is_some() {
+        (
+            Reason::Reset,
+            Outcome::ConnectFailure,
+            "the connection closed before the request was sent",
+        )
+    } else if reset == Some(h2::Reason::REFUSED_STREAM) {
+        (Reason::Reset, Outcome::RefusedStream, "the stream was refused")
+    } else {
+        (
+            Reason::Reset,
+            Outcome::Reset,
+            "the connection ended before the response began",
+        )
+    };
+    let refusal = Refusal::new(reason, format!("{detail}: {}", crate::layer::chain(&error)))
+        .outcome(outcome)
+        .caused_by(error);
+    match unsent {
+        Some(request) => refusal.giving_back(request),
+        None => refusal,
+    }
+}
+
+fn h2_reason(error: &hyper::Error) -> Option<h2::Reason> {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.reason();
+        }
+        source = error.source();
+    }
+    None
+}
+
+/// Brings a request into the form that an HTTP/1.1 connection to an origin takes (RFC 9112 §3.2.1).
+fn to_http1(request: &mut Request<MeshBody>) -> Result<(), Refusal> {
+    let upgrade = upgrade_of(request.headers());
+    strip_hop_by_hop(request.headers_mut());
+    if let Some(protocol) = upgrade {
+        request
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        request.headers_mut().insert(header::UPGRADE, protocol);
+    }
+    *request.version_mut() = http::Version::HTTP_11;
+    if let Some(authority) = request.uri().authority() {
+        if !request.headers().contains_key(header::HOST) {
+            let host = HeaderValue::from_str(authority.as_str())
+                .map_err(|_| Refusal::new(Reason::BadRequest, "the authority is no header value"))?;
+            request.headers_mut().insert(header::HOST, host);
+        }
+        let path = request
+            .uri()
+            .path_and_query()
+            .cloned()
+            .unwrap_or_else(|| PathAndQuery::from_static("/"));
+        *request.uri_mut() = Uri::from(path);
+    }
+    Ok(())
+}
+
+/// Brings a request into the form that HTTP/2 takes: everything in the URI.
+fn to_http2(request: &mut Request<MeshBody>) -> Result<(), Refusal> {
+    strip_hop_by_hop(request.headers_mut());
+    *request.version_mut() = http::Version::HTTP_2;
+    let host = request.headers_mut().remove(header::HOST);
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    if parts.authority.is_none() {
+        parts.authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    }
+    parts.scheme = Some(Scheme::HTTP);
+    if parts.path_and_query.is_none() {
+        parts.path_and_query = Some(PathAndQuery::from_static("/"));
+    }
+    match Uri::from_parts(parts) {
+        Ok(uri) => {
+            *request.uri_mut() = uri;
+            Ok(())
+        }
+        Err(_) => Err(Refusal::new(Reason::BadRequest, "the request names no authority")),
+    }
+}
+
+/// The protocol a request wants to change to, if it asks properly.
+fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
+    let asked = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let asked = asked
+        .flat_map(|value| value.split(','))
+        .any(|token| token.trim().eq_ignore_ascii_case("upgrade"));
+    headers.get(header::UPGRADE).filter(|_| asked).cloned()
+}
+
+/// Removes what concerns one connection only (RFC 9110 §7.6.1). Only the standard names are removed: a caller must not
+/// be able to have other headers stripped by naming them in `Connection`.
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    const NAMES: [HeaderName; 5] = [
+        header::CONNECTION,
+        header::UPGRADE,
+        header::TRANSFER_ENCODING,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+    ];
+    // Comparing the few names that are there costs less than looking for each that should not be.
+    if headers.keys().any(|name| NAMES.contains(name)) {
+        for name in NAMES {
+            headers.remove(name);
+        }
+    }
+    if headers.get(header::TE).is_some_and(|te| te != "trailers") {
+        headers.remove(header::TE);
+    }
+}

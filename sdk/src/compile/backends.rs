@@ -1,0 +1,143 @@
+//! Which cluster a route's backend means, and whether the route may refer to it (ReferenceGrant).
+
+use std::collections::{HashMap, HashSet};
+
+use super::route::{Backends, Unresolved, UnresolvedReason};
+use crate::config::ResourceStore;
+use crate::config::gateway::{HTTPBackendRef, ReferenceGrant};
+use crate::name::Kind;
+use crate::policy::route::ClusterId;
+use crate::snapshot::AppProtocol;
+
+const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
+const ISTIO_GROUP: &str = "networking.istio.io";
+
+/// ReferenceGrants by the namespace that they open.
+#[derive(Debug, Default)]
+pub(crate) struct Grants<'a> {
+    by_namespace: HashMap<&'a str, Vec<&'a ReferenceGrant>>,
+}
+
+impl<'a> Grants<'a> {
+    pub(crate) fn read(store: &'a ResourceStore) -> Self {
+        let mut index = Self::default();
+        for (grant, _) in store.reference_grants() {
+            index
+                .by_namespace
+                .entry(&grant.metadata.namespace)
+                .or_default()
+                .push(grant);
+        }
+        index
+    }
+
+    /// Whether HTTPRoutes of a namespace may refer to an object of another.
+    fn admit(&self, from: &str, group: &str, kind: &str, namespace: &str, name: &str) -> bool {
+        let grants = self.by_namespace.get(namespace).into_iter().flatten();
+        grants.into_iter().any(|grant| {
+            let comes = grant
+                .spec
+                .from
+                .iter()
+                .any(|it| it.group == GATEWAY_GROUP && it.kind == "HTTPRoute" && it.namespace == from);
+            let goes = grant.spec.to.iter().any(|it| {
+                it.group == group
+                    && it.kind == kind
+                    && it.name.as_deref().is_none_or(|it| it.is_empty() || it == name)
+            });
+            comes && goes
+        })
+    }
+}
+
+/// What can be a backend, seen from here.
+#[derive(Debug)]
+pub(crate) struct Directory<'a> {
+    pub(crate) grants: Grants<'a>,
+    clusters: HashMap<(Kind, String, String, u16), (ClusterId, AppProtocol)>,
+    services: HashSet<(Kind, String, String)>,
+}
+
+impl<'a> Directory<'a> {
+    pub(crate) fn new(grants: Grants<'a>) -> Self {
+        Self {
+            grants,
+            clusters: HashMap::new(),
+            services: HashSet::new(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, kind: Kind, namespace: &str, name: &str) {
+        self.services
+            .insert((kind, namespace.to_owned(), name.to_owned()));
+    }
+
+    /// Of a ServiceEntry with several hosts the first is meant.
+    pub(crate) fn add_port(
+        &mut self,
+        (kind, namespace, name): (Kind, &str, &str),
+        port: u16,
+        cluster: ClusterId,
+        protocol: AppProtocol,
+    ) {
+        let key = (kind, namespace.to_owned(), name.to_owned(), port);
+        self.clusters.entry(key).or_insert((cluster, protocol));
+    }
+
+    /// The cluster a backend means.
+    pub(crate) fn find(&self, from: &str, backend: &HTTPBackendRef) -> Result<ClusterId, Unresolved> {
+        let refuse = |reason, text: String| Err(Unresolved { reason, text });
+        let group = backend.group.as_deref().unwrap_or_default();
+        let group = if group == "core" { "" } else { group };
+        let (kind, spelled) = match (group, backend.kind.as_deref().unwrap_or("Service")) {
+            ("", "Service") => (Kind::Service, "Service"),
+            (ISTIO_GROUP, "ServiceEntry") => (Kind::ServiceEntry, "ServiceEntry"),
+            (group, kind) => {
+                let dot = if group.is_empty() { "" } else { "/" };
+                return refuse(
+                    UnresolvedReason::InvalidKind,
+                    format!("{group}{dot}{kind} cannot be a backend"),
+                );
+            }
+        };
+        let namespace = backend.namespace.as_deref().unwrap_or(from);
+        let name = &backend.name;
+        if namespace != from && !self.grants.admit(from, group, spelled, namespace, name) {
+            let text = format!(
+                "no ReferenceGrant in {namespace} lets HTTPRoutes of {from} refer to {spelled} {name}"
+            );
+            return refuse(UnresolvedReason::RefNotPermitted, text);
+        }
+        if !self
+            .services
+            .contains(&(kind, namespace.to_owned(), name.clone()))
+        {
+            let text = format!("{spelled} {namespace}/{name} does not exist");
+            return refuse(UnresolvedReason::BackendNotFound, text);
+        }
+        let Some(port) = backend.port else {
+            let text = format!("the port of {spelled} {namespace}/{name} is not given");
+            return refuse(UnresolvedReason::BackendNotFound, text);
+        };
+        match self
+            .clusters
+            .get(&(kind, namespace.to_owned(), name.clone(), port))
+        {
+            None => {
+                let text = format!("{spelled} {namespace}/{name} has no port {port}");
+                refuse(UnresolvedReason::BackendNotFound, text)
+            }
+            Some((_, AppProtocol::Tcp)) => {
+                let text = format!("port {port} of {spelled} {namespace}/{name} does not speak HTTP");
+                refuse(UnresolvedReason::UnsupportedProtocol, text)
+            }
+            Some((cluster, _)) => Ok(*cluster),
+        }
+    }
+}
+
+impl Backends for &Directory<'_> {
+    fn resolve(&mut self, from: &str, backend: &HTTPBackendRef) -> Result<ClusterId, Unresolved> {
+        self.find(from, backend)
+    }
+}

@@ -1,0 +1,83 @@
+//! What outlives a swap: the cells of endpoints, and clusters that did not change.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::name::Host;
+use crate::policy::balance::{Endpoint, EndpointCell, EndpointKey};
+use crate::snapshot::{Cluster, Snapshot};
+
+/// The parts of the previous snapshot that the next may share.
+#[derive(Debug, Default)]
+pub(crate) struct Carry<'p> {
+    clusters: HashMap<(&'p Host, u16), &'p Arc<Cluster>>,
+}
+
+impl<'p> Carry<'p> {
+    pub(crate) fn of(previous: Option<&'p Snapshot>) -> Self {
+        let clusters = previous.into_iter().flat_map(|it| &it.clusters);
+        Self {
+            clusters: clusters.map(|it| ((&it.host, it.port), it)).collect(),
+        }
+    }
+
+    /// The cells of the cluster's previous endpoints.
+    pub(crate) fn cells(&self, host: &Host, port: u16) -> Cells<'p> {
+        let endpoints = self
+            .clusters
+            .get(&(host, port))
+            .map(|it| it.endpoints.endpoints());
+        let endpoints = endpoints.unwrap_or_default();
+        Cells {
+            endpoints: endpoints.iter().map(|it| (&it.key, it)).collect(),
+        }
+    }
+
+    /// The cluster, or its previous self where nothing about it changed.
+    pub(crate) fn cluster(&self, next: Cluster) -> Arc<Cluster> {
+        match self.clusters.get(&(&next.host, next.port)) {
+            Some(previous) if is_same(previous, &next) => (*previous).clone(),
+            _ => Arc::new(next),
+        }
+    }
+}
+
+/// The previous endpoints of one cluster.
+#[derive(Debug)]
+pub(crate) struct Cells<'p> {
+    endpoints: HashMap<&'p EndpointKey, &'p Arc<Endpoint>>,
+}
+
+impl Cells<'_> {
+    /// The endpoint, or its previous self; a changed one keeps its cell if it must prove the same identity.
+    pub(crate) fn endpoint(&self, mut next: Endpoint) -> Arc<Endpoint> {
+        match self.endpoints.get(&next.key) {
+            Some(previous) if is_same_endpoint(previous, &next) => (*previous).clone(),
+            // The cell holds idle connections that were checked for the identities of their time.
+            Some(previous) if previous.identities == next.identities => {
+                next.cell = previous.cell.clone();
+                Arc::new(next)
+            }
+            _ => {
+                next.cell = Arc::new(EndpointCell::default());
+                Arc::new(next)
+            }
+        }
+    }
+}
+
+fn is_same(previous: &Cluster, next: &Cluster) -> bool {
+    let (old, new) = (previous.endpoints.endpoints(), next.endpoints.endpoints());
+    previous.service == next.service
+        && previous.protocol == next.protocol
+        && previous.via == next.via
+        && old.len() == new.len()
+        && old.iter().zip(new).all(|(old, new)| Arc::ptr_eq(old, new))
+}
+
+fn is_same_endpoint(previous: &Endpoint, next: &Endpoint) -> bool {
+    previous.addr == next.addr
+        && previous.identities == next.identities
+        && previous.weight == next.weight
+        && previous.workload == next.workload
+}

@@ -1,0 +1,28 @@
+//! Labels and annotations that ambient gives a meaning to.
+
+/// Names the waypoint of what carries it; [`NONE`] opts out.
+pub(crate) const USE_WAYPOINT: &str = "istio.io/use-waypoint";
+/// The waypoint's namespace; read only from the object that also carries [`USE_WAYPOINT`].
+pub(crate) const USE_WAYPOINT_NAMESPACE: &str = "istio.io/use-waypoint-namespace";
+/// A second waypoint with a share of the connections; not enforced yet.
+pub(crate) const USE_WAYPOINT_CANARY: &str = "istio.io/use-waypoint-canary";
+/// The value of [`USE_WAYPOINT`] that opts out.
+pub(crate) const NONE: &str = "none";
+/// On a Gateway or its class: `service`, `workload`, `all` or `none`.
+pub(crate) const WAYPOINT_FOR: &str = "istio.io/waypoint-for";
+/// On a Service or Namespace: ingress gateways go through the waypoint.
+pub(crate) const INGRESS_USE_WAYPOINT: &str = "istio.io/ingress-use-waypoint";
+/// On a workload that itself accepts HBONE: a list that holds `http`.
+pub(crate) const TUNNEL: &str = "networking.istio.io/tunnel";
+/// Annotation of a pod that a node proxy serves: `enabled`.
+pub(crate) const REDIRECTION: &str = "ambient.istio.io/redirection";
+/// On the pods of a Gateway: its name.
+pub(crate) const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+/// On what a Gateway controller generated.
+pub(crate) const GATEWAY_MANAGED: &str = "gateway.istio.io/managed";
+/// Annotation of a Gateway: the service account of its pods.
+pub(crate) const GATEWAY_ACCOUNT: &str = "gateway.istio.io/service-account";
+/// On an EndpointSlice: its Service.
+pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// On every namespace, set by Kubernetes: its name.
+pub(crate) const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";

@@ -1,0 +1,240 @@
+//! From resources to the snapshot that requests are judged by.
+//!
+//! ```text
+//! ResourceStore ─▶ Members, Destinations, Waypoints ─▶ Bindings ─┬▶ Outbound ─▶ clusters, routes, hosts, pods
+//!      Node ─────▶                                               ├▶ Inbound ──▶ engines, guards
+//!      Handover ─▶ (what is young, what lingers)                 └▶ problems, conditions, names to look up
+//! ```
+//!
+//! The only room that knows both Kubernetes and engines. [`compile`] is pure: same inputs, same result; it reads no
+//! clock, no network and no file. What must be known of time comes in as a [`Handover`].
+
+pub mod authz;
+mod backends;
+mod binding;
+mod carry;
+mod condition;
+mod gateway;
+mod guard;
+mod handover;
+mod inbound;
+mod labels;
+mod namespace;
+mod outbound;
+mod protocol;
+pub mod route;
+mod routing;
+mod service;
+mod service_entry;
+mod target;
+#[cfg(test)]
+mod tests;
+mod waypoint;
+mod workload;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+pub use condition::Condition;
+pub use handover::{Binding, BindingKey, Handover};
+pub use service_entry::Resolved;
+
+use crate::config::{Problem, ResourceStore};
+use crate::name::{Host, Kind, ResourceRef};
+use crate::snapshot::{InboundPolicy, Node, Role, Snapshot};
+use authz::PeerInput;
+use service::Destination;
+
+/// What compiling gave.
+#[derive(Debug)]
+pub struct Compiled {
+    /// What requests are judged by.
+    pub snapshot: Snapshot,
+    /// What is wrong with the resources, each thing once, in a stable order.
+    pub problems: Vec<Problem>,
+    /// What the status of each resource should say.
+    pub conditions: Vec<Condition>,
+    /// What is bound to which waypoint now; the next [`Handover`] is made of it.
+    pub bindings: Vec<Binding>,
+    /// Gateways that have or had an instance; for [`Handover::ready`].
+    pub ready: BTreeSet<ResourceRef>,
+    /// Host names that must be looked up in DNS; for [`Handover::resolved`].
+    pub names: BTreeSet<Host>,
+}
+
+/// Compiles what is applied into what one process needs of it.
+///
+/// Endpoints that were in the previous snapshot keep their live state. The generation is one more than the previous
+/// snapshot's. Nothing here fails: what cannot be carried out is refused where it stands and reported.
+pub fn compile(
+    store: &ResourceStore,
+    node: &Node,
+    handover: &Handover,
+    previous: Option<&Snapshot>,
+) -> Compiled {
+    let (mut problems, mut conditions, mut names) = (Vec::new(), Vec::new(), BTreeSet::new());
+    let namespaces = namespace::Namespaces::read(store);
+    let members = workload::Members::read(store, node, &mut problems);
+    let destinations = destinations(store, node, &members, handover, &mut names, &mut problems);
+    let waypoints = waypoint::Waypoints::read(store, node, &members, handover, &mut problems);
+    let mut report = binding::Report {
+        problems: &mut problems,
+        conditions: &mut conditions,
+    };
+    let bindings = binding::Bindings::read(
+        &destinations,
+        &members,
+        &waypoints,
+        &namespaces,
+        handover,
+        &mut report,
+    );
+
+    let gateway = match &node.role {
+        Role::Workload => None,
+        Role::Gateway { namespace, name } => {
+            Some(ResourceRef::new(Kind::Gateway, namespace.clone(), name.clone()))
+        }
+    };
+    let home = gateway.as_ref().map_or(&*node.namespace, |it| &*it.namespace);
+    let visible: Vec<&Destination<'_>> = destinations.iter().filter(|it| it.is_visible_in(home)).collect();
+    let own = inbound::Own::find(node, &members);
+    let routes = routing::Routes::read(store);
+    let carry = carry::Carry::of(previous);
+    let outbound = outbound::Outbound {
+        node,
+        gateway: gateway.as_ref(),
+        destinations: &visible,
+        members: &members,
+        bindings: &bindings,
+        namespaces: &namespaces,
+        routes: &routes,
+        carry: &carry,
+    };
+    let mut directory = backends::Directory::new(backends::Grants::read(store));
+    let mut snapshot = Snapshot {
+        generation: previous.map_or(0, |it| it.generation) + 1,
+        clusters: outbound.clusters(&mut directory),
+        pods: outbound.pods(),
+        me: own.workload.clone(),
+        my_identity: node.identity.clone(),
+        my_ip: own.ip(),
+        baggage: baggage(&own.workload),
+        ..Snapshot::default()
+    };
+    outbound.services(&mut snapshot, &directory, &mut problems);
+
+    let policies = guard::Policies::read(store);
+    let peers: Vec<PeerInput<'_>> = store
+        .peer_authentications()
+        .map(|(policy, entry)| PeerInput { policy, entry })
+        .collect();
+    guard::check(&policies, &peers, &mut problems);
+    let mut guards = guard::Guards::new(&policies, node);
+    let inbound = inbound::Inbound {
+        node,
+        members: &members,
+        bindings: &bindings,
+        own: &own,
+    };
+    snapshot.inbound = match &gateway {
+        None => {
+            let workload = inbound.workload(&destinations, &peers, &mut guards, &mut problems);
+            InboundPolicy::Workload(Arc::new(workload))
+        }
+        Some(gateway) => {
+            let waypoint = inbound.waypoint(gateway, &visible, &mut guards, &mut problems);
+            InboundPolicy::Waypoint(Arc::new(waypoint))
+        }
+    };
+    if let Some(waypoint) = gateway.as_ref().and_then(|it| waypoints.get(it)) {
+        let listeners = gateway::Listeners {
+            routes: &routes,
+            namespaces: &namespaces,
+            directory: &directory,
+            labels: &own.labels,
+        };
+        snapshot.listeners = listeners.of(waypoint.gateway, &waypoint.reference, &mut guards, &mut problems);
+    }
+
+    gateway::report(&waypoints, &mut problems, &mut conditions);
+    let waypoint_home = |kind: Kind, namespace: &str, name: &str| {
+        let waypoint = bindings.declared(&ResourceRef::new(kind, namespace, name))?;
+        Some(&*waypoint.reference.namespace)
+    };
+    let sight = routing::Sight {
+        store,
+        namespaces: &namespaces,
+        directory: &directory,
+        waypoint: &waypoint_home,
+    };
+    routes.report(&sight, &mut problems, &mut conditions);
+    target::Targets {
+        store,
+        bindings: &bindings,
+        node,
+    }
+    .report(&policies, &mut problems, &mut conditions);
+
+    problems.sort();
+    problems.dedup();
+    conditions.sort();
+    conditions.dedup();
+    let (bindings, ready) = (bindings.all(), waypoints.ready());
+    Compiled {
+        snapshot,
+        problems,
+        conditions,
+        bindings,
+        ready,
+        names,
+    }
+}
+
+/// What a process says of itself on every tunnel, as ztunnel does.
+fn baggage(me: &crate::policy::balance::Workload) -> Option<http::HeaderValue> {
+    let members = [
+        ("k8s.cluster.name", &me.cluster),
+        ("k8s.namespace.name", &me.namespace),
+        ("k8s.pod.name", &me.name),
+        ("service.name", &me.canonical_service),
+        ("service.version", &me.canonical_revision),
+    ];
+    let text: Vec<String> = members
+        .iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    (!text.is_empty())
+        .then(|| text.join(","))
+        .and_then(|text| http::HeaderValue::try_from(text).ok())
+}
+
+/// Every Service and every host of every ServiceEntry. Where two claim one name, Services come first, then what is in
+/// our own namespace.
+fn destinations<'a>(
+    store: &'a ResourceStore,
+    node: &Node,
+    members: &workload::Members<'_>,
+    handover: &Handover,
+    names: &mut BTreeSet<Host>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Destination<'a>> {
+    let slices = service::slices(store);
+    let mut all: Vec<Destination<'a>> = store
+        .services()
+        .filter_map(|(it, entry)| service::read(it, entry, node, members, &slices, problems))
+        .collect();
+    let around = service_entry::Surroundings {
+        node,
+        members,
+        resolved: &handover.resolved,
+    };
+    let mut entries = Vec::new();
+    for (it, entry) in store.service_entries() {
+        entries.extend(service_entry::read(it, entry, &around, names, problems));
+    }
+    entries.sort_by_key(|it| it.name.namespace != node.namespace);
+    all.extend(entries);
+    all
+}

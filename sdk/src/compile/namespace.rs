@@ -1,0 +1,44 @@
+//! Labels of namespaces, and which namespaces a Gateway's listener admits.
+
+use std::collections::HashMap;
+
+use super::labels;
+use crate::config::gateway::AllowedRoutes;
+use crate::config::{Labels, ResourceStore};
+
+/// The labels of every namespace that is declared; all others have only their name.
+#[derive(Debug, Default)]
+pub(crate) struct Namespaces<'a> {
+    labels: HashMap<&'a str, &'a Labels>,
+}
+
+impl<'a> Namespaces<'a> {
+    pub(crate) fn read(store: &'a ResourceStore) -> Self {
+        let all = store.namespaces();
+        Self {
+            labels: all
+                .map(|(it, _)| (&*it.metadata.name, &it.metadata.labels))
+                .collect(),
+        }
+    }
+
+    /// A label of a namespace.
+    pub(crate) fn label(&self, namespace: &str, key: &str) -> Option<&'a str> {
+        self.labels.get(namespace)?.get(key).map(String::as_str)
+    }
+
+    /// Whether `allowedRoutes` of a Gateway in namespace `home` admit what lives in `guest`. Absent means `Same`.
+    pub(crate) fn admits(&self, allowed: Option<&AllowedRoutes>, home: &str, guest: &str) -> bool {
+        let rule = allowed.and_then(|it| it.namespaces.as_ref());
+        match rule.and_then(|it| it.from.as_deref()) {
+            None | Some("Same") => home == guest,
+            Some("All") => true,
+            Some("Selector") => rule.and_then(|it| it.selector.as_ref()).is_some_and(|selector| {
+                let mut labels = self.labels.get(guest).copied().cloned().unwrap_or_default();
+                labels.insert(labels::NAMESPACE_NAME.to_owned(), guest.to_owned());
+                selector.matches(&labels)
+            }),
+            Some(_) => false,
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! What this process may call: clusters, services, names and addresses.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::backends::Directory;
+use super::binding::Bindings;
+use super::carry::{Carry, Cells};
+use super::labels;
+use super::namespace::Namespaces;
+use super::route::{PortRef, for_service};
+use super::routing::{Routes, not_http};
+use super::service::{Backing, Destination, Port};
+use super::waypoint::{HBONE_PORT, Waypoint};
+use super::workload::Members;
+use crate::config::{Problem, Severity};
+use crate::name::{Host, Kind, ResourceRef};
+use crate::policy::balance::{Endpoint, EndpointCell, EndpointKey, EndpointSet};
+use crate::policy::route::{ClusterId, RouteTable};
+use crate::snapshot::{
+    AppProtocol, Cluster, Node, PodView, ServiceId, ServicePortView, ServiceView, Snapshot, Via,
+    WaypointTarget,
+};
+
+/// What the outbound half is made of.
+pub(crate) struct Outbound<'s, 'a> {
+    pub(crate) node: &'s Node,
+    /// This process's Gateway, if it is one.
+    pub(crate) gateway: Option<&'s ResourceRef>,
+    /// Those visible from here, in their order of precedence.
+    pub(crate) destinations: &'s [&'s Destination<'a>],
+    pub(crate) members: &'s Members<'a>,
+    pub(crate) bindings: &'s Bindings<'s, 'a>,
+    pub(crate) namespaces: &'s Namespaces<'a>,
+    pub(crate) routes: &'s Routes<'a>,
+    pub(crate) carry: &'s Carry<'s>,
+}
+
+impl<'s, 'a> Outbound<'s, 'a> {
+    /// All clusters; the directory learns of each.
+    pub(crate) fn clusters(&self, directory: &mut Directory<'_>) -> Vec<Arc<Cluster>> {
+        let mut clusters = Vec::new();
+        for it in self.destinations {
+            directory.add(it.kind, &it.name.namespace, &it.name.name);
+            for port in &it.ports {
+                let id = ClusterId(clusters.len() as u32);
+                directory.add_port(
+                    (it.kind, &it.name.namespace, &it.name.name),
+                    port.number,
+                    id,
+                    port.protocol,
+                );
+                clusters.push(self.cluster(it, port));
+            }
+        }
+        clusters
+    }
+
+    fn cluster(&self, destination: &Destination<'_>, port: &Port) -> Arc<Cluster> {
+        let cells = self.carry.cells(&destination.host, port.number);
+        let waypoint = self.via(destination);
+        let endpoints = match waypoint {
+            Some(waypoint) => through(waypoint, &authority(destination, port.number), &cells),
+            None => direct(&port.backings, &cells),
+        };
+        self.carry.cluster(Cluster {
+            service: destination.name.clone(),
+            host: destination.host.clone(),
+            port: port.number,
+            protocol: port.protocol,
+            via: match waypoint {
+                None => Via::Direct,
+                Some(waypoint) => Via::Waypoint {
+                    namespace: waypoint.reference.namespace.clone(),
+                    name: waypoint.reference.name.clone(),
+                },
+            },
+            endpoints: EndpointSet::new(endpoints),
+        })
+    }
+
+    /// The waypoint that calls from here pass. A waypoint never chains; an ingress follows only where it is told to.
+    fn via(&self, destination: &Destination<'_>) -> Option<&'s Waypoint<'a>> {
+        let object = destination.entry.reference();
+        match self.gateway {
+            None => self.bindings.for_caller(&object),
+            Some(own) => {
+                let waypoint = self.bindings.for_caller(&object)?;
+                let own_label = destination
+                    .labels
+                    .get(labels::INGRESS_USE_WAYPOINT)
+                    .map(String::as_str);
+                let label = || {
+                    self.namespaces
+                        .label(&destination.name.namespace, labels::INGRESS_USE_WAYPOINT)
+                };
+                let told = own_label.or_else(label).is_some_and(is_true);
+                (told && waypoint.reference != *own && self.is_ingress()).then_some(waypoint)
+            }
+        }
+    }
+
+    fn is_ingress(&self) -> bool {
+        self.gateway.is_some_and(|own| !self.bindings.is_waypoint(own))
+    }
+
+    /// Names, addresses and services, with the routes that apply here.
+    pub(crate) fn services(
+        &self,
+        snapshot: &mut Snapshot,
+        directory: &Directory<'_>,
+        problems: &mut Vec<Problem>,
+    ) {
+        let empty = Arc::new(RouteTable::default());
+        let mut next = 0;
+        for (at, it) in self.destinations.iter().enumerate() {
+            let id = ServiceId(at as u32);
+            let ports = it.ports.iter().map(|port| {
+                let cluster = ClusterId(next);
+                next += 1;
+                let routes = self.routes_of(it, port);
+                let routes = match routes.as_slice() {
+                    [] => empty.clone(),
+                    routes if port.protocol == AppProtocol::Tcp => {
+                        problems.extend(
+                            routes
+                                .iter()
+                                .map(|route| not_http(route.entry, &it.name, port.number)),
+                        );
+                        empty.clone()
+                    }
+                    routes => {
+                        let named = PortRef {
+                            number: port.number,
+                            name: port.name.as_deref(),
+                        };
+                        Arc::new(for_service(routes, &it.name, named, &mut &*directory, problems))
+                    }
+                };
+                ServicePortView {
+                    number: port.number,
+                    protocol: port.protocol,
+                    routes,
+                    cluster,
+                }
+            });
+            let ports = ports.collect();
+            snapshot.services.push(Arc::new(ServiceView {
+                name: it.name.clone(),
+                host: it.host.clone(),
+                ports,
+            }));
+            self.name(snapshot, id, it, problems);
+        }
+        // Longest suffix first; equal suffixes keep their precedence.
+        snapshot
+            .wildcard_hosts
+            .sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+        self.short_names(snapshot);
+    }
+
+    fn routes_of(&self, it: &Destination<'a>, port: &Port) -> Vec<super::route::RouteInput<'a>> {
+        match self.gateway {
+            None if self.via(it).is_some() => Vec::new(),
+            None => self
+                .routes
+                .for_client(it.kind, &it.name, port.number, &self.node.namespace),
+            Some(own) if self.bindings.served_by(&it.entry.reference(), own).is_some() => {
+                self.routes.for_waypoint(it.kind, &it.name, &own.namespace)
+            }
+            Some(_) => Vec::new(),
+        }
+    }
+
+    fn name(
+        &self,
+        snapshot: &mut Snapshot,
+        id: ServiceId,
+        it: &Destination<'_>,
+        problems: &mut Vec<Problem>,
+    ) {
+        let mut taken = |what: String| {
+            problems.push(it.entry.problem(
+                Severity::Warning,
+                if it.kind == Kind::Service {
+                    "spec.clusterIP"
+                } else {
+                    "spec.hosts"
+                },
+                format!("{what} already belongs to another service; this one is not called by it"),
+                "give every service hosts and addresses of its own",
+            ));
+        };
+        match &it.wildcard {
+            Some(suffix) => snapshot.wildcard_hosts.push((suffix.clone(), id)),
+            None if *snapshot.hosts.entry(it.host.clone()).or_insert(id) != id => taken(it.host.to_string()),
+            None => {}
+        }
+        for vip in &it.vips {
+            if *snapshot.vips.entry(*vip).or_insert(id) != id {
+                taken(vip.to_string());
+            }
+        }
+    }
+
+    /// `name`, `name.ns`, `name.ns.svc`: what a resolver's search list would complete. Written names come first.
+    fn short_names(&self, snapshot: &mut Snapshot) {
+        for (at, it) in self
+            .destinations
+            .iter()
+            .enumerate()
+            .filter(|(_, it)| it.kind == Kind::Service)
+        {
+            let (name, namespace) = (&it.name.name, &it.name.namespace);
+            let own = (*namespace == self.node.namespace).then(|| name.to_string());
+            for text in own
+                .into_iter()
+                .chain([format!("{name}.{namespace}"), format!("{name}.{namespace}.svc")])
+            {
+                if let Ok(host) = Host::parse(&text) {
+                    snapshot.hosts.entry(host).or_insert(ServiceId(at as u32));
+                }
+            }
+        }
+    }
+
+    /// Workloads by address, for calls to pods.
+    pub(crate) fn pods(&self) -> HashMap<IpAddr, Arc<PodView>> {
+        let mut pods = HashMap::new();
+        for (at, member) in self.members.iter().filter(|(_, it)| it.alive && !it.host_network) {
+            let waypoint = match self.gateway {
+                None => self.bindings.for_caller(&member.entry.reference()),
+                Some(_) => None,
+            };
+            let view = Arc::new(PodView {
+                workload: member.workload.clone(),
+                identity: member.identity.clone(),
+                hbone: member.hbone,
+                waypoint: waypoint.map(|it| it.instances.clone()),
+            });
+            for address in member
+                .addresses
+                .iter()
+                .filter(|it| self.members.at_address(**it) == Some(at))
+            {
+                pods.insert(*address, view.clone());
+            }
+        }
+        pods
+    }
+}
+
+/// Go's `strconv.ParseBool`, by which Istio reads such labels; what it cannot read is false.
+fn is_true(text: &str) -> bool {
+    matches!(text, "1" | "t" | "T" | "TRUE" | "true" | "True")
+}
+
+/// What a waypoint is asked for: the virtual address where there is one, else the host name.
+fn authority(destination: &Destination<'_>, port: u16) -> Arc<str> {
+    match destination.vips.first() {
+        Some(vip) => SocketAddr::new(*vip, port).to_string().into(),
+        None => format!("{}:{port}", destination.host).into(),
+    }
+}
+
+fn through(waypoint: &Waypoint<'_>, authority: &Arc<str>, cells: &Cells<'_>) -> Vec<Arc<Endpoint>> {
+    let endpoint = |it: &WaypointTarget| {
+        cells.endpoint(Endpoint {
+            key: EndpointKey {
+                dial: it.addr,
+                authority: Some(authority.clone()),
+            },
+            addr: it.addr,
+            identities: Arc::new([it.identity.clone()]),
+            weight: 1,
+            workload: it.workload.clone(),
+            cell: Arc::new(EndpointCell::default()),
+        })
+    };
+    waypoint.instances.iter().map(endpoint).collect()
+}
+
+fn direct(backings: &[Backing], cells: &Cells<'_>) -> Vec<Arc<Endpoint>> {
+    let mut found: Vec<Endpoint> = Vec::with_capacity(backings.len());
+    for it in backings.iter().filter(|it| it.ready) {
+        let addr = SocketAddr::new(it.ip, it.port);
+        if it.hbone && it.identities.is_empty() {
+            // Nobody could be proved to be the right one: not called rather than called in plaintext.
+            continue;
+        }
+        let key = match it.hbone {
+            true => EndpointKey {
+                dial: SocketAddr::new(it.ip, HBONE_PORT),
+                authority: Some(addr.to_string().into()),
+            },
+            false => EndpointKey {
+                dial: addr,
+                authority: None,
+            },
+        };
+        found.push(Endpoint {
+            key,
+            addr,
+            identities: if it.hbone {
+                it.identities.clone()
+            } else {
+                Arc::new([])
+            },
+            weight: it.weight,
+            workload: it.workload.clone(),
+            cell: Arc::new(EndpointCell::default()),
+        });
+    }
+    // Two backings may lead to the same place (a pod and an entry with its address): the first counts.
+    found.sort_by(|a, b| a.key.cmp(&b.key));
+    found.dedup_by(|b, a| a.key == b.key);
+    found.into_iter().map(|it| cells.endpoint(it)).collect()
+}

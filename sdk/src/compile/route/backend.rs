@@ -1,0 +1,59 @@
+//! The backends of a rule.
+
+use super::filter::{Filters, Purpose};
+use super::rule::Findings;
+use super::{Backends as Resolve, Unresolved};
+use crate::config::Severity;
+use crate::config::gateway::HTTPBackendRef;
+use crate::policy::route::{Action, Backend, Backends, Target};
+
+/// Sends to the backends by weight. What cannot be resolved, or has a filter that cannot be carried out, keeps its
+/// share and answers 500 for it.
+pub(super) fn compile(
+    refs: &[HTTPBackendRef],
+    only_prefixes: bool,
+    resolve: &mut dyn Resolve,
+    findings: &mut Findings<'_>,
+) -> Action {
+    let mut backends = Vec::with_capacity(refs.len());
+    for (index, written) in refs.iter().enumerate() {
+        let mut findings = findings.part(&format!("backendRefs[{index}]"));
+        let purpose = Purpose::Backend { only_prefixes };
+        let filters = Filters::compile(&written.filters, purpose, &mut findings);
+        let target = match resolve.resolve(findings.namespace(), written) {
+            Ok(cluster) => Target::Cluster(cluster),
+            Err(Unresolved { reason, text }) => {
+                findings.error("", format!("{}: {text}", reason.as_str()), reason.remedy());
+                Target::Invalid(text.into())
+            }
+        };
+        backends.push(Backend {
+            cluster: match findings.broken.take() {
+                Some(why) => Target::Invalid(why.into()),
+                None => target,
+            },
+            weight: written.weight,
+            request: filters.request,
+            response: filters.response,
+            rewrite: filters.rewrite,
+        });
+    }
+    let none = backends.is_empty();
+    match Backends::new(backends) {
+        Some(backends) => Action::Forward(backends),
+        None => {
+            let why = if none {
+                "the rule has no backendRefs"
+            } else {
+                "no backend has a weight"
+            };
+            findings.report(
+                Severity::Warning,
+                "backendRefs",
+                format!("{why}, so it answers 500"),
+                "name a backend with a weight",
+            );
+            Action::fail(why)
+        }
+    }
+}

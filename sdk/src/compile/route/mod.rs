@@ -1,0 +1,166 @@
+//! `HTTPRoute` to [`RouteTable`].
+//!
+//! What cannot be carried out as written is reported and answered with 500, never skipped: a filter that is not
+//! supported, a value that cannot be read, a backend that does not exist. The rest of the route stands. Only a
+//! match whose path or method cannot be read matches nothing, since nobody can tell what it was meant for.
+
+mod attach;
+mod backend;
+mod filter;
+mod matching;
+mod rule;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use crate::config::gateway::{HTTPBackendRef, HTTPRoute, Listener};
+use crate::config::{Entry, Problem, Severity};
+use crate::matcher::HostPattern;
+use crate::name::{ResourceRef, ServiceName};
+use crate::policy::route::{ClusterId, RouteTable, RouteTableBuilder};
+
+/// A route and where it was read.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteInput<'a> {
+    /// The route.
+    pub route: &'a HTTPRoute,
+    /// Its source, for problems.
+    pub entry: &'a Arc<Entry>,
+}
+
+/// Finds the clusters of backends.
+pub trait Backends {
+    /// The cluster that a reference from a namespace means.
+    ///
+    /// # Errors
+    /// If there is no such thing, or it may not be referred to.
+    fn resolve(&mut self, from_namespace: &str, backend: &HTTPBackendRef) -> Result<ClusterId, Unresolved>;
+}
+
+/// Why a backend cannot be used: its share is answered with 500.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unresolved {
+    /// The reason, as Gateway API's `ResolvedRefs` condition names it.
+    pub reason: UnresolvedReason,
+    /// What is wrong.
+    pub text: String,
+}
+
+/// The reasons of Gateway API's `ResolvedRefs` condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UnresolvedReason {
+    /// There is no such object, or it has no such port.
+    BackendNotFound,
+    /// It is in another namespace and no ReferenceGrant admits the route.
+    RefNotPermitted,
+    /// Its kind cannot be a backend.
+    InvalidKind,
+    /// What it speaks is not HTTP.
+    UnsupportedProtocol,
+}
+
+impl UnresolvedReason {
+    /// What to do about it.
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::BackendNotFound => "name a Service that is configured, and one of its ports",
+            Self::RefNotPermitted => "add a ReferenceGrant in the backend's namespace",
+            Self::InvalidKind => "refer to a Service",
+            Self::UnsupportedProtocol => "refer to a port that speaks HTTP",
+        }
+    }
+
+    /// As the condition spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BackendNotFound => "BackendNotFound",
+            Self::RefNotPermitted => "RefNotPermitted",
+            Self::InvalidKind => "InvalidKind",
+            Self::UnsupportedProtocol => "UnsupportedProtocol",
+        }
+    }
+}
+
+/// A port of a service, by number and, where it is known, name (for `sectionName`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRef<'a> {
+    /// The number.
+    pub number: u16,
+    /// The name.
+    pub name: Option<&'a str>,
+}
+
+impl From<u16> for PortRef<'_> {
+    fn from(number: u16) -> Self {
+        Self { number, name: None }
+    }
+}
+
+impl<'a> From<(u16, &'a str)> for PortRef<'a> {
+    fn from((number, name): (u16, &'a str)) -> Self {
+        Self {
+            number,
+            name: Some(name),
+        }
+    }
+}
+
+/// The routes of one port of a service in the mesh: those among `routes` with a `parentRef` to it.
+///
+/// Host names have no meaning in a mesh (GEP-1294): the service is recognized by what was dialled.
+pub fn for_service<'p>(
+    routes: &[RouteInput<'_>],
+    service: &ServiceName,
+    port: impl Into<PortRef<'p>>,
+    resolve: &mut dyn Backends,
+    problems: &mut Vec<Problem>,
+) -> RouteTable {
+    let port = port.into();
+    let mut builder = RouteTableBuilder::default();
+    for input in routes {
+        if !attach::to_service(input.route, service, port) {
+            continue;
+        }
+        if !input.route.spec.hostnames.is_empty() {
+            problems.push(input.entry.problem(
+                Severity::Ignored,
+                "spec.hostnames",
+                "host names have no effect on a route whose parent is a Service",
+                "remove them, or match a header",
+            ));
+        }
+        rule::add(
+            &mut builder,
+            input,
+            &[HostPattern::Any],
+            port.number,
+            resolve,
+            problems,
+        );
+    }
+    builder.build()
+}
+
+/// The routes of one listener of a Gateway: those among `routes` with a `parentRef` to it that share a host name
+/// with it. Whether the listener admits the route's namespace and kind is the caller's to check.
+pub fn for_listener(
+    routes: &[RouteInput<'_>],
+    gateway: &ResourceRef,
+    listener: &Listener,
+    resolve: &mut dyn Backends,
+    problems: &mut Vec<Problem>,
+) -> RouteTable {
+    let mut builder = RouteTableBuilder::default();
+    for input in routes {
+        if !attach::to_listener(input.route, gateway, listener) {
+            continue;
+        }
+        let hosts = attach::hosts(input, listener, problems);
+        if !hosts.is_empty() {
+            rule::add(&mut builder, input, &hosts, listener.port, resolve, problems);
+        }
+    }
+    builder.build()
+}

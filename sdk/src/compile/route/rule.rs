@@ -1,0 +1,257 @@
+//! One rule of a route.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::filter::{Filters, Purpose};
+use super::{Backends, RouteInput, backend, matching};
+use crate::config::gateway::HTTPRouteRule;
+use crate::config::{Problem, Severity};
+use crate::matcher::{HostPattern, PathPattern};
+use crate::policy::retry::RetryPolicy;
+use crate::policy::route::{Action, RouteRule, RouteTableBuilder, RuleOrigin};
+use crate::policy::timeout::{Timeouts, parse_duration};
+
+/// Collects what is wrong with one rule (or one of its backends), and remembers whether it can be carried out.
+pub(super) struct Findings<'a> {
+    input: &'a RouteInput<'a>,
+    problems: &'a mut Vec<Problem>,
+    /// Where in the route.
+    at: String,
+    /// The first reason why it cannot be carried out.
+    pub(super) broken: Option<String>,
+}
+
+impl<'a> Findings<'a> {
+    /// Nothing found yet, at a place in the route.
+    pub(super) fn new(input: &'a RouteInput<'a>, problems: &'a mut Vec<Problem>, at: String) -> Self {
+        Self {
+            input,
+            problems,
+            at,
+            broken: None,
+        }
+    }
+
+    /// Findings of a part, kept apart from those of the whole.
+    pub(super) fn part(&mut self, field: &str) -> Findings<'_> {
+        Findings::new(self.input, self.problems, format!("{}.{field}", self.at))
+    }
+
+    /// Something makes the rule impossible.
+    pub(super) fn error(&mut self, field: &str, text: impl Into<String>, remedy: &str) {
+        let text = text.into();
+        self.report(Severity::Error, field, text.clone(), remedy);
+        self.broken.get_or_insert(text);
+    }
+
+    /// Something is odd, or without effect.
+    pub(super) fn report(&mut self, severity: Severity, field: &str, text: impl Into<String>, remedy: &str) {
+        let field = if field.is_empty() {
+            self.at.clone()
+        } else {
+            format!("{}.{field}", self.at)
+        };
+        let problem = self.input.entry.problem(severity, &field, text.into(), remedy);
+        self.problems.push(problem);
+    }
+
+    /// The route's namespace.
+    pub(super) fn namespace(&self) -> &'a str {
+        &self.input.route.metadata.namespace
+    }
+}
+
+/// Adds a route's rules to a table, for the given hosts.
+pub(super) fn add(
+    builder: &mut RouteTableBuilder,
+    input: &RouteInput<'_>,
+    hosts: &[HostPattern],
+    parent_port: u16,
+    resolve: &mut dyn Backends,
+    problems: &mut Vec<Problem>,
+) {
+    let created = input.route.metadata.creation_timestamp.as_deref();
+    let created = created.and_then(seconds);
+    // The API server fills in a rule for everything where none is written.
+    let default = [HTTPRouteRule::default()];
+    let rules = match input.route.spec.rules.as_slice() {
+        [] => &default,
+        rules => rules,
+    };
+    for (index, rule) in rules.iter().enumerate() {
+        let mut findings = Findings::new(input, problems, format!("spec.rules[{index}]"));
+        let matches = matching::compile(&rule.matches, &mut findings);
+        let only_prefixes = matches
+            .iter()
+            .all(|(_, predicates)| matches!(predicates.path, PathPattern::Prefix(_)));
+        let purpose = Purpose::Rule {
+            parent_port,
+            only_prefixes,
+        };
+        let mut filters = Filters::compile(&rule.filters, purpose, &mut findings);
+        let timeouts = timeouts(rule, &mut findings);
+        let retry = retry(rule, &mut findings);
+        let action = match filters.redirect.take() {
+            Some(redirect) => {
+                if !rule.backend_refs.is_empty() {
+                    findings.report(
+                        Severity::Ignored,
+                        "backendRefs",
+                        "a rule that redirects sends nothing to its backends",
+                        "remove backendRefs or the RequestRedirect",
+                    );
+                }
+                Action::Redirect(redirect)
+            }
+            None => backend::compile(&rule.backend_refs, only_prefixes, resolve, &mut findings),
+        };
+        let action = match findings.broken.take() {
+            Some(why) => Action::fail(why),
+            None => action,
+        };
+        let name = rule.name.as_deref().map(Arc::from);
+        let id = builder.rule(
+            RouteRule {
+                origin: RuleOrigin::new(input.entry.reference(), index as u32, name),
+                action,
+                request: filters.request,
+                response: filters.response,
+                rewrite: filters.rewrite,
+                timeouts,
+                retry: Arc::new(retry),
+            },
+            created,
+        );
+        for (match_index, predicates) in matches {
+            builder.matching(id, match_index, hosts, predicates);
+        }
+    }
+}
+
+fn timeouts(rule: &HTTPRouteRule, findings: &mut Findings<'_>) -> Timeouts {
+    let Some(written) = &rule.timeouts else {
+        return Timeouts::default();
+    };
+    let timeouts = Timeouts {
+        request: duration(written.request.as_deref(), "timeouts.request", findings),
+        per_try: duration(
+            written.backend_request.as_deref(),
+            "timeouts.backendRequest",
+            findings,
+        ),
+    };
+    if let (Some(request), Some(per_try)) = (timeouts.request, timeouts.per_try)
+        && per_try > request
+    {
+        findings.report(
+            Severity::Warning,
+            "timeouts.backendRequest",
+            "one attempt may take longer than the whole request, so this limit has no effect",
+            "make it shorter than timeouts.request",
+        );
+    }
+    timeouts
+}
+
+/// A duration; `None` if there is none, or it is zero, which is how Gateway API switches a limit off.
+fn duration(text: Option<&str>, field: &str, findings: &mut Findings<'_>) -> Option<Duration> {
+    match parse_duration(text?) {
+        Ok(duration) => (!duration.is_zero()).then_some(duration),
+        Err(error) => {
+            findings.error(
+                field,
+                error.to_string(),
+                "write it like 10s, 500ms or 1h30m (GEP-2257)",
+            );
+            None
+        }
+    }
+}
+
+fn retry(rule: &HTTPRouteRule, findings: &mut Findings<'_>) -> RetryPolicy {
+    let Some(written) = &rule.retry else {
+        return RetryPolicy::istio_default();
+    };
+    let mut codes = Vec::with_capacity(written.codes.len());
+    for (index, code) in written.codes.iter().enumerate() {
+        match StatusCode::from_u16(*code) {
+            Ok(status) if (400..600).contains(code) => codes.push(status),
+            _ => findings.error(
+                &format!("retry.codes[{index}]"),
+                format!("{code} is not a status that can be retried"),
+                "use a status from 400 to 599",
+            ),
+        }
+    }
+    let backoff = duration(written.backoff.as_deref(), "retry.backoff", findings);
+    RetryPolicy::gateway_api(written.attempts, codes.into(), backoff)
+}
+
+/// Seconds since 1970 of an RFC 3339 time, as Kubernetes writes it; `None` if it is not one.
+fn seconds(text: &str) -> Option<u64> {
+    let bytes = text.as_bytes();
+    let number = |from: usize, to: usize| -> Option<i64> {
+        let digits = text.get(from..to)?;
+        let all = digits.bytes().all(|byte| byte.is_ascii_digit());
+        all.then(|| digits.parse().ok()).flatten()
+    };
+    let separators = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')];
+    if !separators.iter().all(|(at, byte)| bytes.get(*at) == Some(byte)) {
+        return None;
+    }
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    // Days by counting years from March, so that the leap day is a year's last.
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
+    let zone = text
+        .get(19..)?
+        .trim_start_matches(|c: char| c == '.' || c.is_ascii_digit());
+    let offset = match zone.as_bytes() {
+        [b'Z' | b'z'] => 0,
+        [sign @ (b'+' | b'-'), ..] if zone.len() == 6 => {
+            let at = text.len() - 5;
+            let minutes = number(at, at + 2)? * 60 + number(at + 3, at + 5)?;
+            if *sign == b'+' { minutes } else { -minutes }
+        }
+        _ => return None,
+    };
+    u64::try_from(((days * 24 + hour) * 60 + minute - offset) * 60 + second).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::seconds;
+
+    #[test]
+    fn creation_times_are_seconds() {
+        let table = [
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("2000-02-29T12:00:00Z", Some(951_825_600)),
+            ("2024-03-01T00:00:00.123Z", Some(1_709_251_200)),
+            ("2024-03-01T01:00:00+01:00", Some(1_709_251_200)),
+            ("2024-02-29T23:30:00-00:30", Some(1_709_251_200)),
+            ("2024-03-01", None),
+            ("yesterday", None),
+            ("", None),
+            ("2024-03-01T00:00:00", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(seconds(text), expected, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn reading_a_time_never_panics(text in "\\PC{0,30}") {
+            let _ = seconds(&text);
+        }
+    }
+}

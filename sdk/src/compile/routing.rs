@@ -1,0 +1,360 @@
+//! Which routes apply where: producer and consumer routes in a client, those of the service's and its own namespace
+//! in a waypoint, those of its listeners in an ingress; and what the routes' status says of it.
+
+use std::collections::HashMap;
+
+use super::backends::Directory;
+use super::condition::{ACCEPTED, Condition, RESOLVED_REFS};
+use super::namespace::Namespaces;
+use super::route::RouteInput;
+use crate::config::gateway::{Gateway, Listener, ParentRef};
+use crate::config::{Entry, Problem, ResourceStore, Severity};
+use crate::matcher::HostPattern;
+use crate::name::{Kind, ServiceName};
+
+const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
+
+/// The routes of the parents of one name, with the parent's kind.
+type Attached<'a> = Vec<(Kind, RouteInput<'a>)>;
+
+/// Routes by what they attach to.
+#[derive(Debug, Default)]
+pub(crate) struct Routes<'a> {
+    all: Vec<RouteInput<'a>>,
+    /// By the parent's namespace, then name.
+    by_parent: HashMap<&'a str, HashMap<&'a str, Attached<'a>>>,
+}
+
+/// What a parent reference points at, if it is something routes attach to.
+fn parent_kind(parent: &ParentRef) -> Option<Kind> {
+    match (
+        parent.group.as_deref().unwrap_or(GATEWAY_GROUP),
+        parent.kind.as_deref().unwrap_or("Gateway"),
+    ) {
+        ("" | "core", "Service") => Some(Kind::Service),
+        ("networking.istio.io", "ServiceEntry") => Some(Kind::ServiceEntry),
+        (GATEWAY_GROUP, "Gateway") => Some(Kind::Gateway),
+        _ => None,
+    }
+}
+
+impl<'a> Routes<'a> {
+    pub(crate) fn read(store: &'a ResourceStore) -> Self {
+        let mut index = Self::default();
+        for (route, entry) in store.http_routes() {
+            let input = RouteInput { route, entry };
+            index.all.push(input);
+            for parent in &route.spec.parent_refs {
+                let Some(kind) = parent_kind(parent) else { continue };
+                let namespace = parent.namespace.as_deref().unwrap_or(&route.metadata.namespace);
+                let list = index
+                    .by_parent
+                    .entry(namespace)
+                    .or_default()
+                    .entry(parent.name.as_str())
+                    .or_default();
+                // Two references to the same parent (two ports) are one route.
+                if !list
+                    .iter()
+                    .any(|(known, it)| *known == kind && std::ptr::eq(it.route, route))
+                {
+                    list.push((kind, input));
+                }
+            }
+        }
+        index
+    }
+
+    fn of(&self, kind: Kind, namespace: &str, name: &str) -> impl Iterator<Item = RouteInput<'a>> {
+        let listed = self.by_parent.get(namespace).and_then(|it| it.get(name));
+        let listed = listed.into_iter().flatten();
+        listed
+            .filter(move |(parent, _)| *parent == kind)
+            .map(|(_, input)| *input)
+    }
+
+    /// Those a client applies on a port: its own namespace's if it wrote any (consumer routes override), else the
+    /// producer's.
+    pub(crate) fn for_client(
+        &self,
+        kind: Kind,
+        service: &ServiceName,
+        port: u16,
+        client: &str,
+    ) -> Vec<RouteInput<'a>> {
+        let of = |namespace: &str| -> Vec<RouteInput<'a>> {
+            self.of(kind, &service.namespace, &service.name)
+                .filter(|it| {
+                    &*it.route.metadata.namespace == namespace && names_port(it, &service.name, port)
+                })
+                .collect()
+        };
+        let own = of(client);
+        if own.is_empty() {
+            of(&service.namespace)
+        } else {
+            own
+        }
+    }
+
+    /// Those a waypoint applies: of the service's namespace and of its own (ambient.md §5.1).
+    pub(crate) fn for_waypoint(
+        &self,
+        kind: Kind,
+        service: &ServiceName,
+        waypoint: &str,
+    ) -> Vec<RouteInput<'a>> {
+        let all = self.of(kind, &service.namespace, &service.name);
+        let counts = |namespace: &str| namespace == &*service.namespace || namespace == waypoint;
+        all.filter(|it| counts(&it.route.metadata.namespace)).collect()
+    }
+
+    /// Those that a Gateway's listener admits.
+    pub(crate) fn for_listener(
+        &self,
+        gateway: &Gateway,
+        listener: &Listener,
+        namespaces: &Namespaces<'_>,
+    ) -> Vec<RouteInput<'a>> {
+        let meta = &gateway.metadata;
+        let all = self.of(Kind::Gateway, &meta.namespace, &meta.name);
+        all.filter(|it| admits(gateway, listener, it, namespaces))
+            .collect()
+    }
+
+    /// The status of every route, and the problems of those that reach nobody.
+    pub(crate) fn report(
+        &self,
+        sight: &Sight<'_>,
+        problems: &mut Vec<Problem>,
+        conditions: &mut Vec<Condition>,
+    ) {
+        for input in &self.all {
+            sight.route(input, problems, conditions);
+        }
+    }
+}
+
+/// Whether a route has a parent of this name that leaves the port open or names this one.
+fn names_port(input: &RouteInput<'_>, name: &str, port: u16) -> bool {
+    let parents = &input.route.spec.parent_refs;
+    parents
+        .iter()
+        .any(|it| it.name == name && it.port.is_none_or(|it| it == port))
+}
+
+fn admits(
+    gateway: &Gateway,
+    listener: &Listener,
+    input: &RouteInput<'_>,
+    namespaces: &Namespaces<'_>,
+) -> bool {
+    let allowed = listener.allowed_routes.as_ref();
+    let kinds = allowed.map(|it| it.kinds.as_slice()).unwrap_or_default();
+    let of_kind = kinds.is_empty()
+        || kinds.iter().any(|it| {
+            it.kind == "HTTPRoute" && it.group.as_deref().is_none_or(|group| group == GATEWAY_GROUP)
+        });
+    of_kind
+        && namespaces.admits(
+            allowed,
+            &gateway.metadata.namespace,
+            &input.route.metadata.namespace,
+        )
+}
+
+/// What a route's parents and backends are looked up in.
+pub(crate) struct Sight<'s> {
+    pub(crate) store: &'s ResourceStore,
+    pub(crate) namespaces: &'s Namespaces<'s>,
+    pub(crate) directory: &'s Directory<'s>,
+    /// The namespace of the waypoint that a Service is bound to.
+    pub(crate) waypoint: &'s dyn Fn(Kind, &str, &str) -> Option<&'s str>,
+}
+
+impl Sight<'_> {
+    fn route(&self, input: &RouteInput<'_>, problems: &mut Vec<Problem>, conditions: &mut Vec<Condition>) {
+        let meta = &input.route.metadata;
+        let reference = input.entry.reference();
+        let unresolved = self.unresolved(input);
+        for (at, parent) in input.route.spec.parent_refs.iter().enumerate() {
+            let accepted = self.parent(input, parent);
+            if let Err((reason, text)) = &accepted {
+                problems.push(input.entry.problem(
+                    Severity::Warning,
+                    format!("spec.parentRefs[{at}]"),
+                    format!("{reason}: {text}; the route does not apply there"),
+                    "name a parent that exists and admits the route",
+                ));
+            } else {
+                self.unheard(input, parent, at, problems);
+            }
+            let (reason, message) = match &accepted {
+                Ok(()) => ("Accepted", "the route is attached".to_owned()),
+                Err((reason, text)) => (*reason, text.clone()),
+            };
+            let condition = Condition::new(reference.clone(), ACCEPTED, accepted.is_ok(), reason, message);
+            conditions.push(condition.of_parent(parent, &meta.namespace));
+            let (reason, message) = match &unresolved {
+                None => ("ResolvedRefs", "all backends are known".to_owned()),
+                Some((reason, text)) => (*reason, text.clone()),
+            };
+            let condition = Condition::new(
+                reference.clone(),
+                RESOLVED_REFS,
+                unresolved.is_none(),
+                reason,
+                message,
+            );
+            conditions.push(condition.of_parent(parent, &meta.namespace));
+        }
+        if input.route.spec.parent_refs.is_empty() {
+            problems.push(input.entry.problem(
+                Severity::Warning,
+                "spec.parentRefs",
+                "the route has no parent and applies nowhere",
+                "name a Service or a Gateway",
+            ));
+        }
+    }
+
+    /// The first backend that cannot be used. `for_service` reports each of those that matter here.
+    fn unresolved(&self, input: &RouteInput<'_>) -> Option<(&'static str, String)> {
+        let backends = input.route.spec.rules.iter().flat_map(|rule| &rule.backend_refs);
+        let find = |it| self.directory.find(&input.route.metadata.namespace, it).err();
+        backends
+            .into_iter()
+            .find_map(find)
+            .map(|it| (it.reason.as_str(), it.text))
+    }
+
+    fn parent(&self, input: &RouteInput<'_>, parent: &ParentRef) -> Result<(), (&'static str, String)> {
+        let namespace = parent
+            .namespace
+            .as_deref()
+            .unwrap_or(&input.route.metadata.namespace);
+        let name = &parent.name;
+        let missing = |what: &str| {
+            Err((
+                "NoMatchingParent",
+                format!("{what} {namespace}/{name} does not exist"),
+            ))
+        };
+        let no_port = |port| {
+            Err((
+                "NoMatchingParent",
+                format!("{namespace}/{name} has no port {port}"),
+            ))
+        };
+        match parent_kind(parent) {
+            Some(Kind::Service) => match (self.store.service(namespace, name), parent.port) {
+                (None, _) => missing("Service"),
+                (Some((it, _)), Some(port)) if it.spec.ports.iter().all(|it| it.port != port) => {
+                    no_port(port)
+                }
+                _ => Ok(()),
+            },
+            Some(Kind::ServiceEntry) => match (self.store.service_entry(namespace, name), parent.port) {
+                (None, _) => missing("ServiceEntry"),
+                (Some((it, _)), Some(port)) if it.spec.ports.iter().all(|it| it.number != port) => {
+                    no_port(port)
+                }
+                _ => Ok(()),
+            },
+            Some(_) => match self.store.gateway(namespace, name) {
+                None => missing("Gateway"),
+                Some((gateway, _)) => self.listeners(input, parent, gateway),
+            },
+            None => {
+                let kind = parent.kind.as_deref().unwrap_or("Gateway");
+                let group = parent.group.as_deref().unwrap_or(GATEWAY_GROUP);
+                Err((
+                    "InvalidKind",
+                    format!("routes do not attach to {kind} of group `{group}`"),
+                ))
+            }
+        }
+    }
+
+    fn listeners(
+        &self,
+        input: &RouteInput<'_>,
+        parent: &ParentRef,
+        gateway: &Gateway,
+    ) -> Result<(), (&'static str, String)> {
+        let named = |it: &&Listener| {
+            parent.port.is_none_or(|port| port == it.port)
+                && parent
+                    .section_name
+                    .as_ref()
+                    .is_none_or(|section| *section == it.name)
+        };
+        let matching: Vec<&Listener> = gateway.spec.listeners.iter().filter(named).collect();
+        if matching.is_empty() {
+            return Err((
+                "NoMatchingParent",
+                format!("Gateway {} has no such listener", parent.name),
+            ));
+        }
+        let admitted: Vec<&Listener> = matching
+            .into_iter()
+            .filter(|it| admits(gateway, it, input, self.namespaces))
+            .collect();
+        if admitted.is_empty() {
+            let text = format!("no listener of Gateway {} allows the route", parent.name);
+            return Err(("NotAllowedByListeners", text));
+        }
+        if admitted
+            .iter()
+            .any(|it| shares_host(it, &input.route.spec.hostnames))
+        {
+            return Ok(());
+        }
+        let text = format!(
+            "no listener of Gateway {} serves a host name of the route",
+            parent.name
+        );
+        Err(("NoMatchingListenerHostname", text))
+    }
+
+    /// A consumer route is not heard by a waypoint of another namespace.
+    fn unheard(&self, input: &RouteInput<'_>, parent: &ParentRef, at: usize, problems: &mut Vec<Problem>) {
+        let own = &*input.route.metadata.namespace;
+        let namespace = parent.namespace.as_deref().unwrap_or(own);
+        let Some(kind @ (Kind::Service | Kind::ServiceEntry)) = parent_kind(parent) else {
+            return;
+        };
+        let Some(home) = (self.waypoint)(kind, namespace, &parent.name) else {
+            return;
+        };
+        if own != namespace && own != home {
+            problems.push(input.entry.problem(
+                Severity::Ignored,
+                format!("spec.parentRefs[{at}]"),
+                format!(
+                    "the waypoint of {namespace}/{} does not apply routes of namespace {own}",
+                    parent.name
+                ),
+                "move the route to the service's or the waypoint's namespace",
+            ));
+        }
+    }
+}
+
+fn shares_host(listener: &Listener, hostnames: &[String]) -> bool {
+    let Ok(own) = HostPattern::parse(listener.hostname.as_deref().unwrap_or("")) else {
+        return false;
+    };
+    let patterns = || hostnames.iter().filter_map(|it| HostPattern::parse(it).ok());
+    hostnames.is_empty() || patterns().any(|it| it.intersect(&own).is_some())
+}
+
+/// A route on a port that does not speak HTTP never decides anything.
+pub(crate) fn not_http(entry: &Entry, service: &ServiceName, port: u16) -> Problem {
+    entry.problem(
+        Severity::Ignored,
+        "spec.parentRefs",
+        format!("port {port} of {service} does not speak HTTP; the route does not apply there"),
+        "name the parent's HTTP port, or declare the port's appProtocol",
+    )
+}

@@ -1,0 +1,364 @@
+//! ServiceEntries: hosts that Kubernetes does not know, one destination per host.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::protocol;
+use super::service::{Backing, Destination, Port, backing, stranger};
+use super::workload::{Members, describe, trust_domain, tunnels};
+use crate::config::core::IntOrString;
+use crate::config::istio::{ServiceEntry, ServiceEntryPort, WorkloadEntrySpec};
+use crate::config::{Entry, Labels, Problem, Severity};
+use crate::name::{Host, Kind, ServiceName, SpiffeId};
+use crate::snapshot::Node;
+
+/// Addresses that DNS gave for names, as far as they are known.
+pub type Resolved = BTreeMap<Host, Vec<IpAddr>>;
+
+/// What reading a ServiceEntry needs beside it.
+pub(crate) struct Surroundings<'a, 's> {
+    pub(crate) node: &'s Node,
+    pub(crate) members: &'s Members<'a>,
+    pub(crate) resolved: &'s Resolved,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Resolution {
+    Static,
+    Dns,
+}
+
+/// Reads a ServiceEntry into one destination per host; `names` collects what must be looked up in DNS.
+pub(crate) fn read<'a>(
+    service: &'a ServiceEntry,
+    entry: &'a Arc<Entry>,
+    around: &Surroundings<'_, '_>,
+    names: &mut BTreeSet<Host>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Destination<'a>> {
+    let spec = &service.spec;
+    let resolution = match spec.resolution.as_deref() {
+        Some("STATIC") => Resolution::Static,
+        Some("DNS" | "DNS_ROUND_ROBIN") => Resolution::Dns,
+        other => {
+            problems.push(entry.problem(
+                Severity::Error,
+                "spec.resolution",
+                format!(
+                    "resolution {} is not supported; the hosts are not served",
+                    other.unwrap_or("NONE")
+                ),
+                "use STATIC with endpoints, or DNS",
+            ));
+            return Vec::new();
+        }
+    };
+    if spec.workload_selector.is_some() && !spec.endpoints.is_empty() {
+        problems.push(entry.problem(
+            Severity::Error,
+            "spec.endpoints",
+            "endpoints and workloadSelector exclude each other; the hosts are not served",
+            "keep one of the two",
+        ));
+        return Vec::new();
+    }
+    let reader = Reader {
+        service,
+        entry,
+        around,
+        resolution,
+        identities: alternatives(service, entry, problems),
+    };
+    let vips = addresses(service, entry, problems);
+    let mut found = Vec::new();
+    for (at, text) in spec.hosts.iter().enumerate() {
+        let Some((host, wildcard)) = reader.host(at, text, problems) else {
+            continue;
+        };
+        let ports = reader.ports(&host, names, problems);
+        found.push(Destination {
+            kind: Kind::ServiceEntry,
+            entry,
+            name: ServiceName::new(service.metadata.namespace.clone(), service.metadata.name.clone()),
+            host,
+            wildcard,
+            labels: &service.metadata.labels,
+            selector: match &spec.workload_selector {
+                Some(selector) => &selector.labels,
+                None => const { &Labels::new() },
+            },
+            // Several hosts cannot share one address: it would not say which of them is meant.
+            vips: if spec.hosts.len() == 1 {
+                vips.clone()
+            } else {
+                Vec::new()
+            },
+            ports,
+            visible_in: visible_in(service),
+        });
+    }
+    if spec.hosts.len() > 1 && !vips.is_empty() {
+        problems.push(entry.problem(
+            Severity::Ignored,
+            "spec.addresses",
+            "addresses of an entry with several hosts do not say which host is meant and are not served",
+            "write one ServiceEntry per host",
+        ));
+    }
+    found
+}
+
+fn visible_in(service: &ServiceEntry) -> Option<BTreeSet<Arc<str>>> {
+    let list = &service.spec.export_to;
+    if list.is_empty() || list.iter().any(|it| it == "*") {
+        return None;
+    }
+    let own = &service.metadata.namespace;
+    let named = |it: &String| {
+        if it == "." {
+            own.clone()
+        } else {
+            it.as_str().into()
+        }
+    };
+    Some(list.iter().map(named).collect())
+}
+
+fn addresses(service: &ServiceEntry, entry: &Arc<Entry>, problems: &mut Vec<Problem>) -> Vec<IpAddr> {
+    let mut found = Vec::new();
+    for (at, text) in service.spec.addresses.iter().enumerate() {
+        let single = text
+            .strip_suffix("/32")
+            .or_else(|| text.strip_suffix("/128"))
+            .unwrap_or(text);
+        match single.parse() {
+            Ok(ip) => found.push(ip),
+            Err(_) => problems.push(entry.problem(
+                Severity::Ignored,
+                format!("spec.addresses[{at}]"),
+                format!("`{text}` is not a single IP address and is not served"),
+                "list single addresses",
+            )),
+        }
+    }
+    found
+}
+
+fn alternatives(service: &ServiceEntry, entry: &Arc<Entry>, problems: &mut Vec<Problem>) -> Arc<[SpiffeId]> {
+    let mut found = Vec::new();
+    for (at, text) in service.spec.subject_alt_names.iter().enumerate() {
+        match SpiffeId::parse(text) {
+            Ok(id) => found.push(id),
+            Err(why) => problems.push(entry.problem(
+                Severity::Ignored,
+                format!("spec.subjectAltNames[{at}]"),
+                format!("only SPIFFE identities can be demanded: {why}"),
+                "write spiffe://<trust domain>/ns/<namespace>/sa/<service account>",
+            )),
+        }
+    }
+    found.into()
+}
+
+struct Reader<'a, 's, 'n> {
+    service: &'a ServiceEntry,
+    entry: &'a Arc<Entry>,
+    around: &'s Surroundings<'n, 's>,
+    resolution: Resolution,
+    identities: Arc<[SpiffeId]>,
+}
+
+impl Reader<'_, '_, '_> {
+    fn host(&self, at: usize, text: &str, problems: &mut Vec<Problem>) -> Option<(Host, Option<Arc<str>>)> {
+        let mut refuse = |text: String, remedy: &str| {
+            problems.push(
+                self.entry
+                    .problem(Severity::Error, format!("spec.hosts[{at}]"), text, remedy),
+            );
+            None
+        };
+        let Ok(host) = Host::parse(text) else {
+            return refuse(
+                format!("`{text}` is not a host name"),
+                "write a DNS name, optionally starting with `*.`",
+            );
+        };
+        let Some(suffix) = host.as_str().strip_prefix('*').map(Arc::<str>::from) else {
+            return if host.as_str().contains('*') {
+                refuse(
+                    format!("`{text}`: a `*` may only be the whole first label"),
+                    "write `*.example.com`",
+                )
+            } else {
+                Some((host, None))
+            };
+        };
+        if !suffix.starts_with('.') || suffix.len() < 2 || suffix.contains('*') {
+            return refuse(
+                format!("`{text}` would claim every name"),
+                "write `*.example.com`",
+            );
+        }
+        let listed = !self.service.spec.endpoints.is_empty() || self.service.spec.workload_selector.is_some();
+        if self.resolution == Resolution::Dns && !listed {
+            return refuse(
+                format!("`{text}` cannot be looked up in DNS"),
+                "list endpoints, or name the hosts",
+            );
+        }
+        Some((host, Some(suffix)))
+    }
+
+    fn ports(&self, host: &Host, names: &mut BTreeSet<Host>, problems: &mut Vec<Problem>) -> Vec<Port> {
+        let mut ports: Vec<Port> = Vec::new();
+        for (at, port) in self.service.spec.ports.iter().enumerate() {
+            let twice = ports.iter().any(|it| it.number == port.number);
+            let udp = port
+                .protocol
+                .as_deref()
+                .is_some_and(|it| it.eq_ignore_ascii_case("UDP"));
+            if port.number == 0 || twice || udp {
+                problems.push(self.entry.problem(
+                    if udp { Severity::Ignored } else { Severity::Error },
+                    format!("spec.ports[{at}]"),
+                    format!(
+                        "port {} cannot be served: it is zero, declared twice or UDP",
+                        port.number
+                    ),
+                    "give each port a number of its own and a TCP protocol",
+                ));
+                continue;
+            }
+            ports.push(Port {
+                number: port.number,
+                name: Some(port.name.clone()).filter(|it| !it.is_empty()),
+                target: port.target_port.map(IntOrString::Int),
+                protocol: protocol::of_entry_port(port.protocol.as_deref(), &port.name),
+                backings: self.backings(host, port, names, problems),
+            });
+        }
+        ports.sort_by_key(|port| port.number);
+        ports
+    }
+
+    fn backings(
+        &self,
+        host: &Host,
+        port: &ServiceEntryPort,
+        names: &mut BTreeSet<Host>,
+        problems: &mut Vec<Problem>,
+    ) -> Vec<Backing> {
+        let number = port.target_port.unwrap_or(port.number);
+        let mut found = match &self.service.spec.workload_selector {
+            Some(selector) => self.selected(&selector.labels, port, number, names),
+            None => {
+                let listed = self.service.spec.endpoints.iter().enumerate();
+                listed
+                    .flat_map(|(at, it)| self.listed(at, it, port, number, names, problems))
+                    .collect()
+            }
+        };
+        let listed = !self.service.spec.endpoints.is_empty() || self.service.spec.workload_selector.is_some();
+        if self.resolution == Resolution::Dns && !listed {
+            let namespace = &self.service.metadata.namespace;
+            let ips = self.look_up(host, names);
+            found.extend(
+                ips.iter()
+                    .map(|ip| stranger(*ip, number, true, namespace, self.around.node)),
+            );
+        }
+        if !self.identities.is_empty() {
+            for it in &mut found {
+                it.identities = self.identities.clone();
+            }
+        }
+        found
+    }
+
+    fn look_up(&self, host: &Host, names: &mut BTreeSet<Host>) -> Vec<IpAddr> {
+        if let Some(ip) = host.ip() {
+            return vec![ip];
+        }
+        names.insert(host.clone());
+        self.around.resolved.get(host).cloned().unwrap_or_default()
+    }
+
+    fn selected(
+        &self,
+        labels: &Labels,
+        port: &ServiceEntryPort,
+        number: u16,
+        names: &mut BTreeSet<Host>,
+    ) -> Vec<Backing> {
+        let members = self.around.members;
+        let mut found = Vec::new();
+        for at in members.selected(&self.service.metadata.namespace, labels) {
+            let member = members.get(at);
+            let own = (member.kind == Kind::WorkloadEntry)
+                .then(|| member.port_named(&port.name))
+                .flatten();
+            let number = own.unwrap_or(number);
+            found.extend(backing(members, at, number, member.ready));
+            let dns = member.dns.filter(|_| self.resolution == Resolution::Dns);
+            if let Some(host) = dns.and_then(|it| Host::parse(it).ok()) {
+                let plain = |ip| Backing {
+                    member: Some(at),
+                    hbone: member.hbone,
+                    identities: member.identity.iter().cloned().collect(),
+                    workload: member.workload.clone(),
+                    ..stranger(ip, number, member.ready, &member.name.namespace, self.around.node)
+                };
+                found.extend(self.look_up(&host, names).into_iter().map(plain));
+            }
+        }
+        found
+    }
+
+    fn listed(
+        &self,
+        at: usize,
+        spec: &WorkloadEntrySpec,
+        port: &ServiceEntryPort,
+        number: u16,
+        names: &mut BTreeSet<Host>,
+        problems: &mut Vec<Problem>,
+    ) -> Vec<Backing> {
+        let node = self.around.node;
+        let namespace = &self.service.metadata.namespace;
+        let address = spec.address.as_deref().unwrap_or_default();
+        let host = Host::parse(address).ok();
+        let ips = match host {
+            Some(host) if host.ip().is_some() || self.resolution == Resolution::Dns => {
+                self.look_up(&host, names)
+            }
+            _ => {
+                problems.push(self.entry.problem(
+                    Severity::Error,
+                    format!("spec.endpoints[{at}].address"),
+                    format!("`{address}` is not an IP address; the endpoint is left out"),
+                    "give an IP address, or use resolution DNS",
+                ));
+                return Vec::new();
+            }
+        };
+        let number = spec.ports.get(&port.name).copied().unwrap_or(number);
+        let account = spec
+            .service_account
+            .as_deref()
+            .filter(|it| !it.is_empty())
+            .unwrap_or("default");
+        let identity = SpiffeId::new(&trust_domain(node), namespace, account).ok();
+        let known = |ip: IpAddr| self.around.members.at_address(ip);
+        let backing = |ip: IpAddr| {
+            let mut it = stranger(ip, number, true, namespace, node);
+            it.member = known(ip);
+            it.weight = spec.weight.unwrap_or(1).max(1);
+            it.hbone = tunnels(&spec.labels);
+            it.identities = identity.iter().cloned().collect();
+            it.workload = Arc::new(describe(namespace, &ip.to_string(), None, &spec.labels, node));
+            it
+        };
+        ips.into_iter().map(backing).collect()
+    }
+}

@@ -1,0 +1,9 @@
+//! The rules of ambient, over YAML as people write it.
+
+mod attachment;
+mod binding;
+mod endpoints;
+mod handover;
+mod kit;
+mod routing;
+mod steady;

@@ -1,0 +1,83 @@
+//! Which `apiVersion` and `kind` make which resource.
+
+use serde::de::DeserializeOwned;
+
+use super::Resource;
+use super::node::Node;
+use super::typed::{self, Misfit, Remarks};
+use crate::name::Kind;
+
+/// The group whose kinds decide who may do what.
+pub(super) const SECURITY_GROUP: &str = "security.istio.io";
+
+/// What an object says it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// One that we read.
+    Yes(Kind),
+    /// A policy of a version that we do not know: not to be read, not to be passed over.
+    Policy(Kind),
+    /// Anything else.
+    No,
+}
+
+/// Finds the kind. All versions that the groups serve or served have the same fields where we look.
+pub(super) fn dispatch(api_version: &str, kind: &str) -> Known {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let served: &[&str] = match group {
+        "" | "apps" | "discovery.k8s.io" => &["v1"],
+        "networking.istio.io" => &["v1", "v1beta1", "v1alpha3"],
+        SECURITY_GROUP => &["v1", "v1beta1"],
+        "gateway.networking.k8s.io" => &["v1", "v1beta1", "v1alpha2"],
+        _ => &[],
+    };
+    let kind = match (group, kind) {
+        ("", "Namespace") => Kind::Namespace,
+        ("", "Service") => Kind::Service,
+        ("", "ServiceAccount") => Kind::ServiceAccount,
+        ("", "Pod") => Kind::Pod,
+        ("apps", "Deployment") => Kind::Deployment,
+        ("discovery.k8s.io", "EndpointSlice") => Kind::EndpointSlice,
+        ("networking.istio.io", "WorkloadEntry") => Kind::WorkloadEntry,
+        ("networking.istio.io", "ServiceEntry") => Kind::ServiceEntry,
+        ("gateway.networking.k8s.io", "Gateway") => Kind::Gateway,
+        ("gateway.networking.k8s.io", "GatewayClass") => Kind::GatewayClass,
+        ("gateway.networking.k8s.io", "HTTPRoute") => Kind::HTTPRoute,
+        ("gateway.networking.k8s.io", "ReferenceGrant") => Kind::ReferenceGrant,
+        (SECURITY_GROUP | "", "AuthorizationPolicy") => Kind::AuthorizationPolicy,
+        (SECURITY_GROUP | "", "PeerAuthentication") => Kind::PeerAuthentication,
+        _ => return Known::No,
+    };
+    match served.contains(&version) && !(group.is_empty() && kind.is_security()) {
+        true => Known::Yes(kind),
+        false if kind.is_security() => Known::Policy(kind),
+        false => Known::No,
+    }
+}
+
+/// Reads an object as a kind.
+pub(super) fn read(kind: Kind, node: &Node) -> (Result<Resource, Misfit>, Remarks) {
+    fn shape<T: DeserializeOwned>(
+        node: &Node,
+        resource: impl FnOnce(T) -> Resource,
+    ) -> (Result<Resource, Misfit>, Remarks) {
+        let (result, remarks) = typed::read(node, "");
+        (result.map(resource), remarks)
+    }
+    match kind {
+        Kind::Namespace => shape(node, Resource::Namespace),
+        Kind::Service => shape(node, Resource::Service),
+        Kind::ServiceAccount => shape(node, Resource::ServiceAccount),
+        Kind::Pod => shape(node, Resource::Pod),
+        Kind::EndpointSlice => shape(node, Resource::EndpointSlice),
+        Kind::Deployment => shape(node, Resource::Deployment),
+        Kind::WorkloadEntry => shape(node, Resource::WorkloadEntry),
+        Kind::ServiceEntry => shape(node, Resource::ServiceEntry),
+        Kind::Gateway => shape(node, Resource::Gateway),
+        Kind::GatewayClass => shape(node, Resource::GatewayClass),
+        Kind::HTTPRoute => shape(node, Resource::HTTPRoute),
+        Kind::ReferenceGrant => shape(node, Resource::ReferenceGrant),
+        Kind::AuthorizationPolicy => shape(node, Resource::AuthorizationPolicy),
+        Kind::PeerAuthentication => shape(node, Resource::PeerAuthentication),
+    }
+}

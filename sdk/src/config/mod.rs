@@ -1,0 +1,30 @@
+//! The shapes of Kubernetes, Gateway API and Istio resources, as YAML gives them.
+//!
+//! A field is declared in a shape only if inmesh enforces it or if it is known to have no effect on traffic
+//! (listed in `inert.rs`). Everything else that a file holds is reported as ignored with its place, which is how
+//! "if it is parsed, it is enforced, refused or reported" is kept by construction.
+
+mod broken;
+mod check;
+pub mod core;
+mod entry;
+pub mod gateway;
+mod inert;
+pub mod istio;
+mod kinds;
+mod meta;
+mod node;
+mod problem;
+mod resource;
+mod split;
+mod store;
+mod typed;
+mod wreck;
+pub mod yaml;
+
+pub use entry::Entry;
+pub use meta::{LabelSelector, Labels, ObjectMeta};
+pub use problem::{Place, Problem, Severity};
+pub use resource::Resource;
+pub use store::ResourceStore;
+pub use yaml::Parsed;

@@ -1,0 +1,84 @@
+//! One object of any kind we read.
+
+use super::{ObjectMeta, core, gateway, istio};
+use crate::name::{Kind, ResourceRef};
+
+/// An object of one of the kinds that inmesh reads.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+#[allow(missing_docs)] // the variants are the upstream kinds
+pub enum Resource {
+    Namespace(core::Namespace),
+    Service(core::Service),
+    ServiceAccount(core::ServiceAccount),
+    Pod(core::Pod),
+    EndpointSlice(core::EndpointSlice),
+    Deployment(core::Deployment),
+    WorkloadEntry(istio::WorkloadEntry),
+    ServiceEntry(istio::ServiceEntry),
+    Gateway(gateway::Gateway),
+    GatewayClass(gateway::GatewayClass),
+    HTTPRoute(gateway::HTTPRoute),
+    ReferenceGrant(gateway::ReferenceGrant),
+    AuthorizationPolicy(istio::AuthorizationPolicy),
+    PeerAuthentication(istio::PeerAuthentication),
+}
+
+macro_rules! each {
+    ($self:expr, $it:ident => $body:expr) => {
+        match $self {
+            Resource::Namespace($it) => $body,
+            Resource::Service($it) => $body,
+            Resource::ServiceAccount($it) => $body,
+            Resource::Pod($it) => $body,
+            Resource::EndpointSlice($it) => $body,
+            Resource::Deployment($it) => $body,
+            Resource::WorkloadEntry($it) => $body,
+            Resource::ServiceEntry($it) => $body,
+            Resource::Gateway($it) => $body,
+            Resource::GatewayClass($it) => $body,
+            Resource::HTTPRoute($it) => $body,
+            Resource::ReferenceGrant($it) => $body,
+            Resource::AuthorizationPolicy($it) => $body,
+            Resource::PeerAuthentication($it) => $body,
+        }
+    };
+}
+
+impl Resource {
+    /// The object's metadata.
+    pub fn metadata(&self) -> &ObjectMeta {
+        each!(self, it => &it.metadata)
+    }
+
+    /// The object's metadata, to fill in what a source knows better.
+    pub fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        each!(self, it => &mut it.metadata)
+    }
+
+    /// The object's kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Namespace(_) => Kind::Namespace,
+            Self::Service(_) => Kind::Service,
+            Self::ServiceAccount(_) => Kind::ServiceAccount,
+            Self::Pod(_) => Kind::Pod,
+            Self::EndpointSlice(_) => Kind::EndpointSlice,
+            Self::Deployment(_) => Kind::Deployment,
+            Self::WorkloadEntry(_) => Kind::WorkloadEntry,
+            Self::ServiceEntry(_) => Kind::ServiceEntry,
+            Self::Gateway(_) => Kind::Gateway,
+            Self::GatewayClass(_) => Kind::GatewayClass,
+            Self::HTTPRoute(_) => Kind::HTTPRoute,
+            Self::ReferenceGrant(_) => Kind::ReferenceGrant,
+            Self::AuthorizationPolicy(_) => Kind::AuthorizationPolicy,
+            Self::PeerAuthentication(_) => Kind::PeerAuthentication,
+        }
+    }
+
+    /// The object's name among all objects.
+    pub fn reference(&self) -> ResourceRef {
+        let meta = self.metadata();
+        ResourceRef::new(self.kind(), meta.namespace.clone(), meta.name.clone())
+    }
+}

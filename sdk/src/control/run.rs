@@ -1,0 +1,205 @@
+//! The loop itself.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::clock::Clock;
+use super::dns::Resolver;
+use super::inbox::Inbox;
+use super::{ControlSettings, Failed, Report, Status};
+use crate::compile::{Compiled, Handover, compile};
+use crate::config::{Problem, ResourceStore, Severity};
+use crate::snapshot::{Live, Node, Snapshot};
+use crate::source::BoxSource;
+
+/// A wake-up in the far future.
+const NEVER: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+
+pub(super) async fn run(
+    sources: Vec<BoxSource>,
+    settings: ControlSettings,
+    live: Arc<Live>,
+    published: impl Fn(&Snapshot, &Snapshot, &Report) + Send + 'static,
+    tell: watch::Sender<Arc<Status>>,
+) {
+    let mut control = Control {
+        inbox: Inbox::of(sources),
+        clock: Clock::new(settings.settle, settings.linger),
+        resolver: Resolver::new(settings.resolve),
+        settings,
+        live,
+        published,
+        tell,
+        shown: Arc::default(),
+    };
+    loop {
+        control.wait().await;
+        if control.inbox.is_synced() {
+            control.update().await;
+        } else if let Some(text) = control.inbox.failure.take() {
+            control.fail(Failed { strict: false, text });
+        }
+    }
+}
+
+struct Control<F> {
+    inbox: Inbox,
+    clock: Clock,
+    resolver: Resolver,
+    settings: ControlSettings,
+    live: Arc<Live>,
+    published: F,
+    tell: watch::Sender<Arc<Status>>,
+    /// The problems that were logged.
+    shown: Arc<Vec<Problem>>,
+}
+
+impl<F: Fn(&Snapshot, &Snapshot, &Report)> Control<F> {
+    /// Waits until there is something to do, and then until it is quiet.
+    async fn wait(&mut self) {
+        let now = Instant::now();
+        let wake = self.clock.next(now).unwrap_or(now + NEVER);
+        tokio::select! {
+            () = self.inbox.receive() => {}
+            () = self.resolver.changed() => {}
+            () = sleep_until(wake) => return,
+        }
+        let latest = Instant::now() + self.settings.collect;
+        loop {
+            let quiet = (Instant::now() + self.settings.quiet).min(latest);
+            if timeout_at(quiet, self.inbox.receive()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Compiles what is known and puts it in force.
+    async fn update(&mut self) {
+        let started = Instant::now();
+        let Some(mut compiled) = self.compile().await else {
+            return;
+        };
+        if self.clock.note(&compiled, Instant::now()) {
+            // Told of what is new and what is gone, callers, waypoint and destinations change over one after another.
+            match self.compile().await {
+                Some(again) => compiled = again,
+                None => return,
+            }
+        }
+        self.resolver.ask(&compiled.names);
+        let Compiled {
+            snapshot,
+            problems,
+            conditions,
+            ..
+        } = compiled;
+        let mut all: Vec<Problem> = self.inbox.problems().cloned().chain(problems).collect();
+        all.sort();
+        all.dedup();
+        let ignored = all
+            .iter()
+            .filter(|problem| problem.severity == Severity::Ignored)
+            .count();
+        self.show(all);
+        if self.settings.strict && ignored > 0 {
+            let first = self
+                .shown
+                .iter()
+                .find(|problem| problem.severity == Severity::Ignored);
+            let first = first.map(ToString::to_string).unwrap_or_default();
+            let text = format!(
+                "strict mode: {ignored} things that are written are not enforced, so none of this configuration is put \
+                 in force; the first is {first}"
+            );
+            tracing::error!(ignored, "{text}");
+            return self.fail(Failed { strict: true, text });
+        }
+        let report = Report {
+            problems: self.shown.len(),
+            compile: started.elapsed(),
+        };
+        let next = Arc::new(snapshot);
+        let old = self.live.publish(Arc::clone(&next));
+        (self.published)(&old, &next, &report);
+        tracing::info!(
+            generation = next.generation,
+            services = next.services.len(),
+            resources = self.inbox.store.len(),
+            problems = report.problems,
+            compile = ?report.compile,
+            "published",
+        );
+        self.tell.send_replace(Arc::new(Status {
+            generation: next.generation,
+            synced: true,
+            published: Some(SystemTime::now()),
+            resources: self.inbox.store.len(),
+            problems: Arc::clone(&self.shown),
+            conditions: Arc::new(conditions),
+            failed: None,
+        }));
+    }
+
+    async fn compile(&mut self) -> Option<Compiled> {
+        let handover = self.clock.handover(Instant::now(), self.resolver.resolved());
+        let (store, node, previous) = (
+            self.inbox.store.clone(),
+            self.settings.node.clone(),
+            self.live.pin(),
+        );
+        let compiling = tokio::task::spawn_blocking(move || compile_all(&store, &node, &handover, &previous));
+        match compiling.await {
+            Ok(compiled) => Some(compiled),
+            Err(error) => {
+                // A bug of ours; the whole previous snapshot stays.
+                tracing::error!(%error, "compiling failed; the configuration before stays in force");
+                self.fail(Failed {
+                    strict: false,
+                    text: format!("compiling failed: {error}"),
+                });
+                None
+            }
+        }
+    }
+
+    /// Notes that what is written now is not in force.
+    fn fail(&self, failed: Failed) {
+        self.tell.send_modify(|status| {
+            let next = Arc::make_mut(status);
+            next.problems = Arc::clone(&self.shown);
+            next.failed = Some(failed);
+        });
+    }
+
+    /// Logs what is newly wrong and what is no longer.
+    fn show(&mut self, problems: Vec<Problem>) {
+        for problem in problems
+            .iter()
+            .filter(|problem| self.shown.binary_search(problem).is_err())
+        {
+            match problem.severity {
+                Severity::Error => tracing::error!(target: "inmesh::config", "{problem}"),
+                Severity::Warning | Severity::Ignored => {
+                    tracing::warn!(target: "inmesh::config", "{problem}")
+                }
+            }
+        }
+        for problem in self
+            .shown
+            .iter()
+            .filter(|problem| problems.binary_search(problem).is_err())
+        {
+            tracing::info!(target: "inmesh::config", "resolved: {problem}");
+        }
+        self.shown = Arc::new(problems);
+    }
+}
+
+fn compile_all(store: &ResourceStore, node: &Node, handover: &Handover, previous: &Snapshot) -> Compiled {
+    // Generation 0 is no configuration at all.
+    let previous = (previous.generation > 0).then_some(previous);
+    compile(store, node, handover, previous)
+}

@@ -1,0 +1,143 @@
+//! A request at three degrees of knowledge. What a layer takes says what must be settled before it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use http::Request;
+use http::header::HOST;
+
+use super::MeshBody;
+use crate::name::Peer;
+use crate::policy::balance::{Endpoint, EndpointKey};
+use crate::policy::route::{Action, Backend, RouteRule, RouteTable, RuleId};
+use crate::policy::{Caller, RequestHead};
+use crate::snapshot::{Cluster, Place, Snapshot};
+
+/// A request and the world it is judged in: nothing decided yet.
+#[derive(Debug)]
+pub struct Call {
+    /// The request; its path is in normal form.
+    pub request: Request<MeshBody>,
+    /// The snapshot, pinned for the request's life.
+    pub view: Arc<Snapshot>,
+    /// Where it came in; `None` where this process itself is the caller.
+    pub place: Option<Arc<Place>>,
+    /// Who sent it; `None` where this process itself is the caller.
+    pub peer: Option<Arc<Peer>>,
+}
+
+impl Call {
+    /// The borrowed view that engines judge.
+    pub fn head(&self) -> RequestHead<'_> {
+        const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        let request = &self.request;
+        let uri = request.uri();
+        let mut head = RequestHead::unsent(
+            request.method(),
+            authority(request),
+            uri.path(),
+            uri.query(),
+            request.headers(),
+        );
+        if let Some(peer) = &self.peer {
+            let addr = peer.addr.ip().to_canonical();
+            head.caller = Caller {
+                identity: peer.identity.as_ref(),
+                addr,
+                remote: crate::policy::authz::remote_addr(request.headers(), addr, None, false),
+            };
+            head.destination = match self.place.as_deref() {
+                Some(Place::Workload { port } | Place::Service { port, .. } | Place::Pod { port, .. }) => {
+                    SocketAddr::new(peer.local.ip().to_canonical(), *port)
+                }
+                Some(Place::Listener { .. }) => peer.local,
+                None => NOWHERE,
+            };
+        }
+        head
+    }
+}
+
+/// The authority a request names: of its URI, else its `Host` header; empty if neither says.
+pub(crate) fn authority<B>(request: &Request<B>) -> &str {
+    match request.uri().authority() {
+        Some(authority) => authority.as_str(),
+        None => request
+            .headers()
+            .get(HOST)
+            .and_then(|host| host.to_str().ok())
+            .unwrap_or_default(),
+    }
+}
+
+/// A request whose rule and destination are settled.
+#[derive(Debug)]
+pub struct Routed {
+    /// The request, filters applied.
+    pub call: Call,
+    /// The rule that won; `None` where none was needed.
+    pub rule: Option<Won>,
+    /// Where it goes.
+    pub to: Destination,
+    /// Endpoints tried before, to be avoided.
+    pub tried: Vec<EndpointKey>,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+}
+
+/// A rule in the table of the pinned snapshot.
+#[derive(Clone, Debug)]
+pub struct Won {
+    /// The table.
+    pub table: Arc<RouteTable>,
+    /// The rule.
+    pub id: RuleId,
+    /// The backend's index in the rule.
+    pub backend: usize,
+}
+
+impl Won {
+    /// The rule.
+    pub fn rule(&self) -> Option<&RouteRule> {
+        self.table.rule(self.id)
+    }
+
+    /// The backend.
+    pub fn backend(&self) -> Option<&Backend> {
+        match &self.rule()?.action {
+            Action::Forward(backends) => backends.get(self.backend),
+            _ => None,
+        }
+    }
+}
+
+/// Where a routed request goes.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// To one of a cluster's endpoints.
+    Cluster(Arc<Cluster>),
+    /// To this workload and no other.
+    Endpoint(Arc<Endpoint>),
+}
+
+/// A request with the endpoint that will be asked.
+#[derive(Debug)]
+pub struct Directed {
+    /// The routed request.
+    pub routed: Routed,
+    /// The endpoint.
+    pub endpoint: Arc<Endpoint>,
+}
+
+/// Who answered, as an extension of responses that came from an upstream.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// The endpoint.
+    pub endpoint: Arc<Endpoint>,
+    /// The cluster it belongs to; `None` for a workload that was addressed directly.
+    pub cluster: Option<Arc<Cluster>>,
+    /// The label of the rule that won, if one did.
+    pub rule: Option<Arc<str>>,
+    /// How many attempts it took.
+    pub attempts: u32,
+}

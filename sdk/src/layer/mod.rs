@@ -1,0 +1,35 @@
+//! The request path as tower layers: ask an engine, act on the answer.
+//!
+//! [`stack`] is the table of contents. A request is known to three degrees, and a layer's input type says which it
+//! needs: [`Call`] (nothing decided) → [`Routed`] (rule and destination) → [`Directed`] (endpoint).
+//!
+//! The stack is monomorphic over one body type, [`MeshBody`]: bodies of applications are wrapped once at the ends.
+//! That compiles once, however many services use it, and a body that is one of ours or hyper's is taken as it is.
+
+mod authorize;
+mod balance;
+mod body;
+pub(crate) mod call;
+mod drain;
+mod hygiene;
+mod observe;
+mod origin;
+mod record;
+pub(crate) mod refusal;
+mod retry;
+mod route;
+pub mod stack;
+
+pub use authorize::{Authorize, AuthorizeFuture, AuthorizeLayer};
+pub use balance::{Balance, BalanceFuture, BalanceLayer};
+pub use body::{BoxError, MeshBody};
+pub use call::{Call, Destination, Directed, Routed, Served, Won};
+pub use drain::{Drain, Draining, Stage};
+pub use observe::{Observe, ObserveClient, ObserveClientFuture, ObserveFuture};
+pub use origin::Origin;
+pub use refusal::{Reason, Refusal};
+pub use retry::{Retry, RetryLayer};
+pub use route::{Directory, Route, RouteFuture, RouteLayer};
+pub use stack::{Inbound, Outbound};
+
+pub(crate) use crate::name::chain;

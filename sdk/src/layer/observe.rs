@@ -1,0 +1,216 @@
+//! Observe: the outermost layer. Pins the snapshot, cleans the request, opens the span, counts, and gives a refusal its
+//! final form.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::call::authority;
+use super::record::{Counted, Record};
+use super::{BoxError, Call, MeshBody, Origin, Refusal, hygiene};
+use crate::snapshot::Live;
+use crate::telemetry::{self, Meter, RequestSpan, TraceContext};
+
+/// The outermost inbound layer; made per connection, because who calls is a property of the connection.
+#[derive(Clone, Debug)]
+pub struct Observe<S> {
+    origin: Arc<Origin>,
+    inner: S,
+}
+
+impl<S> Observe<S> {
+    /// Observes requests of the connection that `origin` describes.
+    pub fn new(origin: Arc<Origin>, inner: S) -> Self {
+        Self { origin, inner }
+    }
+}
+
+impl<S, B> Service<Request<B>> for Observe<S>
+where
+    S: Service<Call, Response = Response<MeshBody>, Error = Refusal>,
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<MeshBody>;
+    type Error = Infallible;
+    type Future = ObserveFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Refusals of readiness are given as answers, in `call`.
+        let _ = self.inner.poll_ready(cx);
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let origin = &self.origin;
+        let view = origin.live.pin();
+        let mut request = request.map(MeshBody::new);
+        let context = TraceContext::extract(request.headers());
+        let span = telemetry::server_span(&RequestSpan {
+            method: request.method(),
+            authority: authority(&request),
+            path: request.uri().path(),
+            version: request.version(),
+            peer: origin.peer.identity.as_ref(),
+            generation: view.generation,
+        });
+        telemetry::adopt(&span, &context);
+        let cleaned = hygiene::clean(&mut request);
+        let record = Record::start(
+            &mut request,
+            span,
+            Counted::Origin(Arc::clone(origin)),
+            Arc::clone(&view),
+        );
+        let (future, refusal) = match cleaned {
+            Ok(()) => {
+                let call = Call {
+                    request,
+                    view,
+                    place: Some(Arc::clone(&origin.place)),
+                    peer: Some(Arc::clone(&origin.peer)),
+                };
+                let inner = &mut self.inner;
+                (Some(record.span.in_scope(|| inner.call(call))), None)
+            }
+            Err(refusal) => (None, Some(refusal)),
+        };
+        ObserveFuture {
+            future,
+            refusal,
+            record: Some(record),
+            context,
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`Observe`].
+    #[derive(Debug)]
+    pub struct ObserveFuture<F> {
+        #[pin]
+        future: Option<F>,
+        refusal: Option<Refusal>,
+        record: Option<Record>,
+        context: TraceContext,
+    }
+}
+
+impl<F> Future for ObserveFuture<F>
+where
+    F: Future<Output = Result<Response<MeshBody>, Refusal>>,
+{
+    type Output = Result<Response<MeshBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let result = match this.future.as_pin_mut() {
+            Some(future) => match this.record.as_ref() {
+                Some(record) => {
+                    let span = &record.span;
+                    ready!(this.context.in_scope(|| span.in_scope(|| future.poll(cx))))
+                }
+                None => ready!(future.poll(cx)),
+            },
+            None => Err(this
+                .refusal
+                .take()
+                .unwrap_or_else(|| Refusal::new(super::Reason::BadRequest, "polled after completion"))),
+        };
+        let Some(record) = this.record.take() else {
+            return Poll::Ready(Ok(Response::new(MeshBody::empty())));
+        };
+        Poll::Ready(Ok(record.answer(result)))
+    }
+}
+
+/// The outermost outbound layer: pins the snapshot, opens the client span and counts as the source.
+#[derive(Clone, Debug)]
+pub struct ObserveClient<S> {
+    live: Arc<Live>,
+    meter: Meter,
+    inner: S,
+}
+
+impl<S> ObserveClient<S> {
+    /// Observes requests that this process makes.
+    pub fn new(live: Arc<Live>, meter: Meter, inner: S) -> Self {
+        Self { live, meter, inner }
+    }
+}
+
+impl<S> Service<Request<MeshBody>> for ObserveClient<S>
+where
+    S: Service<Call, Response = Response<MeshBody>, Error = Refusal>,
+{
+    type Response = Response<MeshBody>;
+    type Error = Refusal;
+    type Future = ObserveClientFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<MeshBody>) -> Self::Future {
+        let view = self.live.pin();
+        let span = telemetry::client_span(&RequestSpan {
+            method: request.method(),
+            authority: authority(&request),
+            path: request.uri().path(),
+            version: request.version(),
+            peer: None,
+            generation: view.generation,
+        });
+        let counted = Counted::Client(self.meter.clone());
+        let record = Record::start(&mut request, span, counted, Arc::clone(&view));
+        let call = Call {
+            request,
+            view,
+            place: None,
+            peer: None,
+        };
+        let future = record.span.in_scope(|| self.inner.call(call));
+        ObserveClientFuture {
+            future,
+            record: Some(record),
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`ObserveClient`].
+    #[derive(Debug)]
+    pub struct ObserveClientFuture<F> {
+        #[pin]
+        future: F,
+        record: Option<Record>,
+    }
+}
+
+impl<F> Future for ObserveClientFuture<F>
+where
+    F: Future<Output = Result<Response<MeshBody>, Refusal>>,
+{
+    type Output = Result<Response<MeshBody>, Refusal>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let result = match this.record.as_ref() {
+            Some(record) => ready!(record.span.in_scope(|| this.future.poll(cx))),
+            None => ready!(this.future.poll(cx)),
+        };
+        Poll::Ready(match (this.record.take(), result) {
+            (Some(record), Ok(response)) => Ok(record.answer(Ok(response))),
+            (Some(record), Err(refusal)) => {
+                record.refused(&refusal);
+                Err(refusal)
+            }
+            (None, result) => result,
+        })
+    }
+}

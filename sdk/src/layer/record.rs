@@ -1,0 +1,242 @@
+//! Record: what is written down of one request, and how its answer gets its final form.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use http::header::{CONNECTION, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, Version};
+use tracing::Span;
+
+use super::body::Watch;
+use super::call::{Served, authority};
+use super::origin::{client_series, refused_labels};
+use super::refusal::is_grpc;
+use super::{MeshBody, Origin, Refusal, Stage};
+use crate::snapshot::Snapshot;
+use crate::telemetry::{Meter, RequestSeries, Sample, field};
+
+/// Who counts a request.
+#[derive(Debug)]
+pub(super) enum Counted {
+    Origin(Arc<Origin>),
+    Client(Meter),
+}
+
+/// What is written down of one request; ends with the response's body.
+#[derive(Debug)]
+pub(super) struct Record {
+    started: Instant,
+    pub(super) span: Span,
+    counted: Counted,
+    view: Arc<Snapshot>,
+    grpc: bool,
+    /// The answer must close an HTTP/1 connection: the process is going away.
+    close: bool,
+    received: Option<Arc<AtomicU64>>,
+    /// For the access log; only filled if somebody listens.
+    line: Option<Box<Line>>,
+}
+
+#[derive(Debug)]
+struct Line {
+    method: Method,
+    authority: String,
+    path: String,
+}
+
+impl Record {
+    pub(super) fn start(
+        request: &mut Request<MeshBody>,
+        span: Span,
+        counted: Counted,
+        view: Arc<Snapshot>,
+    ) -> Self {
+        let received = (!http_body::Body::is_end_stream(request.body())).then(|| {
+            let counter = Arc::new(AtomicU64::new(0));
+            let body = std::mem::take(request.body_mut());
+            *request.body_mut() = match body.try_clone() {
+                // At hand: its size is known and a retry may want to copy it, which a watcher would prevent.
+                Some(copy) => {
+                    let size = http_body::Body::size_hint(&copy).exact().unwrap_or(0);
+                    counter.store(size, Ordering::Relaxed);
+                    body
+                }
+                None => body.watched(Box::new(Received(Arc::clone(&counter)))),
+            };
+            counter
+        });
+        let close = match &counted {
+            Counted::Origin(origin) => {
+                request.version() < Version::HTTP_2 && origin.draining.now() >= Stage::LameDuck
+            }
+            Counted::Client(_) => false,
+        };
+        let line = tracing::enabled!(target: "inmesh::access", tracing::Level::INFO).then(|| {
+            Box::new(Line {
+                method: request.method().clone(),
+                authority: authority(request).to_owned(),
+                path: request.uri().path().to_owned(),
+            })
+        });
+        Self {
+            started: Instant::now(),
+            span,
+            counted,
+            view,
+            grpc: is_grpc(request.headers()),
+            close,
+            received,
+            line,
+        }
+    }
+
+    /// Gives an answer its final form, to be counted at the end of its body.
+    pub(super) fn answer(self, result: Result<Response<MeshBody>, Refusal>) -> Response<MeshBody> {
+        let (mut response, flags) = match result {
+            Ok(response) => (response, "-"),
+            Err(refusal) => {
+                self.tell(&refusal);
+                let flags = refusal.reason.flag();
+                (refusal.into_response(self.grpc), flags)
+            }
+        };
+        if self.close {
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let served = response.extensions().get::<Served>();
+        let series = match (&self.counted, served) {
+            (Counted::Origin(origin), served) => origin.series(&self.view, served, self.grpc),
+            (Counted::Client(meter), Some(served)) => client_series(meter, &self.view, served, self.grpc),
+            (Counted::Client(meter), None) => meter.requests(&refused_labels(&self.view, self.grpc)),
+        };
+        if !self.span.is_disabled() {
+            self.span.record(field::HTTP_STATUS, response.status().as_u16());
+            if response.status().is_server_error() {
+                self.span.record(field::OTEL_STATUS, "error");
+            }
+            if let Some(served) = served {
+                if let Some(rule) = &served.rule {
+                    self.span.record(field::RULE, &**rule);
+                }
+                if let Counted::Client(_) = self.counted
+                    && let Some(identity) = served.endpoint.identities.first()
+                {
+                    self.span.record(field::PEER, identity.as_str());
+                }
+            }
+        }
+        let ending = Ending {
+            code: response.status().as_u16(),
+            grpc_status: grpc_status(response.headers()),
+            flags,
+            series,
+            record: self,
+        };
+        response.map(|body| body.watched(Box::new(ending)))
+    }
+
+    /// Counts a refusal that stays an error.
+    pub(super) fn refused(self, refusal: &Refusal) {
+        self.tell(refusal);
+        let series = match &self.counted {
+            Counted::Origin(origin) => origin.series(&self.view, None, self.grpc),
+            Counted::Client(meter) => meter.requests(&refused_labels(&self.view, self.grpc)),
+        };
+        self.span.record(field::HTTP_STATUS, refusal.status.as_u16());
+        let ending = Ending {
+            code: refusal.status.as_u16(),
+            grpc_status: None,
+            flags: refusal.reason.flag(),
+            series,
+            record: self,
+        };
+        Box::new(ending).ended(0, None, true);
+    }
+
+    /// Says why, to the operator.
+    fn tell(&self, refusal: &Refusal) {
+        self.span.record(field::ERROR_TYPE, refusal.reason.as_str());
+        self.span.record(field::REASON, &*refusal.detail);
+        if let Some(policy) = &refusal.policy {
+            self.span.record(field::POLICY, tracing::field::display(policy));
+        }
+        let (at, peer) = match &self.counted {
+            Counted::Origin(origin) => (Some(&*origin.place), Some(&*origin.peer)),
+            Counted::Client(_) => (None, None),
+        };
+        tracing::info!(
+            target: "inmesh::denied",
+            reason = refusal.reason.as_str(),
+            status = refusal.status.as_u16(),
+            ?at,
+            peer = ?peer.and_then(|peer| peer.identity.as_ref()),
+            addr = ?peer.map(|peer| peer.addr),
+            generation = self.view.generation,
+            why = %super::chain(refusal),
+            "request refused",
+        );
+    }
+}
+
+fn grpc_status(headers: &HeaderMap) -> Option<u16> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+/// Counts the bytes of a request's body.
+struct Received(Arc<AtomicU64>);
+
+impl Watch for Received {
+    fn ended(self: Box<Self>, bytes: u64, _: Option<&HeaderMap>, _: bool) {
+        self.0.store(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Counts a request when its response has been sent.
+struct Ending {
+    record: Record,
+    series: Arc<RequestSeries>,
+    code: u16,
+    grpc_status: Option<u16>,
+    flags: &'static str,
+}
+
+impl Watch for Ending {
+    fn ended(self: Box<Self>, bytes: u64, trailers: Option<&HeaderMap>, complete: bool) {
+        let record = &self.record;
+        // "DC": the caller left before it had everything.
+        let flags = if complete { self.flags } else { "DC" };
+        let sample = Sample {
+            response_code: self.code,
+            flags,
+            grpc_status: self
+                .grpc_status
+                .or_else(|| trailers.and_then(grpc_status))
+                .filter(|_| record.grpc),
+            duration: record.started.elapsed(),
+            request_bytes: record
+                .received
+                .as_ref()
+                .map_or(0, |bytes| bytes.load(Ordering::Relaxed)),
+            response_bytes: bytes,
+        };
+        self.series.record(&sample);
+        if let Some(line) = &record.line {
+            tracing::info!(
+                target: "inmesh::access",
+                parent: &record.span,
+                method = %line.method,
+                authority = line.authority,
+                path = line.path,
+                status = self.code,
+                flags,
+                duration_ms = sample.duration.as_secs_f64() * 1e3,
+                received = sample.request_bytes,
+                sent = bytes,
+                generation = record.view.generation,
+            );
+        }
+    }
+}

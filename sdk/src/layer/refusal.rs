@@ -1,0 +1,289 @@
+//! A "no": which part of the stack said it, why, and how a caller is shown it.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+
+use super::MeshBody;
+use super::body::BoxError;
+use crate::name::ResourceRef;
+use crate::policy::Outcome;
+use crate::policy::balance::EndpointKey;
+
+/// Why a request is not answered by an upstream. Closed: every "no" of inmesh is one of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The request is malformed or ambiguous.
+    BadRequest,
+    /// An authorization policy, or the lack of configuration, denies it.
+    Denied,
+    /// No such service, or no route of it matches.
+    NoRoute,
+    /// The route or its backend is configured, but invalidly.
+    Misconfigured,
+    /// The destination has nobody to ask.
+    NoEndpoint,
+    /// No connection could be made.
+    Connect,
+    /// The server at the other end proved to be somebody else.
+    Identity,
+    /// The connection ended before the response began.
+    Reset,
+    /// A deadline passed.
+    Timeout,
+    /// Shutting down, or over a limit.
+    Overloaded,
+    /// The application failed.
+    Application,
+}
+
+impl Reason {
+    /// The Envoy response flag that means the same, `-` if there is none.
+    pub fn flag(self) -> &'static str {
+        match self {
+            Self::BadRequest => "DPE",
+            Self::Denied | Self::Application => "-",
+            Self::NoRoute => "NR",
+            Self::Misconfigured => "NC",
+            Self::NoEndpoint => "UH",
+            Self::Connect | Self::Identity => "UF",
+            Self::Reset => "UC",
+            Self::Timeout => "UT",
+            Self::Overloaded => "UO",
+        }
+    }
+
+    /// A stable name for logs and spans.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::Denied => "denied",
+            Self::NoRoute => "no_route",
+            Self::Misconfigured => "misconfigured",
+            Self::NoEndpoint => "no_endpoint",
+            Self::Connect => "connect",
+            Self::Identity => "identity",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::Overloaded => "overloaded",
+            Self::Application => "application",
+        }
+    }
+}
+
+/// A request that was not answered by an upstream.
+///
+/// `body` is what the caller reads: Envoy's words where Envoy has some, naming nothing of the policy. `detail` is
+/// for logs and spans: it names the resource that decided.
+pub struct Refusal {
+    /// Why.
+    pub reason: Reason,
+    /// The status that a proxy would send.
+    pub status: StatusCode,
+    /// What the caller reads.
+    pub body: Cow<'static, str>,
+    /// What the operator reads.
+    pub detail: Cow<'static, str>,
+    /// How the attempt ended, where there was one: what retries are decided by.
+    pub outcome: Option<Outcome>,
+    /// The policy that decided, where one did.
+    pub policy: Option<ResourceRef>,
+    /// Which endpoint was asked, if one was.
+    pub endpoint: Option<EndpointKey>,
+    /// The request, where it is certain that no byte of it was sent.
+    ///
+    /// A lock that nobody waits for: bodies need not be `Sync`, errors must.
+    unsent: Option<Box<Mutex<Request<MeshBody>>>>,
+    source: Option<BoxError>,
+}
+
+impl Refusal {
+    /// A refusal with the status and words that belong to the reason.
+    pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
+        let (status, body) = match reason {
+            Reason::BadRequest => (StatusCode::BAD_REQUEST, ""),
+            Reason::Denied => (StatusCode::FORBIDDEN, "RBAC: access denied"),
+            Reason::NoRoute => (StatusCode::NOT_FOUND, ""),
+            Reason::Misconfigured | Reason::Application => (StatusCode::INTERNAL_SERVER_ERROR, ""),
+            Reason::NoEndpoint => (StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream"),
+            Reason::Connect | Reason::Identity => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
+            ),
+            Reason::Reset => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+            ),
+            Reason::Timeout => (StatusCode::GATEWAY_TIMEOUT, "upstream request timeout"),
+            Reason::Overloaded => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "upstream connect error or disconnect/reset before headers. reset reason: overflow",
+            ),
+        };
+        Self {
+            reason,
+            status,
+            body: Cow::Borrowed(body),
+            detail: detail.into(),
+            outcome: None,
+            endpoint: None,
+            policy: None,
+            unsent: None,
+            source: None,
+        }
+    }
+
+    /// With another status.
+    pub fn status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// With the way the attempt ended.
+    pub fn outcome(mut self, outcome: Outcome) -> Self {
+        self.outcome = Some(outcome);
+        self
+    }
+
+    /// With the error behind it.
+    pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// With the endpoint that was asked.
+    pub fn at(mut self, endpoint: &EndpointKey) -> Self {
+        self.endpoint = Some(endpoint.clone());
+        self
+    }
+
+    /// With the request that certainly was not sent.
+    pub(crate) fn giving_back(mut self, request: Request<MeshBody>) -> Self {
+        self.unsent = Some(Box::new(Mutex::new(request)));
+        self
+    }
+
+    /// Takes the request back, if certainly no byte of it was sent.
+    pub(crate) fn take_unsent(&mut self) -> Option<Request<MeshBody>> {
+        let unsent = self.unsent.take()?;
+        Some(unsent.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The refusal as a response: plain text, or a trailers-only gRPC answer if the request was gRPC
+    /// (`spec/traffic.md` §11 of the design notes; gRPC "HTTP to gRPC Status Code Mapping").
+    pub fn into_response(self, grpc: bool) -> Response<MeshBody> {
+        let mut response = Response::new(MeshBody::empty());
+        if grpc {
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            headers.insert("grpc-status", HeaderValue::from_static(grpc_status(self.status)));
+            if let Ok(message) = HeaderValue::from_str(&self.body)
+                && !self.body.is_empty()
+            {
+                headers.insert("grpc-message", message);
+            }
+            return response;
+        }
+        *response.status_mut() = self.status;
+        if !self.body.is_empty() {
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+            *response.body_mut() = match self.body {
+                Cow::Borrowed(text) => MeshBody::from(text),
+                Cow::Owned(text) => MeshBody::from(text),
+            };
+        } else {
+            response
+                .headers_mut()
+                .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        response
+    }
+}
+
+/// Whether a request is gRPC, by its content type.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| {
+        matches!(
+            value.as_bytes().strip_prefix(b"application/grpc"),
+            Some([] | [b'+' | b';', ..])
+        )
+    })
+}
+
+fn grpc_status(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 => "13",
+        401 => "16",
+        403 => "7",
+        404 => "12",
+        429 | 502 | 503 | 504 => "14",
+        _ => "2",
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason.as_str(), self.detail)
+    }
+}
+
+impl fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refusal")
+            .field("reason", &self.reason)
+            .field("status", &self.status)
+            .field("detail", &self.detail)
+            .field("outcome", &self.outcome)
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::error::Error for Refusal {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_to_grpc_is_trailers_only() {
+        let response = Refusal::new(Reason::Denied, "by AuthorizationPolicy a/b").into_response(true);
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["grpc-status"], "7");
+        assert_eq!(response.headers()["grpc-message"], "RBAC: access denied");
+    }
+
+    #[test]
+    fn a_refusal_never_shows_its_detail() {
+        use http_body_util::BodyExt;
+        let response = Refusal::new(Reason::Denied, "by AuthorizationPolicy a/b").into_response(false);
+        assert_eq!(response.status(), 403);
+        let body = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+            .block_on(response.into_body().collect())
+            .unwrap()
+            .to_bytes();
+        assert_eq!(body, "RBAC: access denied");
+    }
+
+    #[test]
+    fn grpc_is_told_by_content_type() {
+        let is = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(value));
+            is_grpc(&headers)
+        };
+        assert!(is("application/grpc") && is("application/grpc+proto") && is("application/grpc;x=y"));
+        assert!(!is("application/grpc-web") && !is("text/plain"));
+    }
+}

@@ -1,0 +1,86 @@
+//! Paths: exact, by whole segments, or by expression.
+
+use std::fmt;
+
+use super::FullRegex;
+
+/// Which paths. The query is never part of the question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathPattern {
+    /// This path, byte for byte.
+    Exact(Box<str>),
+    /// The path and everything below it, segment by segment. Kept without its trailing slash: `/` is `""`.
+    Prefix(Box<str>),
+    /// The whole path matches the expression.
+    Regex(FullRegex),
+}
+
+impl PathPattern {
+    /// The pattern of a Gateway API `PathPrefix`, whose trailing slash does not matter.
+    pub fn prefix(text: &str) -> Self {
+        Self::Prefix(text.strip_suffix('/').unwrap_or(text).into())
+    }
+
+    /// Whether a path matches; if so, how many of its bytes were matched by the pattern. For a prefix that is its
+    /// length, else the whole path: what `ReplacePrefixMatch` replaces.
+    pub fn matches(&self, path: &str) -> Option<usize> {
+        match self {
+            Self::Exact(exact) => (**exact == *path).then_some(path.len()),
+            Self::Prefix(prefix) => {
+                let rest = path.strip_prefix(&**prefix)?;
+                let whole = rest.starts_with('/') || (rest.is_empty() && !prefix.is_empty());
+                (whole && path.starts_with('/')).then_some(prefix.len())
+            }
+            Self::Regex(regex) => regex.is_match(path).then_some(path.len()),
+        }
+    }
+}
+
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(text) => write!(f, "{text}"),
+            Self::Prefix(text) => write!(f, "{text}/*"),
+            Self::Regex(regex) => write!(f, "{regex:?}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gateway API, PathMatchPathPrefix.
+    #[test]
+    fn a_prefix_counts_whole_segments() {
+        let table = [
+            ("/abc", "/abc", Some(4)),
+            ("/abc", "/abc/", Some(4)),
+            ("/abc", "/abc/def", Some(4)),
+            ("/abc/", "/abc", Some(4)),
+            ("/abc/", "/abc/def", Some(4)),
+            ("/abc", "/abcd", None),
+            ("/abc", "/ABC", None),
+            ("/", "/", Some(0)),
+            ("/", "/abc", Some(0)),
+            ("/", "*", None),
+            ("/", "", None),
+            ("/abc", "/abc//x", Some(4)),
+        ];
+        for (prefix, path, matched) in table {
+            assert_eq!(
+                PathPattern::prefix(prefix).matches(path),
+                matched,
+                "{prefix} {path}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_exact_path_is_exact() {
+        let exact = PathPattern::Exact("/a".into());
+        assert_eq!(exact.matches("/a"), Some(2));
+        assert_eq!(exact.matches("/a/"), None);
+        assert_eq!(exact.matches("/A"), None);
+    }
+}

@@ -1,0 +1,129 @@
+//! Regular expressions that must match the whole text.
+
+use std::fmt;
+
+use regex::{Regex, RegexBuilder};
+
+/// Most bytes a compiled expression may take. Large enough for any honest route, small enough that a file with
+/// thousands of expressions does not eat the machine.
+const SIZE_LIMIT: usize = 1 << 20;
+
+/// Longest expression that is read at all, as upstream limits values.
+const TEXT_LIMIT: usize = 4096;
+
+/// Why a text is not a usable regular expression.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegexError {
+    /// Longer than 4096 bytes.
+    #[error("the expression is longer than {TEXT_LIMIT} bytes")]
+    Long,
+    /// It would take more than 1 MiB once compiled.
+    #[error("the expression is too large once compiled")]
+    Large,
+    /// It is not an expression of the RE2 family.
+    #[error("{0}")]
+    Syntax(String),
+}
+
+/// An expression of the RE2 family (no look-around, linear time) that has to match a text from end to end.
+#[derive(Clone)]
+pub struct FullRegex {
+    text: Box<str>,
+    regex: Regex,
+}
+
+impl FullRegex {
+    /// Reads an expression.
+    ///
+    /// # Errors
+    /// If it is malformed, uses what RE2 does not have (look-around, back references) or is too large.
+    pub fn parse(text: &str) -> Result<Self, RegexError> {
+        if text.len() > TEXT_LIMIT {
+            return Err(RegexError::Long);
+        }
+        // First alone: `a)(b` would become valid inside the group added below.
+        build(text)?;
+        // The line break ends a comment that the expression may open with `(?x)`; it is insignificant there,
+        // so the plain form is tried first.
+        let regex = build(&format!("^(?:{text})$")).or_else(|_| build(&format!("^(?:{text}\n)$")))?;
+        Ok(Self {
+            text: text.into(),
+            regex,
+        })
+    }
+
+    /// Whether the whole text matches.
+    pub fn is_match(&self, text: &str) -> bool {
+        self.regex.is_match(text)
+    }
+
+    /// The expression as written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+fn build(text: &str) -> Result<Regex, RegexError> {
+    RegexBuilder::new(text)
+        .size_limit(SIZE_LIMIT)
+        .dfa_size_limit(SIZE_LIMIT)
+        .build()
+        .map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => RegexError::Large,
+            other => {
+                // The message is a picture of several lines; the last says what is wrong.
+                let text = other.to_string();
+                let last = text.lines().last().unwrap_or("malformed");
+                RegexError::Syntax(last.trim_start_matches("error: ").chars().take(200).collect())
+            }
+        })
+}
+
+impl fmt::Debug for FullRegex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "/{}/", self.text)
+    }
+}
+
+impl PartialEq for FullRegex {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for FullRegex {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_text_must_match() {
+        let regex = FullRegex::parse("/v[0-9]+|/w").unwrap();
+        assert!(regex.is_match("/v12"));
+        assert!(regex.is_match("/w"));
+        assert!(!regex.is_match("/v12/x"));
+        assert!(!regex.is_match("/w\n"));
+        assert!(!regex.is_match("x/w"));
+    }
+
+    #[test]
+    fn an_expression_cannot_escape_its_group() {
+        assert!(FullRegex::parse("a)|(?:b").is_err());
+        let extended = FullRegex::parse("(?x) a # comment").unwrap();
+        assert!(extended.is_match("a"));
+        assert!(!extended.is_match("ab"));
+    }
+
+    #[test]
+    fn what_cannot_be_bounded_is_refused() {
+        assert_eq!(FullRegex::parse(&"a".repeat(5000)).unwrap_err(), RegexError::Long);
+        assert_eq!(
+            FullRegex::parse("((a{100}){100}){100}").unwrap_err(),
+            RegexError::Large
+        );
+        assert!(matches!(FullRegex::parse("(?=a)"), Err(RegexError::Syntax(_))));
+        assert!(matches!(FullRegex::parse("["), Err(RegexError::Syntax(_))));
+    }
+}

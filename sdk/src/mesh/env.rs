@@ -1,0 +1,113 @@
+//! What the environment says: the names of Kubernetes' downward API and a few of our own.
+
+use std::net::IpAddr;
+
+use super::{Error, ErrorKind, MeshBuilder};
+
+/// Reads an environment; a function so that tests need not change the process's.
+pub(super) fn read(var: impl Fn(&str) -> Option<String>) -> Result<MeshBuilder, Error> {
+    let bad = |name: &str, value: &str, wants: &str| {
+        Err(Error::new(
+            ErrorKind::Settings,
+            format!("{name}=`{value}` is not {wants}"),
+        ))
+    };
+    let mut mesh = MeshBuilder::new();
+    let config = var("INMESH_CONFIG").filter(|value| !value.is_empty());
+    let Some(config) = config else {
+        return Err(Error::new(
+            ErrorKind::Settings,
+            "INMESH_CONFIG is not set; it lists the directories or files to read: [NAMESPACE=]PATH, comma separated",
+        ));
+    };
+    for spec in config.split(',').filter(|spec| !spec.is_empty()) {
+        mesh = mesh.source(dir_of(spec));
+    }
+    match var("INMESH_CREDENTIALS").filter(|value| !value.is_empty()) {
+        Some(dir) => mesh = mesh.credentials_dir(dir),
+        None => {
+            return Err(Error::new(
+                ErrorKind::Settings,
+                "INMESH_CREDENTIALS is not set; it names a directory with cert-chain.pem, key.pem and root-cert.pem",
+            ));
+        }
+    }
+    if let Some(namespace) = var("POD_NAMESPACE") {
+        mesh = mesh.namespace(namespace);
+    }
+    if let Some(name) = var("POD_NAME") {
+        mesh = mesh.pod(name);
+    }
+    if let Some(addr) = var("POD_IP") {
+        match addr.parse::<IpAddr>() {
+            Ok(addr) => mesh = mesh.address(addr),
+            Err(_) => return bad("POD_IP", &addr, "an IP address"),
+        }
+    }
+    if let Some(domains) = var("INMESH_TRUST_DOMAIN_ALIASES") {
+        for domain in domains.split(',').filter(|domain| !domain.is_empty()) {
+            mesh = mesh.trust_domain_alias(domain)?;
+        }
+    }
+    if let Some(namespace) = var("INMESH_ROOT_NAMESPACE") {
+        mesh = mesh.root_namespace(namespace);
+    }
+    if let Some(strict) = var("INMESH_STRICT") {
+        match strict.as_str() {
+            "1" | "true" => mesh = mesh.strict(true),
+            "" | "0" | "false" => {}
+            _ => return bad("INMESH_STRICT", &strict, "true or false"),
+        }
+    }
+    if let Some(addr) = var("INMESH_ADMIN").filter(|value| !value.is_empty()) {
+        match addr.parse() {
+            Ok(addr) => mesh = mesh.admin(addr),
+            Err(_) => return bad("INMESH_ADMIN", &addr, "an address with a port"),
+        }
+    }
+    Ok(mesh)
+}
+
+/// The directory source that `[NAMESPACE=]PATH` means.
+pub(crate) fn dir_of(spec: &str) -> crate::source::DirSource {
+    match spec.split_once('=') {
+        Some((namespace, path)) => crate::source::dir(path).namespace(namespace),
+        None => crate::source::dir(spec),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(vars: &[(&str, &str)]) -> Result<MeshBuilder, Error> {
+        read(|name| {
+            vars.iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let error = with(&[]).unwrap_err();
+        assert!(error.to_string().contains("INMESH_CONFIG"), "{error}");
+        let error = with(&[("INMESH_CONFIG", "a=/tmp,/etc")]).unwrap_err();
+        assert!(error.to_string().contains("INMESH_CREDENTIALS"), "{error}");
+    }
+
+    #[test]
+    fn what_is_malformed_is_named() {
+        let base = [("INMESH_CONFIG", "/tmp"), ("INMESH_CREDENTIALS", "/tmp")];
+        for (name, value) in [
+            ("POD_IP", "10.0.0"),
+            ("INMESH_STRICT", "maybe"),
+            ("INMESH_ADMIN", "15000"),
+        ] {
+            let vars = [base[0], base[1], (name, value)];
+            let error = with(&vars).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+        }
+        assert!(with(&base).is_ok());
+    }
+}

@@ -1,0 +1,201 @@
+//! Host names and authorities as callers write them.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Why a text is not an authority we accept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// Nothing there.
+    #[error("the authority is empty")]
+    Empty,
+    /// `user@host`.
+    #[error("an authority must not carry user information")]
+    UserInfo,
+    /// The port is not a number between 1 and 65535.
+    #[error("`{0}` is not a port between 1 and 65535")]
+    Port(String),
+    /// A port is required here.
+    #[error("the authority has no port")]
+    NoPort,
+    /// A character that has no place in a host.
+    #[error("the host has a character that is not allowed")]
+    Character,
+    /// An IPv6 address without brackets, with a zone, or malformed.
+    #[error("the IPv6 address is malformed, unbracketed or scoped")]
+    Ipv6,
+    /// Longer than 253 characters.
+    #[error("the host is longer than 253 characters")]
+    Long,
+}
+
+/// A host without its port: a lower-cased DNS name without a trailing dot, or an IP address.
+///
+/// Names compare case-insensitively because they are stored in lower case (RFC 9110 §4.2.3); one
+/// trailing dot, the DNS root, is dropped.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Host(Arc<str>);
+
+impl Host {
+    /// Reads a host without a port.
+    ///
+    /// # Errors
+    /// If it is empty, too long, or holds a character that neither a DNS name, `*.`-wildcard nor IP address has.
+    pub fn parse(text: &str) -> Result<Self, HostError> {
+        if text.is_empty() {
+            return Err(HostError::Empty);
+        }
+        let inner = match text.strip_prefix('[') {
+            Some(rest) => {
+                let inner = rest.strip_suffix(']').ok_or(HostError::Ipv6)?;
+                inner.parse::<std::net::Ipv6Addr>().map_err(|_| HostError::Ipv6)?;
+                inner
+            }
+            None => text,
+        };
+        if let Ok(ip) = inner.parse::<IpAddr>() {
+            return Ok(Self(ip.to_string().into()));
+        }
+        if inner.contains(':') {
+            return Err(HostError::Ipv6);
+        }
+        let name = inner.strip_suffix('.').unwrap_or(inner);
+        if name.is_empty() {
+            return Err(HostError::Empty);
+        }
+        if name.len() > 253 {
+            return Err(HostError::Long);
+        }
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'*');
+        if !name.bytes().all(allowed) {
+            return Err(HostError::Character);
+        }
+        Ok(Self(name.to_ascii_lowercase().into()))
+    }
+
+    /// Splits an authority (`host`, `host:port`, `[v6]:port`) into host and port.
+    ///
+    /// # Errors
+    /// As [`Host::parse`]; also for user information, a port of 0, and a port that is not a number.
+    pub fn parse_authority(text: &str) -> Result<(Self, Option<u16>), HostError> {
+        let (host, port) = split_authority(text)?;
+        Ok((Self::parse(host)?, port))
+    }
+
+    /// The host as text: lower case, IPv6 without brackets.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The address, where the host is one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.0.parse().ok()
+    }
+}
+
+/// So that tables by host can be asked with text, without making a host first; it finds something only if the text is
+/// in the form that a `Host` has.
+impl std::borrow::Borrow<str> for Host {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Splits an authority into its host text (brackets kept) and port, without copying.
+///
+/// # Errors
+/// As [`Host::parse_authority`].
+pub(crate) fn split_authority(text: &str) -> Result<(&str, Option<u16>), HostError> {
+    if text.is_empty() {
+        return Err(HostError::Empty);
+    }
+    if text.contains('@') {
+        return Err(HostError::UserInfo);
+    }
+    let (host, port) = if text.starts_with('[') {
+        let end = text.find(']').ok_or(HostError::Ipv6)?;
+        let (host, rest) = text.split_at(end + 1);
+        match rest.strip_prefix(':') {
+            Some(port) => (host, Some(port)),
+            None if rest.is_empty() => (host, None),
+            None => return Err(HostError::Ipv6),
+        }
+    } else {
+        match text.split_once(':') {
+            Some((_, rest)) if rest.contains(':') => return Err(HostError::Ipv6),
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        }
+    };
+    let Some(port) = port else { return Ok((host, None)) };
+    let digits = !port.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
+    match port.parse::<u16>() {
+        Ok(number) if digits && number != 0 => Ok((host, Some(number))),
+        _ => Err(HostError::Port(port.chars().take(20).collect())),
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities_split() {
+        let split = |t| Host::parse_authority(t).map(|(h, p)| (h.as_str().to_owned(), p));
+        assert_eq!(
+            split("Reviews.Default:9080"),
+            Ok(("reviews.default".into(), Some(9080)))
+        );
+        assert_eq!(split("reviews."), Ok(("reviews".into(), None)));
+        assert_eq!(split("127.1.0.4:9080"), Ok(("127.1.0.4".into(), Some(9080))));
+        assert_eq!(split("[::1]:80"), Ok(("::1".into(), Some(80))));
+        assert_eq!(split("[::1]"), Ok(("::1".into(), None)));
+    }
+
+    #[test]
+    fn malformed_authorities_are_refused() {
+        for text in [
+            "",
+            ":80",
+            "a:",
+            "a:0",
+            "a:65536",
+            "a:+80",
+            "a:8 0",
+            "a:99999999",
+            "u@a:80",
+            "::1:80",
+            "[::1",
+            "[::1]x",
+            "[fe80::1%eth0]:80",
+            "a\0:80",
+            "a b",
+            "a/b",
+            ".",
+        ] {
+            assert!(Host::parse_authority(text).is_err(), "{text:?}");
+        }
+        assert!(Host::parse_authority(&"a".repeat(65_536)).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn parsing_never_panics(text in "\\PC{0,60}") {
+            let _ = Host::parse_authority(&text);
+        }
+    }
+}

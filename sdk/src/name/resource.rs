@@ -1,0 +1,137 @@
+//! Names of Kubernetes objects.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// The kinds of resource that inmesh reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+#[allow(missing_docs)] // the variants are the upstream kinds
+pub enum Kind {
+    Namespace,
+    Service,
+    ServiceAccount,
+    Pod,
+    EndpointSlice,
+    Deployment,
+    WorkloadEntry,
+    ServiceEntry,
+    Gateway,
+    GatewayClass,
+    HTTPRoute,
+    ReferenceGrant,
+    AuthorizationPolicy,
+    PeerAuthentication,
+}
+
+impl Kind {
+    /// The kind as Kubernetes spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Namespace => "Namespace",
+            Self::Service => "Service",
+            Self::ServiceAccount => "ServiceAccount",
+            Self::Pod => "Pod",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Deployment => "Deployment",
+            Self::WorkloadEntry => "WorkloadEntry",
+            Self::ServiceEntry => "ServiceEntry",
+            Self::Gateway => "Gateway",
+            Self::GatewayClass => "GatewayClass",
+            Self::HTTPRoute => "HTTPRoute",
+            Self::ReferenceGrant => "ReferenceGrant",
+            Self::AuthorizationPolicy => "AuthorizationPolicy",
+            Self::PeerAuthentication => "PeerAuthentication",
+        }
+    }
+
+    /// Whether objects of this kind live outside namespaces.
+    pub fn is_cluster_scoped(self) -> bool {
+        matches!(self, Self::Namespace | Self::GatewayClass)
+    }
+
+    /// Whether the kind decides who may do what, so that nothing in it may be overlooked.
+    pub fn is_security(self) -> bool {
+        matches!(self, Self::AuthorizationPolicy | Self::PeerAuthentication)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One object: kind, namespace (empty where the kind has none) and name.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ResourceRef {
+    /// The kind.
+    pub kind: Kind,
+    /// The namespace; empty for cluster-scoped kinds.
+    pub namespace: Arc<str>,
+    /// The name.
+    pub name: Arc<str>,
+}
+
+impl ResourceRef {
+    /// Names an object.
+    pub fn new(kind: Kind, namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self {
+            kind,
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+}
+
+/// `Kind namespace/name`, or `Kind name`.
+impl fmt::Display for ResourceRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.namespace {
+            "" => write!(f, "{} {}", self.kind, self.name),
+            namespace => write!(f, "{} {}/{}", self.kind, namespace, self.name),
+        }
+    }
+}
+
+impl fmt::Debug for ResourceRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+macro_rules! namespaced {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name {
+            /// The namespace.
+            pub namespace: Arc<str>,
+            /// The name.
+            pub name: Arc<str>,
+        }
+
+        impl $name {
+            /// Makes the name from its two parts.
+            pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+                Self { namespace: namespace.into(), name: name.into() }
+            }
+        }
+
+        /// `namespace/name`.
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}/{}", self.namespace, self.name)
+            }
+        }
+    };
+}
+
+namespaced! {
+    /// A Service (or ServiceEntry) by namespace and name.
+    ServiceName
+}
+namespaced! {
+    /// A workload (Pod or WorkloadEntry) by namespace and name.
+    WorkloadName
+}

@@ -1,0 +1,295 @@
+//! The engine: all rules that apply to one target, and the order in which they are asked.
+
+use std::sync::Arc;
+
+use super::facts::{Facts, Truth};
+use super::index::Table;
+use super::rule::{Action, AuthzRule, Layer};
+use crate::name::ResourceRef;
+use crate::policy::{ConnectionHead, RequestHead};
+
+/// Which rule of which policy decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleRef {
+    /// The policy.
+    pub policy: ResourceRef,
+    /// The rule's index in `spec.rules`.
+    pub rule: u32,
+}
+
+/// The answer of an [`AuthzEngine`], naming what gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision<'s> {
+    /// Allowed: by that rule, or because no ALLOW policy applies.
+    Allow {
+        /// The ALLOW rule that matched.
+        by: Option<&'s RuleRef>,
+    },
+    /// Denied.
+    Deny {
+        /// The rule that matched: DENY, or CUSTOM where nobody can be asked.
+        by: Option<&'s RuleRef>,
+        /// Why.
+        why: &'s str,
+    },
+}
+
+const DENIED: &str = "a DENY rule matched";
+const UNCLEAR: &str = "a DENY rule could not be judged: a header that it compares is not text";
+const UNASKED: &str = "a CUSTOM rule matched and there is no external authorizer to ask";
+const NOT_ALLOWED: &str = "no ALLOW rule matched";
+const WRONG_LAYER: &str = "rules for requests cannot judge a connection";
+
+impl Decision<'_> {
+    /// Whether the answer is yes.
+    pub fn is_allowed(&self) -> bool {
+        matches!(self, Self::Allow { .. })
+    }
+
+    /// Envoy's `response_code_details` for the answer; `None` if it is yes.
+    pub fn details(&self) -> Option<String> {
+        match self {
+            Self::Allow { .. } => None,
+            Self::Deny { by: None, .. } => Some("rbac_access_denied_matched_policy[none]".into()),
+            Self::Deny { by: Some(by), .. } => Some(format!(
+                "rbac_access_denied_matched_policy[ns[{}]-policy[{}]-rule[{}]]",
+                by.policy.namespace, by.policy.name, by.rule
+            )),
+        }
+    }
+}
+
+/// Every policy that applies to one target, on one layer. Asked by `&self`; the usual question allocates nothing.
+#[derive(Debug)]
+pub struct AuthzEngine {
+    layer: Layer,
+    broken: Option<Arc<str>>,
+    custom: Table,
+    enforced: Pair,
+    dry: Pair,
+    audit: Table,
+}
+
+/// DENY and ALLOW of one set of policies.
+#[derive(Debug, Default)]
+struct Pair {
+    deny: Table,
+    allow: Table,
+    /// Whether an ALLOW policy exists, even one without rules.
+    closed: bool,
+}
+
+/// Collects policies for an [`AuthzEngine`].
+///
+/// ```
+/// use inmesh::matcher::TextSet;
+/// use inmesh::name::{Kind, ResourceRef};
+/// use inmesh::policy::authz::{Action, AuthzRule, Clause, Condition, EngineBuilder, Layer, Test};
+///
+/// let get = Condition { test: Test::Method(TextSet::parse(["GET"])), negated: false };
+/// let rule = AuthzRule { clauses: vec![Clause { any: vec![vec![get]] }] };
+/// let engine = EngineBuilder::new(Layer::Http)
+///     .policy(ResourceRef::new(Kind::AuthorizationPolicy, "default", "get"), Action::Allow, false, [(0, rule)])
+///     .build();
+/// # let _ = engine;
+/// ```
+#[derive(Clone, Debug)]
+pub struct EngineBuilder {
+    layer: Layer,
+    policies: Vec<Added>,
+}
+
+#[derive(Clone, Debug)]
+struct Added {
+    policy: ResourceRef,
+    action: Action,
+    dry_run: bool,
+    rules: Vec<(u32, AuthzRule)>,
+}
+
+impl EngineBuilder {
+    /// No policies yet.
+    pub fn new(layer: Layer) -> Self {
+        Self {
+            layer,
+            policies: Vec::new(),
+        }
+    }
+
+    /// Adds a policy with its rules and their indices in `spec.rules`. A policy without rules never matches; if it is
+    /// an ALLOW policy, it closes nevertheless.
+    pub fn policy(
+        mut self,
+        policy: ResourceRef,
+        action: Action,
+        dry_run: bool,
+        rules: impl IntoIterator<Item = (u32, AuthzRule)>,
+    ) -> Self {
+        let rules = rules.into_iter().collect();
+        self.policies.push(Added {
+            policy,
+            action,
+            dry_run,
+            rules,
+        });
+        self
+    }
+
+    /// Files the rules.
+    pub fn build(self) -> AuthzEngine {
+        let (mut custom, mut audit) = (Vec::new(), Vec::new());
+        let (mut deny, mut allow) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+        let mut closed = [false; 2];
+        for Added {
+            policy,
+            action,
+            dry_run,
+            rules,
+        } in self.policies
+        {
+            let side = usize::from(dry_run);
+            let table = match action {
+                // As upstream, a dry run does not hold back CUSTOM.
+                Action::Custom => &mut custom,
+                Action::Deny => &mut deny[side],
+                Action::Allow => {
+                    closed[side] = true;
+                    &mut allow[side]
+                }
+                Action::Audit if dry_run => continue,
+                Action::Audit => &mut audit,
+            };
+            let named = |(rule, body)| {
+                (
+                    RuleRef {
+                        policy: policy.clone(),
+                        rule,
+                    },
+                    body,
+                )
+            };
+            table.extend(rules.into_iter().map(named));
+        }
+        let [denied, dry_denied] = deny.map(Table::new);
+        let [allowed, dry_allowed] = allow.map(Table::new);
+        AuthzEngine {
+            layer: self.layer,
+            broken: None,
+            custom: Table::new(custom),
+            enforced: Pair {
+                deny: denied,
+                allow: allowed,
+                closed: closed[0],
+            },
+            dry: Pair {
+                deny: dry_denied,
+                allow: dry_allowed,
+                closed: closed[1],
+            },
+            audit: Table::new(audit),
+        }
+    }
+}
+
+impl AuthzEngine {
+    /// An engine without policies: everything is allowed.
+    pub fn allow_all() -> Self {
+        EngineBuilder::new(Layer::Http).build()
+    }
+
+    /// An engine that denies everything, saying why: for configuration that cannot be trusted.
+    pub fn deny_all(why: impl Into<Arc<str>>) -> Self {
+        Self {
+            broken: Some(why.into()),
+            ..Self::allow_all()
+        }
+    }
+
+    /// Judges a request: CUSTOM, then DENY, then ALLOW.
+    pub fn decide(&self, head: &RequestHead<'_>) -> Decision<'_> {
+        match &self.broken {
+            Some(why) => Decision::Deny { by: None, why },
+            None => self.judge(&self.facts(head)),
+        }
+    }
+
+    /// Judges a connection.
+    pub fn decide_connection(&self, head: &ConnectionHead<'_>) -> Decision<'_> {
+        if let Some(why) = &self.broken {
+            return Decision::Deny { by: None, why };
+        }
+        if self.layer == Layer::Http && self.restricts() {
+            return Decision::Deny {
+                by: None,
+                why: WRONG_LAYER,
+            };
+        }
+        self.judge(&Facts::of_connection(head))
+    }
+
+    /// The first AUDIT rule that matches a request; it decides nothing.
+    pub fn audit(&self, head: &RequestHead<'_>) -> Option<&RuleRef> {
+        if self.audit.is_empty() {
+            return None;
+        }
+        self.audit.find(&self.facts(head), false).map(|(by, _)| by)
+    }
+
+    /// What the policies in dry run would say of a request; `None` if there are none.
+    pub fn shadow(&self, head: &RequestHead<'_>) -> Option<Decision<'_>> {
+        if self.dry.is_open() {
+            return None;
+        }
+        Some(self.dry.judge(&self.facts(head)))
+    }
+
+    /// Whether anything could be denied at all.
+    pub fn restricts(&self) -> bool {
+        self.broken.is_some() || !self.custom.is_empty() || !self.enforced.is_open()
+    }
+
+    fn facts<'a>(&self, head: &'a RequestHead<'a>) -> Facts<'a> {
+        let tables = [
+            &self.custom,
+            &self.audit,
+            &self.enforced.deny,
+            &self.enforced.allow,
+            &self.dry.deny,
+            &self.dry.allow,
+        ];
+        Facts::of_request(head, tables.iter().any(|table| table.wants_host()))
+    }
+
+    fn judge(&self, facts: &Facts<'_>) -> Decision<'_> {
+        match self.custom.find(facts, true) {
+            Some((by, _)) => Decision::Deny {
+                by: Some(by),
+                why: UNASKED,
+            },
+            None => self.enforced.judge(facts),
+        }
+    }
+}
+
+impl Pair {
+    fn is_open(&self) -> bool {
+        self.deny.is_empty() && !self.closed
+    }
+
+    fn judge(&self, facts: &Facts<'_>) -> Decision<'_> {
+        if let Some((by, truth)) = self.deny.find(facts, true) {
+            let why = if truth == Truth::Yes { DENIED } else { UNCLEAR };
+            return Decision::Deny { by: Some(by), why };
+        }
+        if !self.closed {
+            return Decision::Allow { by: None };
+        }
+        match self.allow.find(facts, false) {
+            Some((by, _)) => Decision::Allow { by: Some(by) },
+            None => Decision::Deny {
+                by: None,
+                why: NOT_ALLOWED,
+            },
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The engines: pure, synchronous, total. They take a borrowed view of a request and answer; they do no I/O
+//! and have no clock, no randomness and no Kubernetes types of their own.
+
+pub mod authz;
+pub mod balance;
+mod head;
+pub mod normalize;
+mod outcome;
+pub mod retry;
+pub mod route;
+pub mod timeout;
+
+pub use head::{Caller, ConnectionHead, RequestHead};
+pub use outcome::Outcome;
+pub use retry::RetryPolicy;

@@ -1,0 +1,176 @@
+//! When to try again, how long to wait before, and how much of that is too much.
+
+mod budget;
+mod condition;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+pub use budget::{ActiveRequest, ActiveRetry, RetryBudget};
+pub use condition::{Conditions, RetryOn};
+
+use super::Outcome;
+
+/// When an attempt is repeated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetryPolicy {
+    /// How often to try *again*: at most `1 + attempts` requests are sent.
+    pub attempts: u32,
+    /// What is worth another attempt.
+    pub conditions: Conditions,
+    /// Statuses worth another attempt, if [`Conditions::RETRIABLE_STATUS_CODES`] is among the conditions.
+    pub codes: Box<[StatusCode]>,
+    /// The pause before each retry.
+    pub backoff: Backoff,
+    /// Whether a retry avoids the endpoints already tried.
+    pub avoid_previous: bool,
+    /// How often a pick is repeated to avoid them; after that any endpoint is good enough.
+    pub host_selection_attempts: u32,
+}
+
+impl RetryPolicy {
+    /// No retries.
+    pub fn none() -> Self {
+        Self {
+            attempts: 0,
+            conditions: Conditions::default(),
+            ..Self::istio_default()
+        }
+    }
+
+    /// What Istio applies where a route says nothing: two retries of what surely was not processed. Plain 503
+    /// responses are not retried, because no status codes are listed.
+    pub fn istio_default() -> Self {
+        Self {
+            attempts: 2,
+            conditions: Conditions::ISTIO_DEFAULT,
+            codes: Box::default(),
+            backoff: Backoff::default(),
+            avoid_previous: true,
+            host_selection_attempts: 5,
+        }
+    }
+
+    /// A Gateway API retry stanza (GEP-1731): Istio's conditions and the listed codes. `backoff` is the least time
+    /// between attempts.
+    pub fn gateway_api(attempts: Option<u32>, codes: Box<[StatusCode]>, backoff: Option<Duration>) -> Self {
+        Self {
+            attempts: attempts.unwrap_or(2),
+            codes,
+            backoff: backoff.map_or_else(Backoff::default, Backoff::at_least),
+            ..Self::istio_default()
+        }
+    }
+
+    /// Whether to try again after attempt number `attempt` (the first is 0) ended like this.
+    ///
+    /// Says nothing of budgets, deadlines and whether the request can be replayed.
+    pub fn should_retry(&self, outcome: &Outcome, attempt: u32) -> bool {
+        attempt < self.attempts && self.is_retriable(outcome)
+    }
+
+    /// Whether the policy may ask for a request to be sent again of which bytes were sent already: only then must a
+    /// copy of it be kept. Over HTTP/1.1 that takes a condition on resets or on responses; HTTP/2 adds refused streams
+    /// and gRPC statuses.
+    pub fn repeats_sent(&self, http2: bool) -> bool {
+        let unsent = Conditions::CONNECT_FAILURE | Conditions::RESET_BEFORE_REQUEST;
+        let no_codes = if self.codes.is_empty() {
+            Conditions::RETRIABLE_STATUS_CODES
+        } else {
+            Conditions::default()
+        };
+        let http2_only = Conditions::REFUSED_STREAM
+            | Conditions::CANCELLED
+            | Conditions::DEADLINE_EXCEEDED
+            | Conditions::INTERNAL
+            | Conditions::RESOURCE_EXHAUSTED
+            | Conditions::UNAVAILABLE;
+        let idle = if http2 { Conditions::default() } else { http2_only };
+        self.attempts > 0 && !(unsent | no_codes | idle).contains(self.conditions)
+    }
+
+    fn is_retriable(&self, outcome: &Outcome) -> bool {
+        let on = |condition| self.conditions.contains(condition);
+        match *outcome {
+            // The upstream asks to be left alone.
+            Outcome::Response {
+                rate_limited: true, ..
+            } => on(Conditions::ENVOY_RATELIMITED),
+            Outcome::Response {
+                status, grpc_status, ..
+            } => self.is_retriable_response(status, grpc_status),
+            Outcome::Timeout | Outcome::Overflow | Outcome::NoEndpoint => false,
+            Outcome::ConnectFailure if on(Conditions::CONNECT_FAILURE) => true,
+            Outcome::RefusedStream if on(Conditions::REFUSED_STREAM) => true,
+            // Without a connection no byte was sent either.
+            Outcome::ResetBeforeRequest | Outcome::ConnectFailure if on(Conditions::RESET_BEFORE_REQUEST) => {
+                true
+            }
+            // What is left is some kind of reset.
+            _ => on(Conditions::RESET) || on(Conditions::SERVER_ERROR) || on(Conditions::GATEWAY_ERROR),
+        }
+    }
+
+    fn is_retriable_response(&self, status: StatusCode, grpc_status: Option<u16>) -> bool {
+        let on = |condition| self.conditions.contains(condition);
+        (on(Conditions::SERVER_ERROR) && status.is_server_error())
+            || (on(Conditions::GATEWAY_ERROR) && matches!(status.as_u16(), 502..=504))
+            || (on(Conditions::RETRIABLE_4XX) && status == StatusCode::CONFLICT)
+            || (on(Conditions::RETRIABLE_STATUS_CODES) && self.codes.contains(&status))
+            || grpc_status.and_then(Conditions::of_grpc_status).is_some_and(on)
+    }
+}
+
+/// The pause before a retry: random ("full jitter"), growing with each retry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// The unit that grows.
+    pub base: Duration,
+    /// The longest pause.
+    pub max: Duration,
+    /// The shortest pause.
+    pub floor: Duration,
+}
+
+/// 25 ms, at most ten times that, as in Envoy.
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::new(Duration::from_millis(25))
+    }
+}
+
+impl Backoff {
+    /// Grows from `base`, to ten times that at most.
+    pub fn new(base: Duration) -> Self {
+        Self {
+            base,
+            max: base.saturating_mul(10),
+            floor: Duration::ZERO,
+        }
+    }
+
+    /// As [`Backoff::new`], but never shorter than `least`.
+    pub fn at_least(least: Duration) -> Self {
+        Self {
+            floor: least,
+            ..Self::new(least)
+        }
+    }
+
+    /// The pause before retry number `retry` (the first is 1), given a uniformly random number: uniform in
+    /// `[0, (2^retry - 1) × base)`, then bounded by `floor` and `max`.
+    pub fn delay(&self, retry: u32, random: u64) -> Duration {
+        let steps = 1_u128
+            .checked_shl(retry.min(64))
+            .map_or(u128::MAX, |power| power - 1);
+        let range = self.base.as_nanos().saturating_mul(steps);
+        // Ranges beyond 2^64 ns (584 years) are cut, which the maximum makes no difference to.
+        let range = u64::try_from(range).unwrap_or(u64::MAX);
+        let nanos = (u128::from(random) * u128::from(range)) >> 64;
+        let delay = Duration::from_nanos(nanos as u64);
+        delay.min(self.max).max(self.floor)
+    }
+}

@@ -1,0 +1,177 @@
+//! Settles precedence: from rules in any order to alternatives in one total order.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use http::{HeaderMap, Method};
+
+use super::index::Index;
+use super::{RouteRule, RouteTable, RuleId};
+use crate::matcher::{HeaderPattern, HostPattern, PathPattern, QueryPattern};
+use crate::policy::RequestHead;
+
+/// What one match of a rule asks of a request; all of it must hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Predicates {
+    /// The path.
+    pub path: PathPattern,
+    /// The method.
+    pub method: Option<Method>,
+    /// Headers.
+    pub headers: Box<[HeaderPattern]>,
+    /// Query parameters.
+    pub query: Box<[QueryPattern]>,
+}
+
+/// Everything: the path prefix `/`, as Gateway API defaults a match.
+impl Default for Predicates {
+    fn default() -> Self {
+        Self {
+            path: PathPattern::prefix("/"),
+            method: None,
+            headers: Box::default(),
+            query: Box::default(),
+        }
+    }
+}
+
+impl Predicates {
+    /// Whether all but host and path hold.
+    pub(super) fn rest_holds(&self, head: &RequestHead<'_>) -> bool {
+        self.method.as_ref().is_none_or(|method| method == head.method)
+            && self.headers_hold(head.headers)
+            && self.query.iter().all(|query| query.matches(head.query))
+    }
+
+    fn headers_hold(&self, headers: &HeaderMap) -> bool {
+        self.headers.iter().all(|header| header.matches(headers))
+    }
+
+    /// Whether only host and path are asked for.
+    pub(super) fn is_path_only(&self) -> bool {
+        self.method.is_none() && self.headers.is_empty() && self.query.is_empty()
+    }
+
+    /// Which sort of path comes first: exact, prefix, expression, and last the catch-all, so that an expression
+    /// is not shadowed by the `/` that most routes end with. Gateway API leaves expressions to the implementation;
+    /// this is Istio's order.
+    pub(super) fn class(&self) -> Class {
+        match &self.path {
+            PathPattern::Exact(_) => Class::Exact,
+            PathPattern::Prefix(prefix) if prefix.is_empty() && self.is_path_only() => Class::CatchAll,
+            PathPattern::Prefix(_) => Class::Prefix,
+            PathPattern::Regex(_) => Class::Regex,
+        }
+    }
+
+    fn path_characters(&self) -> usize {
+        match &self.path {
+            PathPattern::Exact(text) | PathPattern::Prefix(text) => text.chars().count(),
+            PathPattern::Regex(regex) => regex.as_str().chars().count(),
+        }
+    }
+}
+
+/// The sorts of path in their order of precedence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Class {
+    Exact,
+    Prefix,
+    Regex,
+    CatchAll,
+}
+
+/// One way to reach a rule: a host and a match of the rule.
+#[derive(Clone, Debug)]
+pub struct Alternative {
+    /// The rule.
+    pub rule: RuleId,
+    /// Index of the match in the rule's `matches`.
+    pub match_index: u32,
+    /// The host.
+    pub host: HostPattern,
+    /// Everything else.
+    pub predicates: Arc<Predicates>,
+}
+
+/// Collects rules and their matches, in any order.
+#[derive(Debug, Default)]
+pub struct RouteTableBuilder {
+    rules: Vec<RouteRule>,
+    created: Vec<Option<u64>>,
+    alternatives: Vec<Alternative>,
+}
+
+impl RouteTableBuilder {
+    /// Adds a rule. `created` orders routes by age (any unit); routes without it count as newest.
+    ///
+    /// A rule without a match never decides, but makes the table non-empty.
+    pub fn rule(&mut self, rule: RouteRule, created: Option<u64>) -> RuleId {
+        let id = RuleId(self.rules.len() as u32);
+        self.rules.push(rule);
+        self.created.push(created);
+        id
+    }
+
+    /// Adds a match of a rule, on every host given. An unknown rule is left out.
+    pub fn matching(
+        &mut self,
+        rule: RuleId,
+        match_index: u32,
+        hosts: &[HostPattern],
+        predicates: Predicates,
+    ) {
+        if rule.0 as usize >= self.rules.len() {
+            return;
+        }
+        let predicates = Arc::new(predicates);
+        for host in hosts {
+            self.alternatives.push(Alternative {
+                rule,
+                match_index,
+                host: host.clone(),
+                predicates: predicates.clone(),
+            });
+        }
+    }
+
+    /// Sorts and indexes.
+    ///
+    /// The order is that of Gateway API (HTTPRouteSpec.hostnames, HTTPRouteRule.matches): the most specific host,
+    /// exact path, longest prefix in characters, a method, most headers, most query parameters; then the oldest
+    /// route, `namespace/name`, and the order within the route.
+    pub fn build(self) -> RouteTable {
+        let Self {
+            rules,
+            created,
+            mut alternatives,
+        } = self;
+        alternatives.sort_by_cached_key(|alternative| {
+            let predicates = &alternative.predicates;
+            let index = alternative.rule.0 as usize;
+            let origin = &rules[index].origin;
+            let shape = (
+                alternative.host.order(),
+                predicates.class(),
+                Reverse(predicates.path_characters()),
+                predicates.method.is_none(),
+                Reverse(predicates.headers.len()),
+                Reverse(predicates.query.len()),
+            );
+            let age = (
+                created[index].unwrap_or(u64::MAX),
+                origin.resource.namespace.clone(),
+                origin.resource.name.clone(),
+                origin.rule,
+                alternative.match_index,
+            );
+            (shape, age)
+        });
+        let index = Index::new(&alternatives);
+        RouteTable {
+            rules,
+            alternatives,
+            index,
+        }
+    }
+}

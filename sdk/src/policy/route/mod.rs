@@ -1,0 +1,42 @@
+//! Routing: which rule of a service decides, and which backend gets the request.
+//!
+//! A [`RouteTable`] is a list of alternatives in one total order, fixed when the table is built, and an index over
+//! it. [`RouteTable::find`] gives the first alternative whose predicates hold; nothing is compared at request time.
+//!
+//! ```text
+//! host ──► exact host ─┐
+//!      ├─► *.suffixes ─┼─► exact path ─► prefixes, longest first ─► expressions ─► catch-alls
+//!      └─► any host ───┘
+//! ```
+
+mod backend;
+mod bucket;
+mod builder;
+mod edit;
+mod explain;
+mod index;
+mod redirect;
+mod rewrite;
+mod rule;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use backend::{Backend, Backends, Target};
+pub use builder::{Alternative, Predicates, RouteTableBuilder};
+pub use edit::HeaderEdits;
+pub use explain::{Candidate, Verdict};
+pub use redirect::Redirect;
+pub use rewrite::{PathRewrite, Rewrite};
+pub use rule::{Action, RouteRule, RuleOrigin};
+pub use table::{Found, RouteTable};
+
+pub use super::timeout::Timeouts;
+
+/// Index of a [`Cluster`](crate::snapshot::Cluster) in the pinned snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClusterId(pub u32);
+
+/// Index of a rule in its route table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleId(pub u32);

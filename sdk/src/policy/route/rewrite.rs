@@ -1,0 +1,127 @@
+//! Rewrites of path and host.
+
+use std::borrow::Cow;
+
+use http::uri::{Authority, InvalidUri, PathAndQuery};
+
+/// A rewrite of what the backend sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewrite {
+    /// The new `Host`/`:authority`.
+    pub host: Option<Authority>,
+    /// The new path.
+    pub path: Option<PathRewrite>,
+}
+
+impl Rewrite {
+    /// The path and query that the backend sees; `None` if they stay as they are. `matched` is
+    /// [`Found::matched`](super::Found::matched).
+    ///
+    /// # Errors
+    /// If the result is no valid request target (longer than 65,534 bytes).
+    pub fn target(
+        &self,
+        path: &str,
+        query: Option<&str>,
+        matched: usize,
+    ) -> Result<Option<PathAndQuery>, InvalidUri> {
+        let Some(rewrite) = &self.path else {
+            return Ok(None);
+        };
+        with_query(rewrite.apply(path, matched), query).parse().map(Some)
+    }
+}
+
+/// How a path changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathRewrite {
+    /// The whole path is replaced.
+    Full(Box<str>),
+    /// The matched prefix is replaced. Kept without its trailing slash.
+    Prefix(Box<str>),
+}
+
+impl PathRewrite {
+    /// Replaces the matched prefix; a trailing slash of the replacement does not matter.
+    pub fn prefix(replacement: &str) -> Self {
+        Self::Prefix(replacement.strip_suffix('/').unwrap_or(replacement).into())
+    }
+
+    /// The new path; never empty. `matched` is how many bytes of the path the rule's prefix matched.
+    pub fn apply(&self, path: &str, matched: usize) -> String {
+        let new = match self {
+            Self::Full(path) => String::from(&**path),
+            Self::Prefix(replacement) => {
+                let rest = path.get(matched..).unwrap_or("");
+                format!("{replacement}{rest}")
+            }
+        };
+        if new.is_empty() { "/".into() } else { new }
+    }
+}
+
+/// Appends the request's query, unless the new path brings its own.
+pub(super) fn with_query(path: impl Into<String>, query: Option<&str>) -> String {
+    let path = path.into();
+    match query.map(Cow::from) {
+        Some(query) if !path.contains('?') => format!("{path}?{query}"),
+        _ => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matcher::PathPattern;
+
+    /// Gateway API, HTTPPathModifier.replacePrefixMatch.
+    #[test]
+    fn a_replaced_prefix_keeps_the_rest() {
+        let table = [
+            ("/foo/bar", "/foo", "/xyz", "/xyz/bar"),
+            ("/foo/bar", "/foo", "/xyz/", "/xyz/bar"),
+            ("/foo/bar", "/foo/", "/xyz", "/xyz/bar"),
+            ("/foo/bar", "/foo/", "/xyz/", "/xyz/bar"),
+            ("/foo", "/foo", "/xyz", "/xyz"),
+            ("/foo/", "/foo", "/xyz", "/xyz/"),
+            ("/foo/bar", "/foo", "", "/bar"),
+            ("/foo/", "/foo", "", "/"),
+            ("/foo", "/foo", "", "/"),
+            ("/foo/", "/foo", "/", "/"),
+            ("/foo", "/foo", "/", "/"),
+            ("/foo", "/foo", "/xyz/", "/xyz"),
+            ("/foo/bar", "/", "/xyz", "/xyz/foo/bar"),
+            ("/", "/", "/xyz", "/xyz/"),
+        ];
+        for (path, prefix, replacement, expected) in table {
+            let matched = PathPattern::prefix(prefix).matches(path).unwrap();
+            assert_eq!(
+                PathRewrite::prefix(replacement).apply(path, matched),
+                expected,
+                "{path} {prefix} {replacement}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_query_stays() {
+        let rewrite = |path| Rewrite {
+            host: None,
+            path: Some(path),
+        };
+        let full = rewrite(PathRewrite::Full("/one".into()));
+        let target = full.target("/a/b", Some("q=1"), 0).unwrap().unwrap();
+        assert_eq!(target, "/one?q=1");
+        let prefix = rewrite(PathRewrite::prefix("/v2"));
+        assert_eq!(prefix.target("/v1/a", Some("b"), 3).unwrap().unwrap(), "/v2/a?b");
+        assert!(prefix.target(&"/a".repeat(40_000), None, 0).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_rewrite_never_panics_and_is_never_empty(path in ".{0,20}", matched in 0_usize..30, new in "/?[a-z/]{0,8}") {
+            let path = PathRewrite::prefix(&new).apply(&path, matched);
+            proptest::prop_assert!(!path.is_empty());
+        }
+    }
+}

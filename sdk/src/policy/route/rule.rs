@@ -1,0 +1,81 @@
+//! What a route rule does once it has been chosen.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+
+use super::{Backends, HeaderEdits, Redirect, Rewrite};
+use crate::name::ResourceRef;
+use crate::policy::retry::RetryPolicy;
+use crate::policy::timeout::Timeouts;
+
+/// One rule of a route.
+#[derive(Clone, Debug)]
+pub struct RouteRule {
+    /// Where it was written.
+    pub origin: RuleOrigin,
+    /// What becomes of the request.
+    pub action: Action,
+    /// Edits of the request's headers, before those of the backend.
+    pub request: HeaderEdits,
+    /// Edits of the response's headers, after those of the backend.
+    pub response: HeaderEdits,
+    /// The rewrite of host and path.
+    pub rewrite: Option<Rewrite>,
+    /// How long it may take.
+    pub timeouts: Timeouts,
+    /// When to try again.
+    pub retry: Arc<RetryPolicy>,
+}
+
+/// Where a rule was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleOrigin {
+    /// The route.
+    pub resource: ResourceRef,
+    /// Index in its `spec.rules`.
+    pub rule: u32,
+    /// The rule's own name.
+    pub name: Option<Arc<str>>,
+    /// `namespace/name/index`, for spans.
+    pub label: Arc<str>,
+}
+
+impl RuleOrigin {
+    /// The rule with this index in a route.
+    pub fn new(resource: ResourceRef, rule: u32, name: Option<Arc<str>>) -> Self {
+        let label = format!("{}/{}/{rule}", resource.namespace, resource.name).into();
+        Self {
+            resource,
+            rule,
+            name,
+            label,
+        }
+    }
+}
+
+/// What becomes of a request. The set is closed.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// It is sent on.
+    Forward(Backends),
+    /// The caller is sent elsewhere.
+    Redirect(Redirect),
+    /// It is answered with an error, because the rule cannot be carried out as written.
+    Fail {
+        /// The status: 500, as Gateway API asks.
+        status: StatusCode,
+        /// Why.
+        why: Arc<str>,
+    },
+}
+
+impl Action {
+    /// The answer of a rule that cannot be carried out.
+    pub fn fail(why: impl Into<Arc<str>>) -> Self {
+        Self::Fail {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            why: why.into(),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The table: rules, alternatives in order, and the index over them.
+
+use super::builder::Alternative;
+use super::index::{Index, with_lower_host};
+use super::{RouteRule, RuleId};
+use crate::policy::RequestHead;
+
+/// The routes of one service port or listener. The default has none.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    pub(super) rules: Vec<RouteRule>,
+    /// In order of precedence: the position is the rank.
+    pub(super) alternatives: Vec<Alternative>,
+    pub(super) index: Index,
+}
+
+/// The rule that decides, and what of the path its match covered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The rule.
+    pub rule: RuleId,
+    /// How many bytes of the path were matched: a prefix' length (0 for `/`), or the whole path.
+    pub matched: usize,
+}
+
+impl RouteTable {
+    /// Whether nothing was configured. A table with rules that have no match is not empty: it answers 404.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// The number of rules.
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// The rule that decides; `None` if none matches. Allocates nothing, unless a header that a candidate asks
+    /// for was sent several times.
+    pub fn find(&self, head: &RequestHead<'_>) -> Option<Found> {
+        with_lower_host(head.authority, |host| {
+            self.index.find(&self.alternatives, host, head)
+        })
+    }
+
+    /// A rule by index.
+    pub fn rule(&self, id: RuleId) -> Option<&RouteRule> {
+        self.rules.get(id.0 as usize)
+    }
+
+    /// All rules, in the order they were added.
+    pub fn rules(&self) -> impl Iterator<Item = (RuleId, &RouteRule)> {
+        self.rules
+            .iter()
+            .enumerate()
+            .map(|(index, rule)| (RuleId(index as u32), rule))
+    }
+}

@@ -1,0 +1,152 @@
+//! The application end of the inbound stack.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::Draining;
+use super::ports::App;
+use super::serve::{BoxFuture, Stream, serve_http};
+use crate::layer::{BoxError, Call, MeshBody, Origin, Reason, Refusal, stack};
+use crate::name::{Peer, PeerIdentity};
+use crate::snapshot::{Live, Place};
+use crate::telemetry::Meter;
+
+/// An application as the innermost service: takes it a request with the caller in its extensions.
+#[derive(Clone, Debug)]
+pub struct Application<A> {
+    app: A,
+}
+
+impl<A> Application<A> {
+    /// Wraps an application.
+    pub fn new(app: A) -> Self {
+        Self { app }
+    }
+}
+
+impl<A, B> Service<Call> for Application<A>
+where
+    A: Service<Request<MeshBody>, Response = Response<B>> + Clone,
+    A::Error: Into<BoxError>,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<MeshBody>;
+    type Error = Refusal;
+    type Future = ApplicationFuture<A, A::Future>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        let Call {
+            mut request, peer, ..
+        } = call;
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(PeerIdentity(peer));
+        }
+        ApplicationFuture::Waiting {
+            app: self.app.clone(),
+            request: Some(request),
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`Application`]: waits until the application is ready, then for its answer.
+    #[project = ApplicationProjection]
+    #[allow(missing_docs)] // the variants are not for callers
+    pub enum ApplicationFuture<A, F> {
+        Waiting { app: A, request: Option<Request<MeshBody>> },
+        Running { #[pin] future: F },
+    }
+}
+
+impl<A, B> Future for ApplicationFuture<A, A::Future>
+where
+    A: Service<Request<MeshBody>, Response = Response<B>>,
+    A::Error: Into<BoxError>,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Output = Result<Response<MeshBody>, Refusal>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let failed =
+            |error: A::Error| Refusal::new(Reason::Application, "the application failed").caused_by(error);
+        loop {
+            match self.as_mut().project() {
+                ApplicationProjection::Waiting { app, request } => {
+                    if let Err(error) = ready!(app.poll_ready(cx)) {
+                        return Poll::Ready(Err(failed(error)));
+                    }
+                    let Some(request) = request.take() else {
+                        return Poll::Ready(Err(Refusal::new(
+                            Reason::Application,
+                            "polled after completion",
+                        )));
+                    };
+                    let future = app.call(request);
+                    self.set(Self::Running { future });
+                }
+                ApplicationProjection::Running { future } => {
+                    return future.poll(cx).map(|result| match result {
+                        Ok(response) => Ok(response.map(MeshBody::new)),
+                        Err(error) => Err(failed(error)),
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// An HTTP application behind one port of a workload.
+pub(crate) struct HttpApp<A> {
+    pub(crate) app: A,
+    pub(crate) live: Arc<Live>,
+    pub(crate) meter: Meter,
+    pub(crate) place: Arc<Place>,
+}
+
+impl<A, B> App for HttpApp<A>
+where
+    A: Service<Request<MeshBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    A::Error: Into<BoxError>,
+    A::Future: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    fn serve(&self, io: Box<dyn Stream>, peer: Arc<Peer>, draining: Draining) -> BoxFuture<'static, ()> {
+        Box::pin(serve_http(io, self.stack(peer, &draining), draining))
+    }
+
+    fn serve_tunnel(
+        &self,
+        io: crate::hbone::TunnelStream,
+        peer: Arc<Peer>,
+        draining: Draining,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(serve_http(io, self.stack(peer, &draining), draining))
+    }
+}
+
+impl<A: Clone> HttpApp<A> {
+    fn stack(&self, peer: Arc<Peer>, draining: &Draining) -> stack::Inbound<Application<A>> {
+        let origin = Origin::new(
+            Arc::clone(&self.live),
+            self.meter.clone(),
+            peer,
+            Arc::clone(&self.place),
+            draining.clone(),
+        );
+        stack::inbound(Arc::new(origin), Application::new(self.app.clone()))
+    }
+}

@@ -1,0 +1,20 @@
+//! The inbound end: accepts tunnels and plain connections, and serves what is spoken inside through the stack.
+
+mod app;
+#[cfg(feature = "axum")]
+mod axum;
+mod hbone;
+mod listener;
+mod plain;
+mod ports;
+mod serve;
+
+pub use crate::layer::{Drain, Draining, Stage};
+pub(crate) use app::HttpApp;
+pub use app::{Application, ApplicationFuture};
+pub(crate) use hbone::{Admission, Arrival, Dispatch, Serve, serve_hbone};
+pub(crate) use listener::listener;
+pub use listener::{Accepted, InboundFuture, InboundLayer, InboundService, Listener};
+pub(crate) use plain::{Plain, serve_plain};
+pub(crate) use ports::{App, End, Ports, WorkloadDispatch, permit, relayed};
+pub(crate) use serve::{BoxFuture, bind, serve_http};

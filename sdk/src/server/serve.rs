@@ -1,0 +1,129 @@
+//! Serving HTTP on a byte stream, and accepting such streams.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tower_service::Service;
+
+use super::{Draining, Stage};
+use crate::layer::{Call, Inbound, MeshBody, Refusal};
+
+/// How long a caller may take to send a request's head, and how long an HTTP/1 connection may idle.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// Serves requests on one byte stream until it ends or draining closes it. HTTP/1.1 and HTTP/2 (prior knowledge) are
+/// told apart by the first bytes.
+pub(crate) async fn serve_http<S, I>(io: I, service: Inbound<S>, mut draining: Draining)
+where
+    S: Service<Call, Response = Response<MeshBody>, Error = Refusal> + Clone + Send + 'static,
+    S::Future: Send,
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(200);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(200)
+        .max_header_list_size(64 << 10)
+        .max_pending_accept_reset_streams(Some(20))
+        .keep_alive_interval(Some(Duration::from_secs(30)));
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| service.clone().call(request));
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
+    let mut watch = draining.clone();
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        // HTTP/1 answers carry `connection: close` from the first stage on; idle ones are closed from here.
+        () = watch.reached(Stage::Closing) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = draining.reached(Stage::Over) => Ok(()),
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// Listens on an address.
+///
+/// # Errors
+/// If it cannot be bound; the error names the address and what to do.
+pub(crate) async fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(addr).await.map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::AddrInUse => "; another process listens there",
+            io::ErrorKind::AddrNotAvailable => "; the address is not this machine's",
+            io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege",
+            _ => "",
+        };
+        io::Error::new(
+            error.kind(),
+            format!("listening on {addr} failed: {error}{remedy}"),
+        )
+    })
+}
+
+/// Accepts connections until going away, and backs off when the process is out of file descriptors instead of
+/// spinning.
+pub(crate) struct Accepting {
+    listener: TcpListener,
+    draining: Draining,
+    pause: Duration,
+}
+
+impl Accepting {
+    pub(crate) fn new(listener: TcpListener, draining: Draining) -> Self {
+        Self {
+            listener,
+            draining,
+            pause: Duration::ZERO,
+        }
+    }
+
+    pub(crate) async fn next(&mut self) -> Option<(TcpStream, SocketAddr)> {
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = self.draining.reached(Stage::GoingAway) => return None,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    self.pause = Duration::ZERO;
+                    stream.set_nodelay(true).ok();
+                    return Some((stream, peer));
+                }
+                Err(error) => {
+                    self.pause = (self.pause * 2).clamp(Duration::from_millis(5), Duration::from_secs(1));
+                    tracing::warn!(%error, pause = ?self.pause, "accepting failed");
+                    tokio::time::sleep(self.pause).await;
+                }
+            }
+        }
+    }
+}
+
+/// A boxed future, for the few places that dispatch dynamically: once per connection.
+pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A byte stream of any kind.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}

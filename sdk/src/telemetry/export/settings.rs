@@ -1,0 +1,145 @@
+//! Where spans go and which.
+
+use std::time::Duration;
+
+use super::Error;
+
+const TRACES: &str = "/v1/traces";
+
+/// Where spans go and which. Made by [`OtlpSettings::new`] or [`OtlpSettings::from_env`].
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct OtlpSettings {
+    /// The full URL that batches are posted to.
+    pub endpoint: String,
+    /// `service.name`; `None` leaves it to `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`.
+    pub service_name: Option<String>,
+    /// Further attributes of the service: `k8s.namespace.name`, `k8s.pod.name`, `service.version` and so on.
+    pub attributes: Vec<(String, String)>,
+    /// Which traces are recorded.
+    pub sampling: Sampling,
+    /// How many finished spans may wait.
+    pub queue: usize,
+    /// How many spans are sent at once, at most.
+    pub batch: usize,
+    /// How long a finished span waits for company.
+    pub interval: Duration,
+    /// How long the collector may take for one batch.
+    pub timeout: Duration,
+}
+
+/// Which traces are recorded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// The share of traces, from 0 to 1.
+    pub ratio: f64,
+    /// Whether a caller that has decided is followed, and the share concerns only traces that begin here.
+    pub parent_based: bool,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            ratio: 1.0,
+            parent_based: true,
+        }
+    }
+}
+
+impl OtlpSettings {
+    /// Settings for the collector at a base URL such as `http://127.0.0.1:4318`; `/v1/traces` is added.
+    pub fn new(base: &str) -> Self {
+        let base = base.trim_end_matches('/');
+        let base = base.strip_suffix(TRACES).unwrap_or(base);
+        Self::at(format!("{base}{TRACES}"))
+    }
+
+    fn at(endpoint: String) -> Self {
+        Self {
+            endpoint,
+            service_name: None,
+            attributes: Vec::new(),
+            sampling: Sampling::default(),
+            queue: 2_048,
+            batch: 512,
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(10),
+        }
+    }
+
+    /// The same with a service name.
+    pub fn service_name(mut self, name: impl Into<String>) -> Self {
+        self.service_name = Some(name.into());
+        self
+    }
+
+    /// The same with one more attribute of the service.
+    pub fn attribute(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.attributes.push((key.into(), value.into()));
+        self
+    }
+
+    /// What the environment asks for by OpenTelemetry's variables; `None` if it names no collector.
+    ///
+    /// Read are `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_SERVICE_NAME`,
+    /// `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` and `OTEL_SDK_DISABLED`; and later, by the exporter,
+    /// `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_EXPORTER_OTLP_HEADERS`.
+    ///
+    /// # Errors
+    ///
+    /// If the sampler is unknown or its argument no share.
+    pub fn from_env() -> Result<Option<Self>, Error> {
+        Self::from_vars(|name| std::env::var(name).ok())
+    }
+
+    pub(super) fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, Error> {
+        let var = |name: &str| var(name).filter(|value| !value.trim().is_empty());
+        if var("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+            return Ok(None);
+        }
+        let exact = var("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").map(Self::at);
+        let base = || var("OTEL_EXPORTER_OTLP_ENDPOINT").map(|base| Self::new(&base));
+        let Some(mut settings) = exact.or_else(base) else {
+            return Ok(None);
+        };
+        settings.service_name = var("OTEL_SERVICE_NAME");
+        settings.sampling = sampling(&var)?;
+        Ok(Some(settings))
+    }
+}
+
+fn sampling(var: &impl Fn(&str) -> Option<String>) -> Result<Sampling, Error> {
+    let Some(name) = var("OTEL_TRACES_SAMPLER") else {
+        return Ok(Sampling::default());
+    };
+    let root = name.strip_prefix("parentbased_");
+    let ratio = match root.unwrap_or(&name) {
+        "always_on" => 1.0,
+        "always_off" => 0.0,
+        "traceidratio" => ratio(var("OTEL_TRACES_SAMPLER_ARG"))?,
+        _ => {
+            return Err(Error::Variable {
+                name: "OTEL_TRACES_SAMPLER",
+                value: name,
+                reason: "not one of [parentbased_]always_on, …always_off, …traceidratio",
+            });
+        }
+    };
+    Ok(Sampling {
+        ratio,
+        parent_based: root.is_some(),
+    })
+}
+
+fn ratio(value: Option<String>) -> Result<f64, Error> {
+    let Some(value) = value else {
+        return Ok(1.0);
+    };
+    let ratio = value.trim().parse().ok();
+    let share = ratio.filter(|ratio| (0.0..=1.0).contains(ratio));
+    share.ok_or(Error::Variable {
+        name: "OTEL_TRACES_SAMPLER_ARG",
+        value,
+        reason: "not a number from 0 to 1",
+    })
+}

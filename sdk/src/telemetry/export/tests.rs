@@ -1,0 +1,299 @@
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, Version};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::Span as OtlpSpan;
+use prost::Message;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::telemetry::{
+    Meter, RequestSpan, TraceContext, adopt, attempt_span, client_span, context_of, current, field,
+    server_span,
+};
+
+type Posts = mpsc::UnboundedReceiver<(HeaderMap, String, Bytes)>;
+
+/// A collector that keeps whatever is posted to it.
+async fn collector() -> (SocketAddr, Posts) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (posted, posts) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let posted = posted.clone();
+            let answer = service_fn(move |request: Request<Incoming>| {
+                let posted = posted.clone();
+                async move {
+                    let (head, body) = request.into_parts();
+                    let body = body.collect().await.unwrap().to_bytes();
+                    let _ = posted.send((head.headers, head.uri.to_string(), body));
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+                }
+            });
+            let http = hyper::server::conn::http1::Builder::new();
+            tokio::spawn(http.serve_connection(TokioIo::new(stream), answer));
+        }
+    });
+    (addr, posts)
+}
+
+fn request<'a>(method: &'a Method, path: &'a str) -> RequestSpan<'a> {
+    RequestSpan {
+        method,
+        authority: "reviews.default:9080",
+        path,
+        version: Version::HTTP_2,
+        peer: None,
+        generation: 7,
+    }
+}
+
+fn settings(addr: SocketAddr) -> OtlpSettings {
+    OtlpSettings::new(&format!("http://{addr}"))
+        .service_name("reviews")
+        .attribute("k8s.namespace.name", "default")
+}
+
+fn spans(body: &Bytes) -> Vec<OtlpSpan> {
+    let export = ExportTraceServiceRequest::decode(body.clone()).unwrap();
+    let scopes = export
+        .resource_spans
+        .into_iter()
+        .flat_map(|resource| resource.scope_spans);
+    scopes.flat_map(|scope| scope.spans).collect()
+}
+
+async fn shut(guard: Arc<Guard>, deadline: Duration) -> bool {
+    tokio::task::spawn_blocking(move || guard.shutdown(deadline))
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_collector_receives_one_tree_under_the_callers_span() {
+    let (addr, mut posts) = collector().await;
+    let (layer, guard) = layer(&settings(addr)).unwrap();
+    let mut caller = HeaderMap::new();
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    caller.insert("traceparent", parent.parse().unwrap());
+
+    let subscriber = tracing_subscriber::registry().with(layer);
+    let sent = tracing::subscriber::with_default(subscriber, || {
+        let server = server_span(&request(&Method::GET, "/reviews/1"));
+        adopt(&server, &TraceContext::extract(&caller));
+        server.record(field::HTTP_STATUS, 200);
+        let _in_server = server.enter();
+        let client = client_span(&request(&Method::GET, "/ratings/1"));
+        let _in_client = client.enter();
+        let attempt = attempt_span(1, &"127.1.0.9:15008", None);
+        let _in_attempt = attempt.enter();
+        assert_eq!(context_of(&attempt).traceparent(), current().traceparent());
+        let mut head = HeaderMap::new();
+        current().inject(&mut head);
+        head
+    });
+    assert!(shut(Arc::new(guard), Duration::from_secs(10)).await);
+
+    let (headers, path, body) = posts.recv().await.unwrap();
+    assert_eq!(path, "/v1/traces");
+    assert_eq!(headers["content-type"], "application/x-protobuf");
+    assert_eq!(headers["host"], addr.to_string());
+    let spans = spans(&body);
+    let named = |name: &str| spans.iter().find(|span| span.name == name).unwrap();
+    let (server, client, attempt) = (named("mesh.server"), named("mesh.client"), named("mesh.attempt"));
+    assert_eq!(spans.len(), 3);
+    assert_eq!(server.parent_span_id, 0x00f0_67aa_0ba9_02b7_u64.to_be_bytes());
+    assert_eq!(client.parent_span_id, server.span_id);
+    assert_eq!(attempt.parent_span_id, client.span_id);
+    let trace = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736_u128.to_be_bytes();
+    assert!(spans.iter().all(|span| span.trace_id == trace));
+    assert_eq!((server.kind, client.kind), (2, 3), "kinds server and client");
+    let has = |span: &OtlpSpan, key: &str| span.attributes.iter().any(|entry| entry.key == key);
+    assert!(has(server, field::HTTP_STATUS) && has(server, field::GENERATION));
+    assert!(has(attempt, field::ENDPOINT));
+
+    let id: String = attempt.span_id.iter().map(|b| format!("{b:02x}")).collect();
+    let expected = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{id}-01");
+    assert_eq!(sent["traceparent"].to_str().unwrap(), expected);
+}
+
+#[tokio::test]
+async fn the_service_is_described_and_its_spans_are_counted() {
+    let (addr, mut posts) = collector().await;
+    let (layer, guard) = layer(&settings(addr)).unwrap();
+    let meter = Meter::new();
+    meter.watch_spans(guard.counts());
+    let subscriber = tracing_subscriber::registry().with(layer);
+    tracing::subscriber::with_default(subscriber, || {
+        drop(server_span(&request(&Method::GET, "/")));
+    });
+    assert!(shut(Arc::new(guard), Duration::from_secs(10)).await);
+    let (_, _, body) = posts.recv().await.unwrap();
+    let export = ExportTraceServiceRequest::decode(body).unwrap();
+    let resource = export.resource_spans[0].resource.clone().unwrap();
+    let text = format!("{resource:?}");
+    for expected in ["service.name", "reviews", "k8s.namespace.name", "default"] {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+    let exposition = meter.exposition();
+    assert!(exposition.contains("mesh_spans_exported_total 1\n"));
+    assert!(exposition.contains("mesh_spans_dropped_total 0\n"));
+}
+
+#[tokio::test]
+async fn a_batch_is_sent_without_waiting_for_shutdown() {
+    let (addr, mut posts) = collector().await;
+    let mut settings = settings(addr);
+    settings.batch = 4;
+    settings.interval = Duration::from_secs(3_600);
+    let (layer, _guard) = layer(&settings).unwrap();
+    let subscriber = tracing_subscriber::registry().with(layer);
+    let _default = tracing::subscriber::set_default(subscriber);
+    for _ in 0..2 {
+        for _ in 0..4 {
+            drop(server_span(&request(&Method::GET, "/")));
+        }
+        let (_, _, body) = posts.recv().await.unwrap();
+        assert_eq!(spans(&body).len(), 4);
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_does_not_record_is_followed() {
+    let (addr, mut posts) = collector().await;
+    let (layer, guard) = layer(&settings(addr)).unwrap();
+    let mut caller = HeaderMap::new();
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+    caller.insert("traceparent", parent.parse().unwrap());
+    let subscriber = tracing_subscriber::registry().with(layer);
+    let context = tracing::subscriber::with_default(subscriber, || {
+        let server = server_span(&request(&Method::GET, "/"));
+        adopt(&server, &TraceContext::extract(&caller));
+        context_of(&server)
+    });
+    assert!(!context.is_sampled());
+    assert_eq!(
+        context.trace_id().as_deref(),
+        Some("4bf92f3577b34da6a3ce929d0e0e4736")
+    );
+    assert!(shut(Arc::new(guard), Duration::from_secs(10)).await);
+    assert!(posts.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_collector_that_is_down_costs_spans_and_never_the_exit() {
+    // Bound, so that nobody else gets the port; not listening, so that it refuses.
+    let gone = tokio::net::TcpSocket::new_v4().unwrap();
+    gone.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let mut settings = settings(gone.local_addr().unwrap());
+    // Nothing is sent before the exit, which then is what loses the spans.
+    settings.interval = Duration::from_secs(3_600);
+    let (layer, guard) = layer(&settings).unwrap();
+    let guard = Arc::new(guard);
+    let subscriber = tracing_subscriber::registry().with(layer);
+    tracing::subscriber::with_default(subscriber, || {
+        for _ in 0..10 {
+            drop(server_span(&request(&Method::GET, "/")));
+        }
+    });
+    let before = Instant::now();
+    assert!(!shut(Arc::clone(&guard), Duration::from_secs(2)).await);
+    assert!(before.elapsed() < Duration::from_secs(2));
+    assert_eq!(guard.counts().dropped(), 10);
+    assert_eq!(guard.counts().exported(), 0);
+}
+
+#[tokio::test]
+async fn a_collector_that_never_answers_fills_the_queue_and_is_cut_off_at_the_deadline() {
+    // The kernel accepts; nobody reads.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut settings = settings(silent.local_addr().unwrap());
+    settings.queue = 8;
+    settings.batch = 4;
+    let (layer, guard) = layer(&settings).unwrap();
+    let guard = Arc::new(guard);
+    let subscriber = tracing_subscriber::registry().with(layer);
+    let before = Instant::now();
+    tracing::subscriber::with_default(subscriber, || {
+        for _ in 0..1_000 {
+            drop(server_span(&request(&Method::GET, "/")));
+        }
+    });
+    assert!(before.elapsed() < Duration::from_secs(5), "requests did not wait");
+    assert!(guard.counts().dropped() >= 900, "the queue holds eight spans");
+    let before = Instant::now();
+    let deadline = Duration::from_millis(500);
+    assert!(!shut(Arc::clone(&guard), deadline).await);
+    assert!(before.elapsed() < deadline + Duration::from_millis(100));
+    assert_eq!(guard.counts().dropped(), 1_000);
+}
+
+#[test]
+fn unusable_endpoints_are_refused_with_a_reason() {
+    for (endpoint, reason) in [
+        ("https://collector:4318", "https is not supported yet"),
+        ("collector:4318", "a URL with scheme http"),
+        ("grpc://collector:4317", "a URL with scheme http"),
+        ("http://user@collector:4318", "no user name"),
+        ("http://", "a URL with scheme http"),
+        ("http://a b", "not a URL"),
+        ("", "a URL with scheme http"),
+    ] {
+        let error = Collector::new(&OtlpSettings::new(endpoint).endpoint).unwrap_err();
+        assert!(error.to_string().contains(reason), "{endpoint}: {error}");
+    }
+}
+
+fn from_vars(vars: &[(&str, &str)]) -> Result<Option<OtlpSettings>, Error> {
+    OtlpSettings::from_vars(|name| {
+        let found = vars.iter().find(|(key, _)| *key == name);
+        found.map(|(_, value)| (*value).to_owned())
+    })
+}
+
+#[test]
+fn the_environment_is_read_as_opentelemetry_says() {
+    const BASE: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://otel:4318/");
+    assert_eq!(from_vars(&[]).unwrap(), None);
+    assert_eq!(from_vars(&[BASE, ("OTEL_SDK_DISABLED", "true")]).unwrap(), None);
+    let based = from_vars(&[BASE, ("OTEL_SERVICE_NAME", "shop")])
+        .unwrap()
+        .unwrap();
+    assert_eq!(based.endpoint, "http://otel:4318/v1/traces");
+    assert_eq!(based.service_name.as_deref(), Some("shop"));
+    assert_eq!(based.sampling, Sampling::default());
+    let exact = (
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        "http://other:4318/in/traces",
+    );
+    assert_eq!(from_vars(&[BASE, exact]).unwrap().unwrap().endpoint, exact.1);
+
+    let sampler = |name, arg| {
+        let vars = [
+            BASE,
+            ("OTEL_TRACES_SAMPLER", name),
+            ("OTEL_TRACES_SAMPLER_ARG", arg),
+        ];
+        from_vars(&vars).map(|settings| settings.unwrap().sampling)
+    };
+    let quarter = Sampling {
+        ratio: 0.25,
+        parent_based: true,
+    };
+    assert_eq!(sampler("parentbased_traceidratio", "0.25").unwrap(), quarter);
+    assert!(!sampler("always_on", "").unwrap().parent_based);
+    assert_eq!(sampler("parentbased_always_off", "").unwrap().ratio, 0.0);
+    for (name, arg) in [("sometimes", ""), ("traceidratio", "2"), ("traceidratio", "NaN")] {
+        assert!(sampler(name, arg).is_err(), "{name} {arg}");
+    }
+}

@@ -1,0 +1,37 @@
+//! The names of span fields, for `Span::record`.
+//!
+//! HTTP fields follow the OpenTelemetry semantic conventions; ours begin with `mesh.`. A name is listed here only
+//! if a span of this room declares it, because `tracing` silently ignores any other.
+
+/// The request's method.
+pub const HTTP_METHOD: &str = "http.request.method";
+/// The response's status code.
+pub const HTTP_STATUS: &str = "http.response.status_code";
+/// The `grpc-status` of a gRPC response.
+pub const GRPC_STATUS: &str = "rpc.grpc.status_code";
+/// The request's path, without query.
+pub const URL_PATH: &str = "url.path";
+/// The host of the request's authority, or of the endpoint.
+pub const SERVER_ADDRESS: &str = "server.address";
+/// The port of the request's authority, or of the endpoint.
+pub const SERVER_PORT: &str = "server.port";
+/// `1.1` or `2`.
+pub const PROTOCOL_VERSION: &str = "network.protocol.version";
+/// Which attempt this is, counted from zero.
+pub const RESEND_COUNT: &str = "http.request.resend_count";
+/// What went wrong, as a short stable word.
+pub const ERROR_TYPE: &str = "error.type";
+/// OpenTelemetry's status of the span: `error` marks it failed.
+pub const OTEL_STATUS: &str = "otel.status_code";
+/// The resource and rule that chose the destination.
+pub const RULE: &str = "mesh.rule";
+/// The policy that decided.
+pub const POLICY: &str = "mesh.policy";
+/// Why a request was refused or answered by the mesh.
+pub const REASON: &str = "mesh.reason";
+/// The verified identity at the other end.
+pub const PEER: &str = "mesh.peer";
+/// The address that was called.
+pub const ENDPOINT: &str = "mesh.endpoint";
+/// The generation of the configuration that judged.
+pub const GENERATION: &str = "mesh.generation";

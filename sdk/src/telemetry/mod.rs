@@ -1,0 +1,28 @@
+//! What the mesh says about itself: metrics, spans, and the trace a request belongs to.
+//!
+//! * [`Meter`] counts. Label sets are resolved once into a [`RequestSeries`] or [`TcpSeries`], kept by whoever
+//!   counts (the snapshot, a connection); recording is then a look into a short table and an add.
+//! * [`TraceContext`] is the W3C trace context of one request, and [`server_span`] and its siblings are the
+//!   `tracing` spans that the mesh opens. With feature `otel` they are joined to OpenTelemetry.
+//! * With feature `otlp`, [`export`] sends those spans to a collector.
+
+#[cfg(feature = "otlp")]
+pub mod export;
+pub mod field;
+mod labels;
+mod meter;
+mod own;
+mod propagate;
+mod series;
+mod span;
+mod trace;
+
+pub use labels::{PartyLabels, Protocol, Reporter, RequestLabels, Security, ServiceLabels};
+pub use meter::{CONTENT_TYPE, Meter};
+pub use own::{ConfigMeter, Direction, SpanCounts, TunnelMeter};
+pub use series::{RequestSeries, Sample, TcpSeries};
+pub use span::{RequestSpan, attempt_span, client_span, server_span, tunnel_span};
+pub use trace::{TraceContext, adopt, context_of, current, follow};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! The trace that a request belongs to.
+
+use http::{HeaderMap, HeaderValue};
+use tracing::Span;
+
+#[cfg(feature = "otel")]
+use opentelemetry::trace::SpanContext;
+#[cfg(feature = "otel")]
+use opentelemetry::trace::TraceContextExt;
+#[cfg(feature = "otel")]
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use super::propagate;
+
+tokio::task_local! {
+    static SCOPE: TraceContext;
+}
+
+/// The W3C trace context of one request, or none.
+///
+/// With feature `otel` OpenTelemetry's propagator reads and writes it. Without, the caller's headers are passed on
+/// as they came, once found well-formed.
+#[derive(Clone, Debug, Default)]
+pub struct TraceContext {
+    #[cfg(feature = "otel")]
+    span: Option<SpanContext>,
+    #[cfg(not(feature = "otel"))]
+    headers: Option<(HeaderValue, Option<HeaderValue>)>,
+}
+
+impl TraceContext {
+    /// Runs a future within this context, so that [`current`] finds it though nobody collects spans.
+    pub fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
+        SCOPE.scope(self, future)
+    }
+
+    /// As [`TraceContext::scope`], for one poll of a future that is polled by hand.
+    pub fn in_scope<T>(&self, poll: impl FnOnce() -> T) -> T {
+        if self.is_none() {
+            poll()
+        } else {
+            SCOPE.sync_scope(self.clone(), poll)
+        }
+    }
+
+    /// The context for the `traceparent` of a CONNECT, which joins a tunnel's stream to its request.
+    pub fn traceparent(&self) -> Option<HeaderValue> {
+        let mut headers = HeaderMap::new();
+        self.inject(&mut headers);
+        headers.remove(propagate::TRACEPARENT)
+    }
+}
+
+#[cfg(feature = "otel")]
+impl TraceContext {
+    /// The context that a request's headers carry; none if they carry none, or a malformed one.
+    pub fn extract(headers: &HeaderMap) -> Self {
+        Self {
+            span: propagate::otel::extract(headers),
+        }
+    }
+
+    /// Writes this context over whatever the headers carried; leaves them alone if there is none.
+    pub fn inject(&self, headers: &mut HeaderMap) {
+        if let Some(span) = &self.span {
+            propagate::otel::inject(span, headers);
+        }
+    }
+
+    /// Whether there is no trace.
+    pub fn is_none(&self) -> bool {
+        self.span.is_none()
+    }
+
+    /// Whether the caller records this trace.
+    pub fn is_sampled(&self) -> bool {
+        self.span.as_ref().is_some_and(SpanContext::is_sampled)
+    }
+
+    /// The trace's id in 32 hexadecimal digits.
+    pub fn trace_id(&self) -> Option<String> {
+        self.span.as_ref().map(|span| span.trace_id().to_string())
+    }
+}
+
+#[cfg(not(feature = "otel"))]
+impl TraceContext {
+    /// The context that a request's headers carry; none if they carry none, or a malformed one.
+    pub fn extract(headers: &HeaderMap) -> Self {
+        let value = |text: String| HeaderValue::try_from(text).ok();
+        let parent = propagate::traceparent(headers).map(str::to_owned);
+        let state = propagate::tracestate(headers).and_then(value);
+        Self {
+            headers: parent.and_then(value).map(|parent| (parent, state)),
+        }
+    }
+
+    /// Writes this context over whatever the headers carried; leaves them alone if there is none.
+    pub fn inject(&self, headers: &mut HeaderMap) {
+        let Some((parent, state)) = &self.headers else {
+            return;
+        };
+        headers.insert(propagate::TRACEPARENT, parent.clone());
+        match state {
+            Some(state) => headers.insert(propagate::TRACESTATE, state.clone()),
+            None => headers.remove(propagate::TRACESTATE),
+        };
+    }
+
+    /// Whether there is no trace.
+    pub fn is_none(&self) -> bool {
+        self.headers.is_none()
+    }
+
+    /// Whether the caller records this trace.
+    pub fn is_sampled(&self) -> bool {
+        let flags = self.part(3).and_then(|flags| u8::from_str_radix(flags, 16).ok());
+        flags.is_some_and(|flags| flags & 1 == 1)
+    }
+
+    /// The trace's id in 32 hexadecimal digits.
+    pub fn trace_id(&self) -> Option<String> {
+        self.part(1).map(str::to_owned)
+    }
+
+    fn part(&self, index: usize) -> Option<&str> {
+        let (parent, _) = self.headers.as_ref()?;
+        parent.to_str().ok()?.split('-').nth(index)
+    }
+}
+
+/// The context that a call made right now continues: the current span's, else that of the enclosing
+/// [`TraceContext::scope`].
+pub fn current() -> TraceContext {
+    let context = context_of(&Span::current());
+    if context.is_none() {
+        SCOPE.try_with(TraceContext::clone).unwrap_or_default()
+    } else {
+        context
+    }
+}
+
+/// Makes a remote context the parent of a span.
+///
+/// Must come before the span is entered or asked for its context, because that fixes its parent.
+pub fn adopt(span: &Span, context: &TraceContext) {
+    #[cfg(feature = "otel")]
+    if let Some(remote) = context.span.as_ref().filter(|_| !span.is_disabled()) {
+        let parent = opentelemetry::Context::new().with_remote_span_context(remote.clone());
+        // Fails only where nobody listens or the span has begun, and then there is nothing to be done.
+        let _ = span.set_parent(parent);
+    }
+    #[cfg(not(feature = "otel"))]
+    let _ = (span, context);
+}
+
+/// Links a span to another trace without becoming part of it, as a tunnel is to the requests that it carries.
+pub fn follow(span: &Span, context: &TraceContext) {
+    #[cfg(feature = "otel")]
+    if let Some(remote) = context.span.as_ref().filter(|_| !span.is_disabled()) {
+        span.add_link(remote.clone());
+    }
+    #[cfg(not(feature = "otel"))]
+    let _ = (span, context);
+}
+
+/// The context that a span's children on other machines continue; none if no OpenTelemetry layer knows the span.
+pub fn context_of(span: &Span) -> TraceContext {
+    #[cfg(feature = "otel")]
+    if !span.is_disabled() {
+        let context = span.context();
+        let span = context.span().span_context().clone();
+        return TraceContext {
+            span: span.is_valid().then_some(span),
+        };
+    }
+    #[cfg(not(feature = "otel"))]
+    let _ = span;
+    TraceContext::default()
+}

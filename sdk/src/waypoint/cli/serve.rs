@@ -1,0 +1,196 @@
+//! `waypoint run`.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{FINE, Named, WRONG, runtime};
+use crate::mesh::{Error, ErrorKind, Mesh, admin};
+use crate::snapshot::Role;
+use crate::telemetry::export;
+use crate::waypoint::Waypoint;
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// The Gateway to serve.
+    #[arg(long, env = "INMESH_GATEWAY", value_name = "NAMESPACE/NAME")]
+    gateway: Named,
+
+    /// Directory or file with YAML; may be given several times.
+    #[arg(
+        long,
+        env = "INMESH_CONFIG",
+        value_name = "[NAMESPACE=]PATH",
+        value_delimiter = ',',
+        required = true
+    )]
+    config: Vec<String>,
+
+    /// Directory with cert-chain.pem, key.pem and root-cert.pem; re-read on change.
+    #[arg(long, env = "INMESH_CREDENTIALS", value_name = "DIR")]
+    credentials: PathBuf,
+
+    /// Own address: where HBONE (15008) and the Gateway's listeners are bound.
+    #[arg(long, env = "POD_IP", value_name = "IP")]
+    address: Option<IpAddr>,
+
+    /// Own pod name, by which the configuration knows this instance.
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pod: Option<String>,
+
+    /// Bind another port for a listener of the Gateway, for instance 80=8080; may be given several times.
+    #[arg(long, value_name = "LISTENER=PORT", value_parser = port_pair, value_delimiter = ',')]
+    listen_port: Vec<(u16, u16)>,
+
+    /// Address of the admin ports 15000 (configuration, problems), 15020 (metrics) and 15021 (readiness).
+    /// By default 15020 and 15021 are on --address, and 15000 on 127.0.0.1 unless --address is a loopback address.
+    #[arg(long, value_name = "IP")]
+    admin_address: Option<IpAddr>,
+
+    /// Refuse configuration that is not enforced in full, instead of reporting it.
+    #[arg(long, env = "INMESH_STRICT")]
+    strict: bool,
+
+    /// A further trust domain whose workloads may connect; may be given several times.
+    #[arg(
+        long,
+        env = "INMESH_TRUST_DOMAIN_ALIASES",
+        value_name = "DOMAIN",
+        value_delimiter = ','
+    )]
+    trust_domain_alias: Vec<String>,
+
+    /// Istio's root namespace.
+    #[arg(
+        long,
+        env = "INMESH_ROOT_NAMESPACE",
+        default_value = "istio-system",
+        value_name = "NAMESPACE"
+    )]
+    root_namespace: String,
+
+    /// How long requests under way may take after SIGTERM, in seconds.
+    #[arg(long, default_value_t = 20, value_name = "SECONDS")]
+    drain: u64,
+
+    /// Threads that carry requests.
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    concurrency: usize,
+}
+
+fn port_pair(text: &str) -> Result<(u16, u16), String> {
+    let (from, to) = text
+        .split_once('=')
+        .ok_or("expected LISTENER=PORT, for instance 80=8080")?;
+    let port = |text: &str| text.parse().map_err(|_| format!("`{text}` is not a port"));
+    Ok((port(from)?, port(to)?))
+}
+
+impl Run {
+    pub(super) fn main(self) -> Result<u8, Error> {
+        let runtime = runtime(self.concurrency)?;
+        let exporter = runtime.block_on(async { telemetry() })?;
+        let result = runtime.block_on(self.serve());
+        if let Some(exporter) = exporter {
+            exporter.shutdown(Duration::from_secs(2));
+        }
+        result
+    }
+
+    async fn serve(self) -> Result<u8, Error> {
+        let signals = signals()?;
+        let ip = self.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let ports: HashMap<u16, u16> = self.listen_port.iter().copied().collect();
+        let mut mesh = Mesh::builder()
+            .credentials_dir(&self.credentials)
+            .namespace(&self.gateway.namespace)
+            .root_namespace(&self.root_namespace)
+            .strict(self.strict)
+            .role(Role::Gateway {
+                namespace: self.gateway.namespace.as_str().into(),
+                name: self.gateway.name.as_str().into(),
+            });
+        for spec in &self.config {
+            mesh = mesh.source(crate::mesh::dir_of(spec));
+        }
+        for domain in &self.trust_domain_alias {
+            mesh = mesh.trust_domain_alias(domain)?;
+        }
+        if let Some(address) = self.address {
+            mesh = mesh.address(address);
+        }
+        if let Some(pod) = &self.pod {
+            mesh = mesh.pod(pod);
+        }
+        let mesh = mesh.start().await?;
+        let waypoint = Waypoint::start(mesh.clone(), ports).await?;
+        let local = if ip.is_loopback() {
+            ip
+        } else {
+            Ipv4Addr::LOCALHOST.into()
+        };
+        let near = self.admin_address.unwrap_or(local);
+        let far = self.admin_address.unwrap_or(ip);
+        for (ip, port) in [(near, 15000), (far, 15020), (far, 15021)] {
+            admin::listen(&mesh, SocketAddr::new(ip, port)).await?;
+        }
+        tracing::info!(
+            gateway = %format_args!("{}/{}", self.gateway.namespace, self.gateway.name),
+            identity = %mesh.identity(), address = %ip, "serving",
+        );
+        let mut signals = signals;
+        let name = signals.next().await;
+        tracing::info!(signal = name, grace = self.drain, "draining");
+        let finished = tokio::select! {
+            finished = waypoint.shutdown(Duration::from_secs(self.drain)) => finished,
+            name = signals.next() => {
+                tracing::warn!(signal = name, "second signal: stopping at once");
+                return Ok(WRONG);
+            }
+        };
+        tracing::info!(finished, "stopped");
+        Ok(FINE)
+    }
+}
+
+/// Sends spans where the OTEL_* variables say, and logs to stderr.
+fn telemetry() -> Result<Option<export::Guard>, Error> {
+    let failed = |error: export::Error| {
+        Error::new(ErrorKind::Settings, "telemetry could not be set up").caused_by(error)
+    };
+    let Some(settings) = export::OtlpSettings::from_env().map_err(failed)? else {
+        export::install_logs().map_err(failed)?;
+        return Ok(None);
+    };
+    export::install(&settings).map(Some).map_err(failed)
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+fn signals() -> Result<Signals, Error> {
+    let listen = |kind| {
+        signal(kind).map_err(|error| {
+            Error::new(ErrorKind::Settings, "signals cannot be listened for").caused_by(error)
+        })
+    };
+    Ok(Signals {
+        terminate: listen(SignalKind::terminate())?,
+        interrupt: listen(SignalKind::interrupt())?,
+    })
+}
+
+impl Signals {
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Answers CONNECTs at a waypoint: which service or workload is meant, and whether it is ours to serve.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, StatusCode};
+
+use super::Shared;
+use super::sniff::{Spoken, sniff};
+use crate::hbone::{Authority, TunnelStream};
+use crate::layer::{Destination, Directory, Draining, Refusal};
+use crate::name::Peer;
+use crate::server::{Admission, Arrival, BoxFuture, Dispatch, Serve, permit, relayed, serve_http};
+use crate::snapshot::{AppProtocol, Place, Snapshot};
+
+pub(super) struct WaypointDispatch {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Dispatch for WaypointDispatch {
+    fn admit(self: Arc<Self>, arrival: Arrival, draining: Draining) -> BoxFuture<'static, Admission> {
+        Box::pin(async move {
+            let view = self.shared.live.pin();
+            let Arrival { authority, peer } = arrival;
+            let (place, protocol) = place(&view, &authority)?;
+            if !view.serves(&place) {
+                // Envoy would accept and then reset; a status says more.
+                return Err((
+                    StatusCode::NOT_FOUND,
+                    format!("{authority} is not served by this waypoint"),
+                ));
+            }
+            let shared = Arc::clone(&self.shared);
+            match protocol {
+                AppProtocol::Http1 | AppProtocol::Http2 => {
+                    let stack = shared.stack(peer, Arc::new(place), &draining);
+                    Ok(Box::new(move |stream| {
+                        Box::pin(serve_http(stream, stack, draining)) as BoxFuture<'static, ()>
+                    }) as Serve)
+                }
+                AppProtocol::Tcp => {
+                    // 200 shall mean that somebody is there, as from a ztunnel.
+                    let onward = onward(&shared, &view, &place, &peer).await?;
+                    Ok(Box::new(move |stream| {
+                        let live = Arc::clone(&shared.live);
+                        Box::pin(relayed(onward, stream, live, place, peer, draining))
+                            as BoxFuture<'static, ()>
+                    }) as Serve)
+                }
+                AppProtocol::Unknown => Ok(Box::new(move |stream| {
+                    Box::pin(sniffed(shared, stream, place, peer, draining)) as BoxFuture<'static, ()>
+                }) as Serve),
+            }
+        })
+    }
+
+    fn baggage(&self) -> Option<HeaderValue> {
+        self.shared.live.pin().baggage.clone()
+    }
+}
+
+/// The place that an authority means.
+fn place(view: &Snapshot, authority: &Authority) -> Result<(Place, AppProtocol), (StatusCode, String)> {
+    let service = match authority {
+        Authority::Addr(addr) => view.vips.get(&addr.ip()).copied(),
+        Authority::Name { host, .. } => view.service_by_host(host),
+    };
+    if let Some(service) = service.and_then(|id| view.service(id)) {
+        let number = authority.port();
+        let port = service.port(number).ok_or_else(|| {
+            (
+                StatusCode::NOT_FOUND,
+                format!("service {} has no port {number}", service.name),
+            )
+        })?;
+        return Ok((
+            Place::Service {
+                host: service.host.clone(),
+                port: number,
+            },
+            port.protocol,
+        ));
+    }
+    match authority {
+        // What a workload speaks is not declared anywhere: the first bytes tell.
+        Authority::Addr(addr) if view.pods.contains_key(&addr.ip()) => Ok((
+            Place::Pod {
+                ip: addr.ip(),
+                port: addr.port(),
+            },
+            AppProtocol::Unknown,
+        )),
+        _ => Err((
+            StatusCode::NOT_FOUND,
+            format!("{authority} is neither a service nor a workload of the mesh"),
+        )),
+    }
+}
+
+/// Judges a connection that is not HTTP and connects it onwards.
+async fn onward(
+    shared: &Shared,
+    view: &Snapshot,
+    place: &Place,
+    peer: &Peer,
+) -> Result<crate::client::Connection, (StatusCode, String)> {
+    permit(view, place, peer, &shared.meter)?;
+    let failed = |refusal: Refusal| (StatusCode::SERVICE_UNAVAILABLE, refusal.to_string());
+    let to = match place {
+        Place::Pod { ip, port } => shared.directory.pod(view, *ip, *port).map_err(failed)?,
+        Place::Service { host, port } => view
+            .service_by_host(host)
+            .and_then(|id| view.service(id))
+            .and_then(|service| service.port(*port))
+            .and_then(|port| view.cluster(port.cluster))
+            .map(|cluster| Destination::Cluster(Arc::clone(cluster)))
+            .ok_or_else(|| (StatusCode::NOT_FOUND, format!("{host}:{port} is gone")))?,
+        Place::Workload { .. } | Place::Listener { .. } => {
+            return Err((StatusCode::NOT_FOUND, "nothing to connect to".into()));
+        }
+    };
+    shared.wire.connect(view, &to).await.map_err(failed)
+}
+
+/// Serves a stream of which only the first bytes say what it speaks.
+async fn sniffed(
+    shared: Arc<Shared>,
+    stream: TunnelStream,
+    place: Place,
+    peer: Arc<Peer>,
+    draining: Draining,
+) {
+    let (spoken, stream) = match sniff(stream).await {
+        Ok(sniffed) => sniffed,
+        Err(error) => return tracing::debug!(%error, "the stream ended before it said anything"),
+    };
+    match spoken {
+        Spoken::Http => {
+            let stack = shared.stack(peer, Arc::new(place), &draining);
+            serve_http(stream, stack, draining).await;
+        }
+        Spoken::Other => {
+            let view = shared.live.pin();
+            match onward(&shared, &view, &place, &peer).await {
+                Ok(onward) => relayed(onward, stream, Arc::clone(&shared.live), place, peer, draining).await,
+                Err((status, why)) => {
+                    tracing::info!(target: "inmesh::denied", %status, ?place, peer = ?peer.identity, %why, "connection refused");
+                }
+            }
+        }
+    }
+}
