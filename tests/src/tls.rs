@@ -1,0 +1,118 @@
+//! rustls configurations for peers that are not inmesh: TLS 1.3, ALPN `h2`, certificates on both sides.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, PeerMisbehaved, RootCertStore, ServerConfig, SignatureScheme,
+    version::TLS13,
+};
+
+use crate::pki::PemFiles;
+
+/// A server that asks its clients for a certificate of the same root.
+pub fn server(files: &PemFiles) -> Result<Arc<ServerConfig>> {
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots(files)?), provider()).build()?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain(files)?, key(files)?)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// A client that accepts every server with a certificate of the same root.
+pub fn client(files: &PemFiles) -> Result<Arc<ClientConfig>> {
+    let provider = provider();
+    let verifier = AnyOfRoot {
+        roots: roots(files)?,
+        algorithms: provider.signature_verification_algorithms,
+    };
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_auth_cert(chain(files)?, key(files)?)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.enable_sni = false;
+    Ok(Arc::new(config))
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+fn chain(files: &PemFiles) -> Result<Vec<CertificateDer<'static>>> {
+    CertificateDer::pem_file_iter(&files.chain)
+        .and_then(Iterator::collect)
+        .with_context(|| format!("reading {}", files.chain.display()))
+}
+
+fn key(files: &PemFiles) -> Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_file(&files.key).with_context(|| format!("reading {}", files.key.display()))
+}
+
+fn roots(files: &PemFiles) -> Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_file_iter(&files.roots)? {
+        roots.add(root?)?;
+    }
+    Ok(roots)
+}
+
+/// Workload certificates name nobody by DNS, so the chain is all there is to check.
+#[derive(Debug)]
+struct AnyOfRoot {
+    roots: RootCertStore,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for AnyOfRoot {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let parsed = ParsedCertificate::try_from(end_entity)?;
+        verify_server_cert_signed_by_trust_anchor(
+            &parsed,
+            &self.roots,
+            intermediates,
+            now,
+            self.algorithms.all,
+        )?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(PeerMisbehaved::SelectedUnofferedCipherSuite.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}

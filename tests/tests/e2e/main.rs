@@ -1,0 +1,34 @@
+//! The end-to-end tests: real sockets, real mutual TLS, one module per subject.
+
+/// Makes of each function that takes a `Shape` two tests: the policy in the workloads, and in a waypoint.
+macro_rules! in_both_shapes {
+    ($($name:ident),* $(,)?) => {
+        $(
+            mod $name {
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn in_process() -> anyhow::Result<()> {
+                    super::$name(inmesh_tests::kit::Shape::InProcess).await
+                }
+
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn through_a_waypoint() -> anyhow::Result<()> {
+                    super::$name(inmesh_tests::kit::Shape::Waypoint).await
+                }
+            }
+        )*
+    };
+}
+
+mod authz;
+mod binding;
+mod bodies;
+mod cli;
+mod config;
+mod identity;
+mod interop;
+mod peers;
+mod processes;
+mod relay;
+mod routes;
+mod swap;
+mod traces;

@@ -1,0 +1,180 @@
+//! Real processes end, by SIGTERM and by SIGKILL, while they are needed.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use inmesh_tests::kit::cluster::{PodSpec, gateway, namespace};
+use inmesh_tests::kit::process::Process;
+use inmesh_tests::kit::wait::until;
+use inmesh_tests::kit::world::status;
+use inmesh_tests::kit::{Cluster, Load};
+
+const POD: &str = env!("CARGO_BIN_EXE_test-pod");
+const WAYPOINT: &str = env!("CARGO_BIN_EXE_test-waypoint");
+const URL: &str = "http://reviews:9080/";
+
+struct Town {
+    cluster: Cluster,
+    pods: Vec<(PodSpec, Process)>,
+    waypoints: Vec<(PodSpec, Process)>,
+    _mesh: inmesh::Mesh,
+    curl: inmesh::Client,
+}
+
+/// Two processes of `reviews`, and as many waypoints before them as asked for.
+async fn town(waypoints: usize) -> Result<Town> {
+    let cluster = Cluster::new()?;
+    cluster.service("reviews", "reviews", None)?;
+    let pods: Vec<_> = (0..2)
+        .map(|n| {
+            cluster
+                .pod(&format!("reviews-{n}"))
+                .account("reviews")
+                .label("app", "reviews")
+        })
+        .collect();
+    let instances: Vec<_> = (0..waypoints)
+        .map(|n| {
+            let mut spec = cluster.waypoint_pod("default", "waypoint");
+            spec.name = format!("waypoint-{n}");
+            spec
+        })
+        .collect();
+    if waypoints > 0 {
+        cluster.apply("gateway", &gateway("default", "waypoint", "service"))?;
+        cluster.apply(
+            "namespace",
+            &namespace("default", &[("istio.io/use-waypoint", "waypoint")]),
+        )?;
+    }
+    for spec in pods.iter().chain(&instances) {
+        cluster.declare(spec)?;
+    }
+    let start = |spec: &PodSpec, waypoint: bool| {
+        let process = match waypoint {
+            false => Process::pod(POD, &cluster, spec, &[])?,
+            true => Process::waypoint(WAYPOINT, &cluster, spec, &[])?,
+        };
+        anyhow::Ok((spec.clone(), process))
+    };
+    let pods = pods
+        .iter()
+        .map(|spec| start(spec, false))
+        .collect::<Result<Vec<_>>>()?;
+    let waypoints = instances
+        .iter()
+        .map(|spec| start(spec, true))
+        .collect::<Result<Vec<_>>>()?;
+    for (spec, _) in pods.iter().chain(&waypoints) {
+        until(&format!("{} listens", spec.name), || async {
+            tokio::net::TcpStream::connect((spec.ip, 15008)).await.is_ok()
+        })
+        .await;
+    }
+    let (mesh, curl) = cluster.client("curl").await?;
+    until("requests are answered", || async {
+        status(curl.get(URL).await) == 200
+    })
+    .await;
+    Ok(Town {
+        cluster,
+        pods,
+        waypoints,
+        _mesh: mesh,
+        curl,
+    })
+}
+
+/// As the kubelet and the API server would say: the pod is going, then gone.
+fn going(cluster: &Cluster, spec: &PodSpec) -> Result<()> {
+    cluster.apply(
+        &format!("pod-{}", spec.name),
+        &spec.yaml().replace("status: \"True\"", "status: \"False\""),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_told_to_stop_loses_no_request() -> Result<()> {
+    let mut town = town(0).await?;
+    let load = Load::start(&town.curl, &format!("{URL}sleep/5"), 8);
+    load.see(50).await;
+    let (spec, mut process) = town.pods.remove(0);
+    process.terminate()?;
+    going(&town.cluster, &spec)?;
+    assert_eq!(process.ended(Duration::from_secs(25)).await?, Some(0));
+    load.see(50).await;
+    let tally = load.stop().await;
+    assert_eq!(tally.failures(), 0, "{tally:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_waypoint_that_is_told_to_stop_loses_no_request() -> Result<()> {
+    let mut town = town(2).await?;
+    let load = Load::start(&town.curl, &format!("{URL}sleep/5"), 8);
+    load.see(50).await;
+    let (spec, mut process) = town.waypoints.remove(0);
+    process.terminate()?;
+    going(&town.cluster, &spec)?;
+    assert_eq!(process.ended(Duration::from_secs(25)).await?, Some(0));
+    load.see(50).await;
+    let tally = load.stop().await;
+    assert_eq!(tally.failures(), 0, "{tally:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_processes_cost_only_what_they_had_in_hand() -> Result<()> {
+    let mut town = town(2).await?;
+    let load = Load::start(&town.curl, URL, 8);
+    load.see(50).await;
+    // A backend: nobody tells anyone.
+    let killed = Instant::now();
+    town.pods[0].1.kill()?;
+    load.see(200).await;
+    let after_backend = load.tally();
+    // At most one request per worker was in its hands; whoever asks afterwards is sent on.
+    assert!(
+        after_backend.failures() <= 8,
+        "{after_backend:?} in {:?}",
+        killed.elapsed()
+    );
+    town.waypoints[0].1.kill()?;
+    load.see(200).await;
+    let tally = load.stop().await;
+    assert!(tally.failures() <= 16, "{tally:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_admin_ports_say_what_ambient_users_expect() -> Result<()> {
+    let town = town(1).await?;
+    let ip = town.waypoints[0].0.ip;
+    let ready = admin(ip, 15021, "/healthz/ready").await?;
+    assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+    let metrics = admin(ip, 15020, "/stats/prometheus").await?;
+    assert!(metrics.contains("istio_requests_total{"), "{metrics}");
+    let dump = admin(ip, 15000, "/config_dump").await?;
+    assert!(dump.contains("reviews"), "{dump}");
+    let key = fs::read_to_string(town.cluster.path().join("credentials/default/waypoint/key.pem"))?;
+    let secret = key.lines().nth(1).unwrap_or("no key");
+    for page in ["/config_dump", "/status", "/problems", "/conditions", "/metrics"] {
+        let shown = admin(ip, 15000, page).await?;
+        assert!(
+            !shown.contains("PRIVATE KEY") && !shown.contains(secret),
+            "{page} shows the key"
+        );
+    }
+    Ok(())
+}
+
+async fn admin(ip: std::net::Ipv4Addr, port: u16, path: &str) -> Result<String> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect((ip, port)).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}

@@ -1,0 +1,212 @@
+//! One page, one trace: the spans of several processes, received as real OTLP.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use inmesh_tests::kit::cluster::{gateway, namespace};
+use inmesh_tests::kit::process::Process;
+use inmesh_tests::kit::wait::until;
+use inmesh_tests::kit::{Cluster, Shape};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use prost::Message;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+in_both_shapes!(a_page_that_asks_two_services_is_one_trace_with_the_right_parents);
+
+const POD: &str = env!("CARGO_BIN_EXE_test-pod");
+const WAYPOINT: &str = env!("CARGO_BIN_EXE_test-waypoint");
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const ROOT: &str = "b7ad6b7169203331";
+
+/// A span, with the name of the service that sent it.
+#[derive(Clone, Debug)]
+struct Span {
+    service: String,
+    trace: String,
+    parent: String,
+    server: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Collector(Arc<Mutex<HashMap<String, Span>>>);
+
+impl Collector {
+    async fn listen() -> Result<(SocketAddr, Self)> {
+        let collector = Self::default();
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let addr = listener.local_addr()?;
+        let heard = collector.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let heard = heard.clone();
+                let answer = service_fn(move |request: Request<Incoming>| {
+                    let heard = heard.clone();
+                    async move {
+                        if let Ok(body) = request.into_body().collect().await {
+                            heard.hear(body.to_bytes());
+                        }
+                        Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+                    }
+                });
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer),
+                );
+            }
+        });
+        Ok((addr, collector))
+    }
+
+    fn hear(&self, body: Bytes) {
+        let export = ExportTraceServiceRequest::decode(body).expect("what is posted is OTLP");
+        for resource in export.resource_spans {
+            let attributes = resource.resource.unwrap_or_default().attributes;
+            let service = attributes
+                .into_iter()
+                .find(|attribute| attribute.key == "service.name")
+                .and_then(|attribute| match attribute.value?.value? {
+                    opentelemetry_proto::tonic::common::v1::any_value::Value::StringValue(name) => Some(name),
+                    _ => None,
+                })
+                .unwrap_or_default();
+            for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
+                let told = Span {
+                    service: service.clone(),
+                    trace: hex(&span.trace_id),
+                    parent: hex(&span.parent_span_id),
+                    server: span.kind == SpanKind::Server as i32,
+                };
+                self.0
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(hex(&span.span_id), told);
+            }
+        }
+    }
+
+    fn spans(&self) -> HashMap<String, Span> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The server span of a service, once it has come.
+    fn served_by(&self, service: &str) -> Option<Span> {
+        self.spans()
+            .into_values()
+            .find(|span| span.server && span.service == service)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+async fn a_page_that_asks_two_services_is_one_trace_with_the_right_parents(shape: Shape) -> Result<()> {
+    let cluster = Cluster::new()?;
+    let (collector, heard) = Collector::listen().await?;
+    let endpoint = format!("http://{collector}");
+    let names = ["front", "reviews", "details"];
+    let specs: Vec<_> = names
+        .iter()
+        .map(|name| cluster.pod(name).label("app", name))
+        .collect();
+    for (name, spec) in names.iter().zip(&specs) {
+        cluster.service(name, name, None)?;
+        cluster.declare(spec)?;
+    }
+    let waypoint = cluster.waypoint_pod("default", "waypoint");
+    if shape == Shape::Waypoint {
+        cluster.apply("gateway", &gateway("default", "waypoint", "service"))?;
+        cluster.apply(
+            "namespace",
+            &namespace("default", &[("istio.io/use-waypoint", "waypoint")]),
+        )?;
+        cluster.declare(&waypoint)?;
+    }
+    let vars = |name| {
+        [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+            ("OTEL_SERVICE_NAME", name),
+        ]
+    };
+    let mut processes = Vec::new();
+    for (name, spec) in names.iter().zip(&specs) {
+        processes.push(Process::pod(POD, &cluster, spec, &vars(name))?);
+    }
+    let mut listening: Vec<_> = specs.iter().map(|spec| spec.ip).collect();
+    if shape == Shape::Waypoint {
+        processes.push(Process::waypoint(
+            WAYPOINT,
+            &cluster,
+            &waypoint,
+            &vars("waypoint"),
+        )?);
+        listening.push(waypoint.ip);
+    }
+    for ip in listening {
+        until("everybody listens", || async {
+            TcpStream::connect((ip, 15008)).await.is_ok()
+        })
+        .await;
+    }
+
+    let mut page = TcpStream::connect((specs[0].ip, 9080)).await?;
+    let request = format!(
+        "GET /fan?to=http://reviews:9080/r&to=http://details:9080/d HTTP/1.1\r\nhost: front:9080\r\n\
+         traceparent: 00-{TRACE}-{ROOT}-01\r\nconnection: close\r\n\r\n"
+    );
+    page.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    page.read_to_string(&mut answer).await?;
+    assert_eq!(answer.matches("200 OK").count(), 3, "{answer}");
+
+    until("all three services have told", || async {
+        names.iter().all(|name| heard.served_by(name).is_some())
+    })
+    .await;
+    // Whoever ends flushes what is left.
+    for process in &processes {
+        process.terminate()?;
+    }
+    for process in &mut processes {
+        process.ended(std::time::Duration::from_secs(25)).await?;
+    }
+
+    let spans = heard.spans();
+    for (id, span) in &spans {
+        assert_eq!(span.trace, TRACE, "{id}: {span:?} is in another trace");
+        assert!(
+            span.parent == ROOT || spans.contains_key(&span.parent),
+            "{id}: {span:?} is an orphan"
+        );
+    }
+    let front = heard.served_by("front").context("front has told")?;
+    assert_eq!(front.parent, ROOT);
+    assert_eq!(spans.values().filter(|span| span.parent == ROOT).count(), 1);
+    for name in ["reviews", "details"] {
+        // From the server's span upwards: through whose hands the request went.
+        let mut path = vec![name.to_owned()];
+        let mut span = heard.served_by(name).context("it has told")?;
+        while span.parent != ROOT {
+            span = spans.get(&span.parent).context("its parent is there")?.clone();
+            if path.last() != Some(&span.service) {
+                path.push(span.service.clone());
+            }
+        }
+        let expected: &[&str] = match shape {
+            Shape::InProcess => &[name, "front"],
+            Shape::Waypoint => &[name, "waypoint", "front"],
+        };
+        assert_eq!(path, expected);
+    }
+    Ok(())
+}

@@ -1,0 +1,347 @@
+//! The floors of the house: which room of `sdk/src` may import which. An import only ever points down.
+//!
+//! This is the cheap form of what a workspace of many crates would have its manifests enforce. Tests inside the rooms
+//! may reach further and are not looked at.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A room, and the rooms it may import. `architecture.md` §1, and where building has taught better, why.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("name", &[]),
+    ("matcher", &["name"]),
+    ("telemetry", &["name"]),
+    ("identity", &["name"]),
+    ("config", &["name"]),
+    ("source", &["name", "config"]),
+    ("policy", &["name", "matcher"]),
+    ("hbone", &["name", "telemetry", "identity"]),
+    ("snapshot", &["name", "matcher", "policy", "telemetry"]),
+    (
+        "compile",
+        &["name", "matcher", "config", "policy", "snapshot", "telemetry"],
+    ),
+    ("layer", &["name", "policy", "snapshot", "telemetry"]),
+    // `policy` beyond the plan: the client is handed `policy::balance` endpoints and reports `policy::Outcome`s to
+    // them, the server asks `policy::authz` about connections. Both come out of the snapshot, which they may see.
+    (
+        "client",
+        &["name", "telemetry", "hbone", "snapshot", "layer", "policy"],
+    ),
+    (
+        "server",
+        &["name", "telemetry", "hbone", "snapshot", "layer", "policy"],
+    ),
+    (
+        "control",
+        &[
+            "name",
+            "config",
+            "source",
+            "compile",
+            "policy",
+            "snapshot",
+            "telemetry",
+        ],
+    ),
+    (
+        "mesh",
+        &[
+            "name",
+            "matcher",
+            "telemetry",
+            "identity",
+            "config",
+            "source",
+            "policy",
+            "hbone",
+            "snapshot",
+            "compile",
+            "layer",
+            "client",
+            "server",
+            "control",
+        ],
+    ),
+    // More than the plan: it is the top floor. A waypoint answers CONNECTs itself (`hbone`, `snapshot`), and its command
+    // line reads and compiles configuration without running a mesh (`check`, `explain`).
+    (
+        "waypoint",
+        &[
+            "name",
+            "telemetry",
+            "config",
+            "source",
+            "policy",
+            "hbone",
+            "snapshot",
+            "compile",
+            "layer",
+            "client",
+            "server",
+            "control",
+            "mesh",
+        ],
+    ),
+];
+
+/// Rooms that can be benched, fuzzed and moved to a crate of their own because no runtime, HTTP implementation or TLS
+/// comes with them. (`snapshot` would be here too, but for the `tokio::sync::watch` by which it tells of a swap.)
+const PURE: &[&str] = &["name", "matcher", "config", "policy", "compile"];
+
+/// What the pure rooms do without. The `http` crate, which is types only, is welcome.
+const IMPURE: &[&str] = &[
+    "tokio",
+    "hyper",
+    "hyper_util",
+    "h2",
+    "rustls",
+    "tokio_rustls",
+    "socket2",
+];
+
+#[test]
+fn imports_only_point_down() {
+    let mut wrong = Vec::new();
+    for (room, allowed) in ROOMS {
+        let files = files_of(room);
+        assert!(
+            !files.is_empty(),
+            "the room `{room}` has moved: this table must follow"
+        );
+        for file in files {
+            for (line, other) in imports(&file) {
+                let is_room = ROOMS.iter().any(|(name, _)| *name == other);
+                if is_room && other != *room && !allowed.contains(&other.as_str()) {
+                    wrong.push(format!(
+                        "{}:{line}: `{room}` imports `{other}`",
+                        file.path.display()
+                    ));
+                }
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "these imports point up or sideways:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn the_table_names_every_room() {
+    let lib = fs::read_to_string(source_root().join("lib.rs")).expect("sdk/src/lib.rs is there");
+    let declared: BTreeSet<_> = lib
+        .lines()
+        .filter_map(|line| {
+            line.trim()
+                .trim_start_matches("pub ")
+                .strip_prefix("mod ")?
+                .strip_suffix(';')
+        })
+        .collect();
+    let known: BTreeSet<_> = ROOMS.iter().map(|(room, _)| *room).collect();
+    assert_eq!(declared, known);
+}
+
+#[test]
+fn what_decides_brings_no_runtime_no_http_and_no_tls() {
+    let mut wrong = Vec::new();
+    for room in PURE {
+        for file in files_of(room) {
+            for (number, line) in file.code.lines().enumerate() {
+                for word in paths(line).filter(|word| IMPURE.contains(word)) {
+                    wrong.push(format!(
+                        "{}:{}: `{room}` uses `{word}`",
+                        file.path.display(),
+                        number + 1
+                    ));
+                }
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "these rooms are meant to be pure:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn the_reader_of_imports_sees_all_their_forms() {
+    let module = |text: &str| File {
+        path: PathBuf::from("sdk/src/server/deep/file.rs"),
+        module: vec!["server".into(), "deep".into(), "file".into()],
+        code: code_of(text),
+    };
+    let seen = |text: &str| {
+        imports(&module(text))
+            .into_iter()
+            .map(|(_, room)| room)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(seen("use crate::name::Host;"), ["name"]);
+    assert_eq!(
+        seen("use crate::{\n    hbone::{Error, Settings},\n    layer,\n};"),
+        ["hbone", "layer"]
+    );
+    assert_eq!(seen("let x = crate::mesh::Mesh::builder();"), ["mesh"]);
+    assert_eq!(seen("pub(in crate::client) fn x() {}"), ["client"]);
+    assert_eq!(seen("use super::super::super::policy::Outcome;"), ["policy"]);
+    assert_eq!(seen("use super::super::ports::Ports;"), Vec::<String>::new());
+    assert_eq!(
+        seen("/// See [`crate::mesh::Mesh`].\n// crate::mesh"),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        seen("fn x() {}\n#[cfg(test)]\nmod tests {\n    use crate::mesh::Mesh;\n}"),
+        Vec::<String>::new()
+    );
+}
+
+struct File {
+    path: PathBuf,
+    /// Its module path, from the crate's root.
+    module: Vec<String>,
+    /// Its text without comments and without the tests at its end; lines keep their numbers.
+    code: String,
+}
+
+fn source_root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../sdk/src")
+}
+
+fn files_of(room: &str) -> Vec<File> {
+    let root = source_root();
+    let mut files = Vec::new();
+    let mut folders = vec![root.join(room)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            // `twin.rs`: the naive twins of engines, which exist for tests only.
+            if ["tests", "tests.rs", "twin.rs"].contains(&name.as_str()) {
+                continue;
+            }
+            if path.is_dir() {
+                folders.push(path);
+            } else if name.ends_with(".rs") {
+                let inside = path
+                    .strip_prefix(&root)
+                    .expect("the file was found below the root")
+                    .with_extension("");
+                let mut module: Vec<_> = inside
+                    .iter()
+                    .map(|part| part.to_string_lossy().into_owned())
+                    .collect();
+                if module.last().is_some_and(|last| last == "mod") {
+                    module.pop();
+                }
+                let text = fs::read_to_string(&path).expect("a source file is text");
+                files.push(File {
+                    module,
+                    code: code_of(&text),
+                    path,
+                });
+            }
+        }
+    }
+    files
+}
+
+fn code_of(text: &str) -> String {
+    let mut code = String::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let tests_follow = lines
+            .peek()
+            .is_some_and(|next| next.starts_with("mod ") && next.ends_with('{'));
+        if line == "#[cfg(test)]" && tests_follow {
+            break;
+        }
+        code.push_str(line.split_once("//").map_or(line, |(before, _)| before));
+        code.push('\n');
+    }
+    code
+}
+
+/// Lines and the first segments below the crate's root of everything that a file names.
+fn imports(file: &File) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (at, _) in file.code.match_indices("crate") {
+        if !starts_word(&file.code, at) {
+            continue;
+        }
+        let line = 1 + file.code[..at].matches('\n').count();
+        let rest = &file.code[at + "crate".len()..];
+        if let Some(rest) = rest.strip_prefix("::") {
+            found.extend(heads(rest).into_iter().map(|room| (line, room)));
+        }
+    }
+    for (at, _) in file.code.match_indices("super::") {
+        let chained = file.code[..at].ends_with("super::");
+        if chained || !starts_word(&file.code, at) {
+            continue;
+        }
+        let line = 1 + file.code[..at].matches('\n').count();
+        let mut rest = &file.code[at..];
+        let mut up = 0;
+        while let Some(after) = rest.strip_prefix("super::") {
+            (rest, up) = (after, up + 1);
+        }
+        if up >= file.module.len() {
+            found.extend(heads(rest).into_iter().map(|room| (line, room)));
+        }
+    }
+    found
+}
+
+/// The first segments of a path or of a group of paths: `a::b` is `a`, `{a::{b, c}, d}` is `a` and `d`.
+fn heads(text: &str) -> Vec<String> {
+    let Some(group) = text.strip_prefix('{') else {
+        return vec![word(text).to_owned()];
+    };
+    let mut heads = Vec::new();
+    let (mut depth, mut fresh) = (0, true);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => fresh = true,
+            c if fresh && depth == 0 && !c.is_whitespace() => {
+                heads.push(word(&group[at..]).to_owned());
+                fresh = false;
+            }
+            _ => {}
+        }
+    }
+    heads
+}
+
+fn word(text: &str) -> &str {
+    let end = text
+        .find(|c: char| !c.is_alphanumeric() && c != '_')
+        .unwrap_or(text.len());
+    &text[..end]
+}
+
+fn starts_word(text: &str, at: usize) -> bool {
+    !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_')
+}
+
+/// The words of a line that are followed by `::`, or are imported whole.
+fn paths(line: &str) -> impl Iterator<Item = &str> {
+    let imported = line.trim().strip_prefix("use ").map(word);
+    line.match_indices("::")
+        .filter_map(|(at, _)| {
+            let before = &line[..at];
+            let start = before
+                .rfind(|c: char| !c.is_alphanumeric() && c != '_')
+                .map_or(0, |at| at + 1);
+            let outermost = !before[..start].ends_with("::");
+            outermost.then_some(&before[start..])
+        })
+        .chain(imported)
+}
