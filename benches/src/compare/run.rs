@@ -1,0 +1,87 @@
+//! The run: every shape set up once, then measured in turn, round after round.
+
+use anyhow::{Context, Result, bail};
+use inmesh_tests::pki::Root;
+
+use super::args::Args;
+use super::load::Order;
+use super::machine::cores;
+use super::report::{Report, Skipped};
+use super::shape::{Ground, Running};
+
+/// Runs everything that was asked for and prints it.
+///
+/// # Errors
+/// If nothing could be measured, or a request failed.
+pub(super) fn run(args: &Args) -> Result<()> {
+    let dir = tempfile::Builder::new().prefix("inmesh-compare-").tempdir()?;
+    let root = Root::new()?;
+    let ground = Ground {
+        dir: dir.path(),
+        root: &root,
+        cores: cores(),
+    };
+    if ground.cores.is_none() {
+        eprintln!("NOT PINNED: this takes two cores and Linux; ratios against the proxies mean little");
+    }
+    let mut skipped = Vec::new();
+    let mut running = Vec::new();
+    let mut shapes = args.shape.clone();
+    shapes.sort_unstable();
+    shapes.dedup();
+    for shape in shapes {
+        match Running::start(shape, &ground) {
+            Ok(set_up) => running.push(set_up),
+            Err(error) => {
+                eprintln!("SKIPPED: {}: {error:#}", shape.title());
+                skipped.push(Skipped {
+                    shape: shape.name(),
+                    why: format!("{error:#}"),
+                });
+            }
+        }
+    }
+    if running.is_empty() {
+        bail!("there is nothing to measure");
+    }
+    let samples = measure(args, &mut running)?;
+    let report = Report::new(args, ground.cores, samples, skipped);
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report.to_json())?);
+    } else {
+        print!("{report}");
+    }
+    match report.first_failure() {
+        Some(why) => bail!("requests failed: {why}"),
+        None => Ok(()),
+    }
+}
+
+fn measure(args: &Args, running: &mut [Running]) -> Result<Vec<super::shape::Sample>> {
+    let mut samples = Vec::new();
+    for round in 0..args.rounds() {
+        for &concurrency in &args.concurrency {
+            for shape in running.iter_mut() {
+                let order = Order {
+                    concurrency,
+                    warm_up: args.warm_up(),
+                    window: args.window(),
+                };
+                let sample = shape
+                    .measure(order, round)
+                    .with_context(|| format!("measuring {}", shape.shape.title()))?;
+                if !args.json {
+                    eprintln!(
+                        "round {} of {}: {} at {concurrency}: {:.0} requests/s",
+                        round + 1,
+                        args.rounds(),
+                        shape.shape.title(),
+                        sample.outcome.requests as f64 / sample.outcome.seconds,
+                    );
+                }
+                samples.push(sample);
+            }
+        }
+    }
+    Ok(samples)
+}
