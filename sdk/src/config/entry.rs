@@ -2,7 +2,7 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::fmt::{self, Write as _};
-use std::hash::Hasher;
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use super::node::{Mark, Node};
@@ -41,6 +41,14 @@ impl Entry {
         let mut digest = Digest(DefaultHasher::new());
         // Neither the digest nor derived Debug implementations fail.
         let _ = write!(digest, "{resource:?}{broken:?}");
+        // Which `Debug` does not show.
+        if let Resource::Secret(secret) = &resource {
+            secret.entries().for_each(|entry| entry.hash(&mut digest.0));
+        }
+        if let Resource::ConfigMap(map) = &resource {
+            let blobs = map.binary_data.values();
+            blobs.for_each(|blob| blob.as_bytes().hash(&mut digest.0));
+        }
         Self {
             place: origin.place(at),
             resource,
@@ -109,8 +117,7 @@ impl Entry {
     }
 }
 
-/// The text that resources were read from.
-#[derive(Debug)]
+/// The text that resources were read from. `Debug` does not show it: there may be a Secret in it.
 pub(super) struct Document {
     pub(super) file: Arc<str>,
     /// Lines of the file before the text.
@@ -151,6 +158,15 @@ impl Document {
         self.tree
             .get_or_init(|| Node::parse(&self.text).ok().filter(|_| !self.text.is_empty()))
             .as_ref()
+    }
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Document")
+            .field("file", &self.file)
+            .field("offset", &self.offset)
+            .finish_non_exhaustive()
     }
 }
 

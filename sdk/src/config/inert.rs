@@ -70,6 +70,7 @@ fn own(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Namespace => &["spec.finalizers"],
         Kind::ServiceAccount => &["automountServiceAccountToken", "imagePullSecrets", "secrets"],
+        Kind::Secret | Kind::ConfigMap => &["immutable"],
         Kind::Service => &[
             "spec.allocateLoadBalancerNodePorts",
             "spec.externalTrafficPolicy",

@@ -103,6 +103,12 @@ kinds! {
     /// All ServiceAccounts.
     service_accounts, /// One ServiceAccount.
     service_account: ServiceAccount(core::ServiceAccount);
+    /// All Secrets.
+    secrets, /// One Secret.
+    secret: Secret(core::Secret);
+    /// All ConfigMaps.
+    config_maps, /// One ConfigMap.
+    config_map: ConfigMap(core::ConfigMap);
     /// All EndpointSlices.
     endpoint_slices, /// One EndpointSlice.
     endpoint_slice: EndpointSlice(core::EndpointSlice);

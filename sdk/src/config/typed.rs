@@ -31,9 +31,18 @@ pub(super) struct Remark {
 pub(super) struct Misfit {
     pub(super) field: String,
     pub(super) at: Mark,
-    pub(super) text: String,
+    text: String,
+    /// The value that stands there instead; empty if the text says all.
+    found: String,
     pub(super) remedy: &'static str,
     placed: bool,
+}
+
+impl Misfit {
+    /// What is wrong, without quoting the value: it may be secret.
+    pub(super) fn discreet(self) -> String {
+        self.text
+    }
 }
 
 /// Reads a `T`; `prefix` is the path of `node` in its object.
@@ -81,7 +90,8 @@ impl At<'_> {
         Misfit {
             field: self.path.to_string(),
             at: self.node.at,
-            text: format!("expected {wanted}, found {}", self.node.value),
+            text: format!("expected {wanted}"),
+            found: self.node.value.to_string(),
             remedy,
             placed: true,
         }
@@ -385,6 +395,7 @@ impl de::Error for Misfit {
             field: String::new(),
             at: Mark::default(),
             text: message,
+            found: String::new(),
             remedy: "",
             placed: false,
         }
@@ -393,7 +404,11 @@ impl de::Error for Misfit {
 
 impl Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.text)?;
+        match &*self.found {
+            "" => Ok(()),
+            found => write!(f, ", found {found}"),
+        }
     }
 }
 

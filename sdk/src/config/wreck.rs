@@ -55,6 +55,14 @@ impl Wreck {
 }
 
 impl Wreck {
+    /// Whether the text may be a Secret, alone or in a List.
+    pub(super) fn may_be_secret(&self, text: &str) -> bool {
+        match self.kind.as_deref() {
+            Some(kind) if !kind.ends_with("List") => kind == "Secret",
+            _ => text.contains("Secret"),
+        }
+    }
+
     /// Whether this is, for all that can be seen, something that we would not have read anyway.
     pub(super) fn is_foreign(&self) -> bool {
         match (&self.api_version, &self.kind) {

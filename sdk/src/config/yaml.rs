@@ -213,7 +213,12 @@ impl<'a> Reader<'a> {
         let mut resource = match result {
             Ok(resource) => resource,
             Err(misfit) => {
-                return self.unfit(object, kind, &misfit.field, misfit.at, misfit.text, misfit.remedy);
+                let (field, at, remedy) = (misfit.field.clone(), misfit.at, misfit.remedy);
+                let what = match kind {
+                    Kind::Secret => misfit.discreet(),
+                    _ => misfit.to_string(),
+                };
+                return self.unfit(object, kind, &field, at, what, remedy);
             }
         };
         self.settle(kind, resource.metadata_mut());

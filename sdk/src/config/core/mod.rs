@@ -1,10 +1,14 @@
 //! Kubernetes core, apps and discovery kinds.
 
+mod data;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
+
+pub use data::{Blob, ConfigMap, Hidden, Secret};
 
 use super::{LabelSelector, Labels, ObjectMeta};
 

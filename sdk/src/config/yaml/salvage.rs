@@ -29,6 +29,11 @@ impl Reader<'_> {
     /// A document that is not YAML.
     pub(super) fn wreck(&mut self, origin: &Arc<Document>, text: &str, at: Mark, why: &str) {
         let wreck = Wreck::of(text);
+        // The words of the YAML library may quote what it stumbled over.
+        let why = match wreck.may_be_secret(text) {
+            true => "its YAML is malformed",
+            false => why,
+        };
         let place = origin.place(at);
         let mut problem = |resource: Option<ResourceRef>| {
             self.parsed.problems.push(Problem {
