@@ -1,7 +1,7 @@
 //! Files of decisions.
 
+use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -15,39 +15,15 @@ use inmesh::policy::authz::{AuthzEngine, Layer, remote_addr};
 use inmesh::policy::normalize::{PathNormalization, normalize};
 use inmesh::policy::{Caller, ConnectionHead, RequestHead};
 use inmesh::snapshot::StrictPorts;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::Outcome;
 use super::case::{Decisions, Request};
-use super::validation::{self, entry};
-use super::{Outcome, Verdict};
+use super::validation::entry;
 
-/// Runs every `.yaml` file of a folder, in the order of their names.
-///
-/// # Errors
-/// If the folder or a file cannot be read, or a file is no case.
-pub fn run_folder(folder: &Path) -> Result<Vec<Outcome>> {
-    let mut files: Vec<_> = std::fs::read_dir(folder)?
-        .map(|file| file.map(|file| file.path()))
-        .collect::<Result<_, _>>()?;
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
-    files.sort();
-    let mut outcomes = Vec::new();
-    for file in files {
-        outcomes.extend(run_file(&file).with_context(|| file.display().to_string())?);
-    }
-    Ok(outcomes)
-}
-
-/// Runs one file.
-///
-/// # Errors
-/// If it cannot be read or is no case.
-pub fn run_file(file: &Path) -> Result<Vec<Outcome>> {
-    let value: Value = serde_saphyr::from_str(&std::fs::read_to_string(file)?)?;
-    if value.get("type").and_then(Value::as_str) == Some("validation") {
-        return validation::run(value);
-    }
-    World::new(serde_json::from_value(value)?)?.run()
+/// Judges every request of a case.
+pub(super) fn run(value: Value) -> Result<Vec<Outcome>> {
+    Ok(World::new(serde_json::from_value(value)?)?.run())
 }
 
 /// A case, compiled.
@@ -130,30 +106,60 @@ impl World {
         })
     }
 
-    fn run(&self) -> Result<Vec<Outcome>> {
-        let mut outcomes = Vec::new();
-        for request in &self.case.requests {
-            let mut merged = self.case.defaults.clone();
-            merged.extend(request.clone());
-            let request: Request = serde_json::from_value(Value::Object(merged))?;
-            let check = format!("{}/{}", self.case.id, request.id);
-            let verdict = match &self.skip {
-                Some(why) => Verdict::Skipped(why.clone()),
-                None => self.judge(&request).with_context(|| check.clone())?,
-            };
-            outcomes.push(Outcome { check, verdict });
-        }
-        Ok(outcomes)
+    fn run(&self) -> Vec<Outcome> {
+        let judged = self.case.requests.iter().map(|request| {
+            let id = request.get("id").and_then(Value::as_str).unwrap_or("(no id)");
+            let name = format!("{}/{id}", self.case.id);
+            self.judged(&name, request)
+                .unwrap_or_else(|error| Outcome::failed(name, format!("{error:#}")))
+        });
+        judged.collect()
     }
 
-    fn judge(&self, request: &Request) -> Result<Verdict> {
-        if request.tokens.as_ref().is_some_and(|tokens| !tokens.is_empty()) {
-            return Ok(Verdict::Skipped("tokens are not verified yet".into()));
+    fn judged(&self, name: &str, request: &Map<String, Value>) -> Result<Outcome> {
+        let mut merged = self.case.defaults.clone();
+        merged.extend(request.clone());
+        let request: Request = serde_json::from_value(Value::Object(merged))?;
+        if let Some(why) = &self.skip {
+            bail!("not done yet: {why}");
         }
-        let identity = match request.peer.as_deref().map(SpiffeId::parse).transpose() {
-            Ok(identity) => identity,
-            Err(error) => return Ok(Verdict::Skipped(format!("refused in the TLS handshake: {error}"))),
+        let (observed, why) = self.judge(&request)?;
+        let status = match request.expect.as_str() {
+            "allow" => None,
+            "deny" => Some(403),
+            "unauthorized" => Some(401),
+            "bad_request" => Some(400),
+            other => bail!("unknown expectation `{other}`"),
         };
+        if request.status.is_some_and(|wanted| Some(wanted) != status) {
+            bail!(
+                "the status {:?} is not that of `{}`",
+                request.status,
+                request.expect
+            );
+        }
+        let expected = Observed {
+            answer: request.expect.clone(),
+            audited: request.audit,
+            normalized: request.normalized.clone(),
+        };
+        // What the case does not ask about is not compared.
+        let observed = Observed {
+            audited: observed.audited.filter(|_| expected.audited.is_some()),
+            normalized: observed.normalized.filter(|_| expected.normalized.is_some()),
+            ..observed
+        };
+        Ok(Outcome::of(name, expected.to_string(), observed.to_string())
+            .because(format!("{}; decided by {why}", request.why)))
+    }
+
+    /// What comes of a request, and what decided.
+    fn judge(&self, request: &Request) -> Result<(Observed, String)> {
+        if request.tokens.as_ref().is_some_and(|tokens| !tokens.is_empty()) {
+            bail!("not done yet: tokens are not verified");
+        }
+        let identity = request.peer.as_deref().map(SpiffeId::parse).transpose();
+        let identity = identity.map_err(|error| anyhow::anyhow!("not done yet: {error}"))?;
         let layer = match request.layer.as_deref().unwrap_or(&self.case.layer) {
             "http" => Layer::Http,
             "tcp" => Layer::Tcp,
@@ -181,12 +187,8 @@ impl World {
                 destination,
                 sni,
             });
-            let allowed = decision.is_allowed() && !refused;
-            return Ok(compare(
-                &request.expect,
-                if allowed { "allow" } else { "deny" },
-                &format!("{decision:?}"),
-            ));
+            let answer = answer(decision.is_allowed() && !refused);
+            return Ok((answer, format!("{decision:?}")));
         }
         let raw = request.path.split('#').next().unwrap_or_default();
         let (path, query) = raw
@@ -194,19 +196,15 @@ impl World {
             .map_or((raw, None), |(path, query)| (path, Some(query)));
         let path = match normalize(path, self.normalization()?) {
             Ok(path) => path,
-            Err(error) => return Ok(compare(&request.expect, "bad_request", &error.to_string())),
+            Err(error) => {
+                let answer = Observed {
+                    answer: "bad_request".into(),
+                    ..Observed::default()
+                };
+                return Ok((answer, error.to_string()));
+            }
         };
         let forwarded = query.map_or_else(|| path.to_string(), |query| format!("{path}?{query}"));
-        if request
-            .normalized
-            .as_ref()
-            .is_some_and(|expected| *expected != forwarded)
-        {
-            return Ok(Verdict::Failed(format!(
-                "normalized to {forwarded}, expected {:?}",
-                request.normalized
-            )));
-        }
         let head = RequestHead {
             method: &Method::from_bytes(request.method.as_bytes())?,
             scheme: "http",
@@ -219,23 +217,13 @@ impl World {
             sni,
             claims: request.claims.as_ref(),
         };
-        let audited = engine.audit(&head);
-        if request
-            .audit
-            .is_some_and(|expected| expected != audited.is_some())
-        {
-            return Ok(Verdict::Failed(format!(
-                "audited by {audited:?}, expected {:?}",
-                request.audit
-            )));
-        }
         let decision = engine.decide(&head);
-        let allowed = decision.is_allowed() && !refused;
-        Ok(compare(
-            &request.expect,
-            if allowed { "allow" } else { "deny" },
-            &format!("{decision:?}"),
-        ))
+        let observed = Observed {
+            audited: Some(engine.audit(&head).is_some()),
+            normalized: Some(forwarded),
+            ..answer(decision.is_allowed() && !refused)
+        };
+        Ok((observed, format!("{decision:?}")))
     }
 
     fn remote(&self, request: &Request, headers: &HeaderMap) -> std::net::IpAddr {
@@ -255,11 +243,33 @@ impl World {
     }
 }
 
-fn compare(expected: &str, got: &str, why: &str) -> Verdict {
-    if expected == got {
-        Verdict::Passed
-    } else {
-        Verdict::Failed(format!("{got}, expected {expected}: {why}"))
+/// What comes of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Observed {
+    answer: String,
+    audited: Option<bool>,
+    normalized: Option<String>,
+}
+
+impl fmt::Display for Observed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.answer)?;
+        match self.audited {
+            Some(true) => f.write_str(", audited")?,
+            Some(false) => f.write_str(", not audited")?,
+            None => {}
+        }
+        match &self.normalized {
+            Some(path) => write!(f, ", forwarded as {path}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn answer(allowed: bool) -> Observed {
+    Observed {
+        answer: if allowed { "allow" } else { "deny" }.into(),
+        ..Observed::default()
     }
 }
 

@@ -1,15 +1,25 @@
-//! The shapes of case files; `tests/corpus/authz/README.md` describes them.
+//! The shapes of case files; `tests/corpus/authz/README.md` describes them. A key that is not declared here is an error.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 /// A file of decisions.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Decisions {
     pub(super) id: String,
+    #[serde(rename = "type")]
+    _type: Option<IgnoredAny>,
+    #[serde(rename = "title")]
+    _title: Option<String>,
+    #[serde(rename = "tags")]
+    _tags: Option<Vec<String>>,
+    #[serde(rename = "note")]
+    _note: Option<String>,
     pub(super) layer: String,
     #[serde(default)]
     pub(super) mesh: Mesh,
@@ -23,8 +33,8 @@ pub(super) struct Decisions {
     pub(super) requests: Vec<Map<String, Value>>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct Mesh {
     pub(super) root_namespace: String,
     pub(super) trust_domain: String,
@@ -45,8 +55,8 @@ impl Default for Mesh {
     }
 }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Enforcer {
     pub(super) kind: String,
     pub(super) namespace: String,
@@ -60,14 +70,16 @@ pub(super) struct Enforcer {
     pub(super) use_remote_address: bool,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Addressed {
     pub(super) name: String,
     pub(super) namespace: String,
     pub(super) registry: String,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Provider {
     #[serde(rename = "type")]
     pub(super) kind: String,
@@ -75,8 +87,8 @@ pub(super) struct Provider {
 }
 
 /// One request, defaults merged in.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Request {
     pub(super) id: String,
     pub(super) layer: Option<String>,
@@ -92,8 +104,14 @@ pub(super) struct Request {
     pub(super) claims: Option<Map<String, Value>>,
     pub(super) tokens: Option<Vec<Value>>,
     pub(super) expect: String,
+    pub(super) status: Option<u16>,
     pub(super) audit: Option<bool>,
     pub(super) normalized: Option<String>,
+    pub(super) why: String,
+    #[serde(rename = "conf")]
+    _conf: Option<String>,
+    #[serde(rename = "src")]
+    _src: Option<String>,
 }
 
 impl Default for Request {
@@ -113,20 +131,34 @@ impl Default for Request {
             claims: None,
             tokens: None,
             expect: String::new(),
+            status: None,
             audit: None,
             normalized: None,
+            why: String::new(),
+            _conf: None,
+            _src: None,
         }
     }
 }
 
 /// A file of what admission must say.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Checks {
     pub(super) id: String,
+    #[serde(rename = "type")]
+    _type: String,
+    #[serde(rename = "title")]
+    _title: Option<String>,
+    #[serde(rename = "tags")]
+    _tags: Option<Vec<String>>,
+    #[serde(rename = "note")]
+    _note: Option<String>,
     pub(super) checks: Vec<Check>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Check {
     pub(super) id: String,
     pub(super) kind: Option<String>,
@@ -134,4 +166,12 @@ pub(super) struct Check {
     pub(super) paths: Option<Vec<String>>,
     pub(super) valid: bool,
     pub(super) warning: Option<bool>,
+    #[serde(default)]
+    pub(super) error: String,
+    #[serde(rename = "why")]
+    _why: Option<String>,
+    #[serde(rename = "conf")]
+    _conf: Option<String>,
+    #[serde(rename = "src")]
+    _src: Option<String>,
 }
