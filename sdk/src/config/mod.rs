@@ -1,14 +1,16 @@
 //! The shapes of Kubernetes, Gateway API and Istio resources, as YAML gives them.
 //!
-//! A field is declared in a shape only if inmesh enforces it or if it is known to have no effect on traffic
-//! (listed in `inert.rs`). Everything else that a file holds is reported as ignored with its place, which is how
-//! "if it is parsed, it is enforced, refused or reported" is kept by construction.
+//! A field is declared in a shape only if inmesh enforces it, if it is known to have no effect on traffic (listed in
+//! `inert.rs`), or if nothing enforces it yet (listed in `idle.rs`, and reported). Everything else that a file holds is
+//! reported as ignored with its place, which is how "if it is parsed, it is enforced, refused or reported" is kept by
+//! construction.
 
 mod broken;
 mod check;
 pub mod core;
 mod entry;
 pub mod gateway;
+mod idle;
 mod inert;
 pub mod istio;
 mod kinds;

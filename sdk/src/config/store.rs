@@ -121,6 +121,12 @@ kinds! {
     /// All ServiceEntries.
     service_entries, /// One ServiceEntry.
     service_entry: ServiceEntry(istio::ServiceEntry);
+    /// All VirtualServices.
+    virtual_services, /// One VirtualService.
+    virtual_service: VirtualService(istio::VirtualService);
+    /// All DestinationRules.
+    destination_rules, /// One DestinationRule.
+    destination_rule: DestinationRule(istio::DestinationRule);
     /// All Gateways.
     gateways, /// One Gateway.
     gateway: Gateway(gateway::Gateway);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::entry::Document;
 pub use super::entry::Entry;
+use super::idle;
 use super::inert::{is_inert, may_be_empty};
 use super::kinds::{self, Known};
 use super::node::{Mark, Node, Value};
@@ -240,6 +241,18 @@ impl<'a> Reader<'a> {
             );
         }
         let reference = resource.reference();
+        for (field, at) in idle::present(kind, object.node) {
+            let what = "this field is not enforced and has no effect".to_owned();
+            self.remark(
+                object,
+                Severity::Ignored,
+                Some(&reference),
+                &field,
+                at,
+                what,
+                "remove it",
+            );
+        }
         for field in remarks.unknown {
             let what = "this field is not supported and has no effect".to_owned();
             let remedy = "check its spelling, or remove it";

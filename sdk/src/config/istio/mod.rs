@@ -1,8 +1,16 @@
 //! Istio kinds (`networking.istio.io`, `security.istio.io`).
 
+pub mod destination_rule;
+mod duration;
+pub mod virtual_service;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+
+pub use destination_rule::DestinationRule;
+pub use duration::GoDuration;
+pub use virtual_service::VirtualService;
 
 use super::{Labels, ObjectMeta};
 

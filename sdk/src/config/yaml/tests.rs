@@ -179,13 +179,13 @@ fn a_field_without_a_value_counts_as_absent_and_is_said_to() {
 fn unknown_kinds_and_versions_are_ignored_one_by_one() {
     check(
         "apiVersion: v1\nkind: Endpoints\nsubsets: []\n---\napiVersion: v2\nkind: Service\n---\nkind: Service\n---\n\
-         apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v}\n",
+         apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: v}\n",
         &[],
         &[
             "ignored 2:1 kind: Endpoints of v1 is not supported and has no effect",
             "ignored 6:1 kind: Service of v2 is not supported and has no effect",
             "ignored 8:1 apiVersion: Service of no apiVersion is not supported and has no effect",
-            "ignored 11:1 kind: VirtualService of networking.istio.io/v1 is not supported and has no effect",
+            "ignored 11:1 kind: Sidecar of networking.istio.io/v1 is not supported and has no effect",
         ],
     );
 }
@@ -545,4 +545,19 @@ fn a_secret_that_changes_is_another() {
     assert_ne!(hash("data: {k: AAAA}"), hash("data: {k: AAAB}"));
     assert_ne!(hash("stringData: {k: a}"), hash("stringData: {k: b}"));
     assert_ne!(hash("stringData: {k: ab}"), hash("stringData: {ka: b}"));
+}
+
+/// What becomes of a field that is declared before anything enforces it.
+#[test]
+fn declared_fields_that_are_idle_are_reported_where_they_stand() {
+    let text = "apiVersion: networking.istio.io/v1beta1\nkind: DestinationRule\nmetadata: {name: a}\nspec:\n  host: a\n  \
+                trafficPolicy:\n    tunnel: {targetHost: a, targetPort: 1}\n    conectionPool: {}\n";
+    check(
+        text,
+        &["DestinationRule shop/a"],
+        &[
+            "ignored 7:5 spec.trafficPolicy.tunnel: this field is not enforced and has no effect",
+            "ignored 8:5 spec.trafficPolicy.conectionPool: this field is not supported and has no effect",
+        ],
+    );
 }
