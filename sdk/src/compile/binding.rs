@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::authz::GatewayTarget;
-use super::condition::{Condition, WAYPOINT_BOUND};
 use super::handover::{Binding, BindingKey, Handover};
 use super::labels;
 use super::namespace::Namespaces;
 use super::service::Destination;
+use super::status::{Condition, Statuses, WAYPOINT_BOUND};
 use super::waypoint::{Asked, Object, Waypoint, Waypoints};
 use super::workload::Members;
 use crate::config::{Entry, Problem, Severity};
@@ -172,7 +172,7 @@ impl<'w, 'a> Bindings<'w, 'a> {
 /// Where bindings are told of.
 pub(crate) struct Report<'r> {
     pub(crate) problems: &'r mut Vec<Problem>,
-    pub(crate) conditions: &'r mut Vec<Condition>,
+    pub(crate) statuses: &'r mut Statuses,
 }
 
 impl Report<'_> {
@@ -181,13 +181,8 @@ impl Report<'_> {
         let has_condition = reference.kind != Kind::Pod;
         let mut condition = |status, reason: &str, message: String| {
             if has_condition {
-                self.conditions.push(Condition::new(
-                    reference.clone(),
-                    WAYPOINT_BOUND,
-                    status,
-                    reason,
-                    message,
-                ));
+                let condition = Condition::new(WAYPOINT_BOUND, status, reason.to_owned(), message);
+                self.statuses.of(entry).set(condition);
             }
         };
         match asked {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::authz::{GatewayTarget, Target};
 use super::backends::Directory;
-use super::condition::{ACCEPTED, Condition, PROGRAMMED};
 use super::guard::Guards;
 use super::namespace::Namespaces;
 use super::route::for_listener;
 use super::routing::Routes;
+use super::status::{ACCEPTED, Condition, PROGRAMMED, Statuses};
 use super::waypoint::{HBONE_PORT, Waypoint, Waypoints};
 use crate::config::gateway::{Gateway, Listener};
 use crate::config::{Entry, Labels, Problem, Severity};
@@ -92,41 +92,26 @@ impl Listeners<'_, '_> {
 }
 
 /// Conditions and problems of all Gateways.
-pub(crate) fn report(
-    waypoints: &Waypoints<'_>,
-    problems: &mut Vec<Problem>,
-    conditions: &mut Vec<Condition>,
-) {
+pub(crate) fn report(waypoints: &Waypoints<'_>, problems: &mut Vec<Problem>, statuses: &mut Statuses) {
     for it in waypoints.iter() {
         let valid = listeners(it.gateway, it.entry, problems);
-        let reference = it.reference.clone();
-        conditions.push(match valid {
-            true => Condition::new(reference, ACCEPTED, true, "Accepted", "the Gateway can be served"),
-            false => {
-                let text = "no listener can be served";
-                Condition::new(reference, ACCEPTED, false, "ListenersNotValid", text)
-            }
+        let status = statuses.of(it.entry);
+        status.set(match valid {
+            true => Condition::new(ACCEPTED, true, "Accepted", "the Gateway can be served"),
+            false => Condition::new(ACCEPTED, false, "ListenersNotValid", "no listener can be served"),
         });
-        conditions.push(programmed(it, valid));
+        status.set(programmed(it, valid));
     }
 }
 
 fn programmed(it: &Waypoint<'_>, valid: bool) -> Condition {
-    let reference = it.reference.clone();
     match (valid, it.instances.len()) {
-        (false, _) => Condition::new(
-            reference,
-            PROGRAMMED,
-            false,
-            "Invalid",
-            "no listener can be served",
-        ),
+        (false, _) => Condition::new(PROGRAMMED, false, "Invalid", "no listener can be served"),
         (true, 0) => {
             let text = "no instance is ready";
-            Condition::new(reference, PROGRAMMED, false, "AddressNotAssigned", text)
+            Condition::new(PROGRAMMED, false, "AddressNotAssigned", text)
         }
         (true, count) => Condition::new(
-            reference,
             PROGRAMMED,
             true,
             "Programmed",

@@ -13,7 +13,6 @@ pub mod authz;
 mod backends;
 mod binding;
 mod carry;
-mod condition;
 mod gateway;
 mod guard;
 mod handover;
@@ -26,6 +25,7 @@ pub mod route;
 mod routing;
 mod service;
 mod service_entry;
+pub mod status;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -35,9 +35,9 @@ mod workload;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-pub use condition::Condition;
 pub use handover::{Binding, BindingKey, Handover};
 pub use service_entry::Resolved;
+pub use status::{Condition, ResourceStatus, Statuses};
 
 use crate::config::{Problem, ResourceStore};
 use crate::name::{Host, Kind, ResourceRef};
@@ -53,7 +53,7 @@ pub struct Compiled {
     /// What is wrong with the resources, each thing once, in a stable order.
     pub problems: Vec<Problem>,
     /// What the status of each resource should say.
-    pub conditions: Vec<Condition>,
+    pub statuses: Statuses,
     /// What is bound to which waypoint now; the next [`Handover`] is made of it.
     pub bindings: Vec<Binding>,
     /// Gateways that have or had an instance; for [`Handover::ready`].
@@ -72,14 +72,14 @@ pub fn compile(
     handover: &Handover,
     previous: Option<&Snapshot>,
 ) -> Compiled {
-    let (mut problems, mut conditions, mut names) = (Vec::new(), Vec::new(), BTreeSet::new());
+    let (mut problems, mut statuses, mut names) = (Vec::new(), Statuses::default(), BTreeSet::new());
     let namespaces = namespace::Namespaces::read(store);
     let members = workload::Members::read(store, node, &mut problems);
     let destinations = destinations(store, node, &members, handover, &mut names, &mut problems);
     let waypoints = waypoint::Waypoints::read(store, node, &members, handover, &mut problems);
     let mut report = binding::Report {
         problems: &mut problems,
-        conditions: &mut conditions,
+        statuses: &mut statuses,
     };
     let bindings = binding::Bindings::read(
         &destinations,
@@ -157,7 +157,7 @@ pub fn compile(
         snapshot.listeners = listeners.of(waypoint.gateway, &waypoint.reference, &mut guards, &mut problems);
     }
 
-    gateway::report(&waypoints, &mut problems, &mut conditions);
+    gateway::report(&waypoints, &mut problems, &mut statuses);
     let waypoint_home = |kind: Kind, namespace: &str, name: &str| {
         let waypoint = bindings.declared(&ResourceRef::new(kind, namespace, name))?;
         Some(&*waypoint.reference.namespace)
@@ -168,23 +168,22 @@ pub fn compile(
         directory: &directory,
         waypoint: &waypoint_home,
     };
-    routes.report(&sight, &mut problems, &mut conditions);
+    routes.report(&sight, &mut problems, &mut statuses);
     target::Targets {
         store,
         bindings: &bindings,
         node,
     }
-    .report(&policies, &mut problems, &mut conditions);
+    .report(&policies, &mut problems, &mut statuses);
 
     problems.sort();
     problems.dedup();
-    conditions.sort();
-    conditions.dedup();
+    statuses.observe();
     let (bindings, ready) = (bindings.all(), waypoints.ready());
     Compiled {
         snapshot,
         problems,
-        conditions,
+        statuses,
         bindings,
         ready,
         names,

@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 
 use super::backends::Directory;
-use super::condition::{ACCEPTED, Condition, RESOLVED_REFS};
 use super::namespace::Namespaces;
 use super::route::RouteInput;
+use super::status::{ACCEPTED, Condition, RESOLVED_REFS, Reference, Statuses};
 use crate::config::gateway::{Gateway, Listener, ParentRef};
 use crate::config::{Entry, Problem, ResourceStore, Severity};
 use crate::matcher::HostPattern;
@@ -123,14 +123,9 @@ impl<'a> Routes<'a> {
     }
 
     /// The status of every route, and the problems of those that reach nobody.
-    pub(crate) fn report(
-        &self,
-        sight: &Sight<'_>,
-        problems: &mut Vec<Problem>,
-        conditions: &mut Vec<Condition>,
-    ) {
+    pub(crate) fn report(&self, sight: &Sight<'_>, problems: &mut Vec<Problem>, statuses: &mut Statuses) {
         for input in &self.all {
-            sight.route(input, problems, conditions);
+            sight.route(input, problems, statuses);
         }
     }
 }
@@ -173,9 +168,8 @@ pub(crate) struct Sight<'s> {
 }
 
 impl Sight<'_> {
-    fn route(&self, input: &RouteInput<'_>, problems: &mut Vec<Problem>, conditions: &mut Vec<Condition>) {
+    fn route(&self, input: &RouteInput<'_>, problems: &mut Vec<Problem>, statuses: &mut Statuses) {
         let meta = &input.route.metadata;
-        let reference = input.entry.reference();
         let unresolved = self.unresolved(input);
         for (at, parent) in input.route.spec.parent_refs.iter().enumerate() {
             let accepted = self.parent(input, parent);
@@ -193,20 +187,21 @@ impl Sight<'_> {
                 Ok(()) => ("Accepted", "the route is attached".to_owned()),
                 Err((reason, text)) => (*reason, text.clone()),
             };
-            let condition = Condition::new(reference.clone(), ACCEPTED, accepted.is_ok(), reason, message);
-            conditions.push(condition.of_parent(parent, &meta.namespace));
+            let reference = Reference::of_parent(parent, &meta.namespace);
+            let status = statuses
+                .of(input.entry)
+                .parent(reference, "istio.io/gateway-controller");
+            status.set(Condition::new(ACCEPTED, accepted.is_ok(), reason, message));
             let (reason, message) = match &unresolved {
                 None => ("ResolvedRefs", "all backends are known".to_owned()),
                 Some((reason, text)) => (*reason, text.clone()),
             };
-            let condition = Condition::new(
-                reference.clone(),
+            status.set(Condition::new(
                 RESOLVED_REFS,
                 unresolved.is_none(),
                 reason,
                 message,
-            );
-            conditions.push(condition.of_parent(parent, &meta.namespace));
+            ));
         }
         if input.route.spec.parent_refs.is_empty() {
             problems.push(input.entry.problem(

@@ -2,8 +2,8 @@
 
 use super::authz::{PolicyInput, validate};
 use super::binding::Bindings;
-use super::condition::{Condition, WAYPOINT_ACCEPTED};
 use super::guard::{Policies, target_refs};
+use super::status::{Condition, Statuses, WAYPOINT_ACCEPTED};
 use crate::config::istio::PolicyTargetReference;
 use crate::config::{Problem, ResourceStore, Severity};
 use crate::name::{Kind, ResourceRef};
@@ -28,12 +28,13 @@ impl Targets<'_, '_> {
         &self,
         policies: &Policies<'_>,
         problems: &mut Vec<Problem>,
-        conditions: &mut Vec<Condition>,
+        statuses: &mut Statuses,
     ) {
         for input in policies.iter() {
             let refs = target_refs(input.policy);
             if !refs.is_empty() {
-                conditions.push(self.policy(input, refs, problems));
+                let condition = self.policy(input, refs, problems);
+                statuses.of(input.entry).set(condition);
             }
         }
     }
@@ -44,8 +45,8 @@ impl Targets<'_, '_> {
         refs: &[PolicyTargetReference],
         problems: &mut Vec<Problem>,
     ) -> Condition {
-        let condition = |status, reason, text: String| {
-            Condition::new(input.entry.reference(), WAYPOINT_ACCEPTED, status, reason, text)
+        let condition = |status, reason: &'static str, text: String| {
+            Condition::new(WAYPOINT_ACCEPTED, status, reason, text)
         };
         let invalid = validate(input.policy, input.entry)
             .into_iter()

@@ -10,7 +10,6 @@ const METADATA: &[&str] = &[
     "deletionGracePeriodSeconds",
     "finalizers",
     "generateName",
-    "generation",
     "managedFields",
     "ownerReferences",
     "resourceVersion",

@@ -22,6 +22,8 @@ pub struct ObjectMeta {
     pub annotations: Labels,
     /// RFC 3339 time at which the object was made; decides ties between routes and policies.
     pub creation_timestamp: Option<String>,
+    /// Counts the versions of the specification; the API server's to write.
+    pub generation: Option<i64>,
     /// Set while the object is being deleted.
     pub deletion_timestamp: Option<String>,
 }

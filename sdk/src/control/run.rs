@@ -93,7 +93,7 @@ impl<F: Fn(&Snapshot, &Snapshot, &Report)> Control<F> {
         let Compiled {
             snapshot,
             problems,
-            conditions,
+            statuses,
             ..
         } = compiled;
         let mut all: Vec<Problem> = self.inbox.problems().cloned().chain(problems).collect();
@@ -138,7 +138,7 @@ impl<F: Fn(&Snapshot, &Snapshot, &Report)> Control<F> {
             published: Some(SystemTime::now()),
             resources: self.inbox.store.len(),
             problems: Arc::clone(&self.shown),
-            conditions: Arc::new(conditions),
+            statuses: Arc::new(statuses),
             failed: None,
         }));
     }

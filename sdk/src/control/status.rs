@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::compile::Condition;
+use crate::compile::Statuses;
 use crate::config::Problem;
 
 /// The state of the configuration.
@@ -21,7 +21,7 @@ pub struct Status {
     /// All that is wrong with what is written now, in force or not.
     pub problems: Arc<Vec<Problem>>,
     /// What the status of each resource should say.
-    pub conditions: Arc<Vec<Condition>>,
+    pub statuses: Arc<Statuses>,
     /// Why what is written now is not in force, if it is not.
     pub failed: Option<Failed>,
 }

@@ -59,9 +59,9 @@ async fn serve(listener: TcpListener, admin: Admin) {
 const INDEX: &str = "inmesh admin\n\n\
     /ready            200 once requests should be sent here (also /healthz/ready)\n\
     /metrics          Prometheus metrics (also /stats/prometheus)\n\
-    /status           generation, readiness, problems, identity\n\
+    /status           generation, readiness, identity, problems, the status of each resource\n\
     /problems         what is wrong with the configuration, a line each\n\
-    /conditions       what the status of each resource should say\n\
+    /conditions       the status of each resource alone, as Kubernetes shapes it\n\
     /config_dump      the configuration in force\n";
 
 impl Admin {
@@ -91,7 +91,7 @@ impl Admin {
                 let lines: String = problems.iter().map(|problem| format!("{problem}\n")).collect();
                 text(StatusCode::OK, lines)
             }
-            "/conditions" => document(&conditions(&mesh)),
+            "/conditions" => document(&json!(*mesh.status().borrow().statuses)),
             "/config_dump" => document(&dump(&mesh.snapshot())),
             _ => text(StatusCode::NOT_FOUND, INDEX),
         }
@@ -129,6 +129,7 @@ fn status(mesh: &Mesh) -> Value {
         "identity": mesh.identity().as_str(),
         "certificateExpiry": seconds(mesh.certificate_expiry()),
         "problems": status.problems.iter().map(problem).collect::<Vec<_>>(),
+        "resources": &*status.statuses,
     })
 }
 
@@ -141,23 +142,6 @@ pub(crate) fn problem(problem: &crate::config::Problem) -> Value {
         "field": problem.field,
         "text": problem.text,
         "remedy": problem.remedy,
-    })
-}
-
-fn conditions(mesh: &Mesh) -> Value {
-    let status = mesh.status().borrow().clone();
-    status.conditions.iter().map(condition).collect()
-}
-
-/// One condition, in the field names of Kubernetes.
-pub(crate) fn condition(condition: &crate::compile::Condition) -> Value {
-    json!({
-        "resource": condition.resource.to_string(),
-        "parent": condition.parent.as_ref().map(ToString::to_string),
-        "type": condition.kind,
-        "status": if condition.status { "True" } else { "False" },
-        "reason": condition.reason,
-        "message": condition.message,
     })
 }
 

@@ -53,6 +53,34 @@ impl Kind {
         }
     }
 
+    /// The API group of the kind; empty for core.
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::Namespace
+            | Self::Service
+            | Self::ServiceAccount
+            | Self::Secret
+            | Self::ConfigMap
+            | Self::Pod => "",
+            Self::EndpointSlice => "discovery.k8s.io",
+            Self::Deployment => "apps",
+            Self::WorkloadEntry | Self::ServiceEntry => "networking.istio.io",
+            Self::Gateway | Self::GatewayClass | Self::HTTPRoute | Self::ReferenceGrant => {
+                "gateway.networking.k8s.io"
+            }
+            Self::AuthorizationPolicy | Self::PeerAuthentication => "security.istio.io",
+        }
+    }
+
+    /// The group and the version that its objects are stored in, as `apiVersion` spells it.
+    pub fn api_version(self) -> String {
+        match (self, self.group()) {
+            (Self::ReferenceGrant, group) => format!("{group}/v1beta1"),
+            (_, "") => "v1".to_owned(),
+            (_, group) => format!("{group}/v1"),
+        }
+    }
+
     /// Whether objects of this kind live outside namespaces.
     pub fn is_cluster_scoped(self) -> bool {
         matches!(self, Self::Namespace | Self::GatewayClass)

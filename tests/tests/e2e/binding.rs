@@ -113,10 +113,8 @@ async fn a_waypoint_of_another_namespace_serves_whom_its_selector_admits() -> Re
     let told = |mesh: &Mesh| {
         let status = mesh.status();
         let status = status.borrow();
-        status
-            .conditions
-            .iter()
-            .any(|it| it.kind.contains("WaypointBound") && !it.status)
+        let mut conditions = status.statuses.iter().flat_map(|it| &it.conditions);
+        conditions.any(|it| it.kind.contains("WaypointBound") && !it.status)
     };
     until("the refusal is reported", || async { told(&town.pod.mesh) }).await;
     Ok(())

@@ -156,9 +156,11 @@ impl Compiled {
     }
 
     pub(super) fn condition(&self, resource: &str, kind: &str) -> Option<&Condition> {
-        self.conditions
+        let of = self
+            .statuses
             .iter()
-            .find(|it| it.resource.to_string() == resource && it.kind == kind)
+            .find(|it| it.resource.to_string() == resource)?;
+        of.all().map(|(_, it)| it).find(|it| it.kind == kind)
     }
 
     pub(super) fn reason(&self, resource: &str, kind: &str) -> &str {

@@ -16,7 +16,7 @@ fn the_same_inputs_give_the_same_result() {
         (
             clusters,
             it.problems,
-            it.conditions,
+            it.statuses,
             it.bindings,
             it.snapshot.generation,
         )

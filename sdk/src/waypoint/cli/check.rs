@@ -68,20 +68,11 @@ impl Check {
                     println!("{problem}");
                 }
                 if self.conditions {
-                    for condition in &compiled.conditions {
-                        println!(
-                            "{}{}: {}={} {}: {}",
-                            condition.resource,
-                            condition
-                                .parent
-                                .as_deref()
-                                .map(|parent| format!(" (parent {parent})"))
-                                .unwrap_or_default(),
-                            condition.kind,
-                            if condition.status { "True" } else { "False" },
-                            condition.reason,
-                            condition.message,
-                        );
+                    for status in compiled.statuses.iter() {
+                        for (of, condition) in status.all() {
+                            let of = of.map(|of| format!(" ({of})")).unwrap_or_default();
+                            println!("{}{of}: {condition}", status.resource);
+                        }
                     }
                 }
                 println!(
@@ -89,16 +80,16 @@ impl Check {
                     store.len()
                 );
             }
-            Output::Json => {
+            Output::Json | Output::Yaml => {
                 let document = json!({
-                    "resources": store.len(),
+                    "read": store.len(),
                     "errors": errors,
                     "warnings": warnings,
                     "ignored": ignored,
                     "problems": problems.iter().map(crate::mesh::admin::problem).collect::<Vec<_>>(),
-                    "conditions": compiled.conditions.iter().map(crate::mesh::admin::condition).collect::<Vec<_>>(),
+                    "resources": compiled.statuses,
                 });
-                println!("{document:#}");
+                self.output.print(&document)?;
             }
         }
         Ok(if errors > 0 || self.strict && ignored > 0 {

@@ -113,7 +113,7 @@ impl Explain {
         let story = tell(&store, &node, &asked);
         let allowed = story["allowed"].as_bool().unwrap_or(false);
         match self.output {
-            Output::Json => println!("{story:#}"),
+            Output::Json | Output::Yaml => self.output.print(&story)?,
             Output::Text => {
                 print!("{}", text(&story));
                 for problem in problems {

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::ResourceStore;
-use crate::mesh::Error;
+use crate::mesh::{Error, ErrorKind};
 use crate::source::{Event, Source};
 
 /// Nothing was wrong.
@@ -48,6 +48,22 @@ enum Output {
     #[default]
     Text,
     Json,
+    Yaml,
+}
+
+impl Output {
+    /// Prints a document in YAML if that was asked for, else in JSON.
+    fn print(self, document: &serde_json::Value) -> Result<(), Error> {
+        if self != Self::Yaml {
+            println!("{document:#}");
+            return Ok(());
+        }
+        let yaml = serde_saphyr::to_string(document).map_err(|error| {
+            Error::new(ErrorKind::Settings, "the result could not be written as YAML").caused_by(error)
+        })?;
+        print!("{yaml}");
+        Ok(())
+    }
 }
 
 /// Runs the command with these arguments, the first of which is the program's name. The whole of the `waypoint` binary,
@@ -84,13 +100,8 @@ fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, Error> {
             .enable_all()
             .build(),
     };
-    built.map_err(|error| {
-        Error::new(
-            crate::mesh::ErrorKind::Settings,
-            "the runtime could not be started",
-        )
-        .caused_by(error)
-    })
+    built
+        .map_err(|error| Error::new(ErrorKind::Settings, "the runtime could not be started").caused_by(error))
 }
 
 /// Reads every path once, and what is wrong with the files.
@@ -108,9 +119,7 @@ async fn read(paths: &[String]) -> Result<(ResourceStore, Vec<crate::config::Pro
                 Ok(Event::Problems { problems: found, .. }) => problems.extend(found),
                 Ok(Event::Synced) => break,
                 Err(error) => {
-                    return Err(
-                        Error::new(crate::mesh::ErrorKind::Source, error.to_string()).caused_by(error)
-                    );
+                    return Err(Error::new(ErrorKind::Source, error.to_string()).caused_by(error));
                 }
             }
         }
