@@ -64,7 +64,9 @@ impl Kind {
             | Self::Pod => "",
             Self::EndpointSlice => "discovery.k8s.io",
             Self::Deployment => "apps",
-            Self::WorkloadEntry | Self::ServiceEntry => "networking.istio.io",
+            Self::WorkloadEntry | Self::ServiceEntry | Self::VirtualService | Self::DestinationRule => {
+                "networking.istio.io"
+            }
             Self::Gateway | Self::GatewayClass | Self::HTTPRoute | Self::ReferenceGrant => {
                 "gateway.networking.k8s.io"
             }
