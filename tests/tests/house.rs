@@ -13,7 +13,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("matcher", &["name"]),
     ("telemetry", &["name"]),
     ("identity", &["name"]),
-    ("config", &["name"]),
+    // `matcher` beyond the plan: whether a text is an expression is for the room that reads expressions to say, and an API
+    // server would have refused it.
+    ("config", &["name", "matcher"]),
     ("source", &["name", "config"]),
     ("policy", &["name", "matcher"]),
     ("hbone", &["name", "telemetry", "identity"]),

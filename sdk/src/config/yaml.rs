@@ -223,7 +223,27 @@ impl<'a> Reader<'a> {
             }
         };
         self.settle(kind, resource.metadata_mut());
-        if let Some(fault) = check::fault(&resource) {
+        let (errors, warnings): (Vec<_>, Vec<_>) = check::faults(&resource)
+            .into_iter()
+            .partition(|fault| fault.severity == Severity::Error);
+        let reference = resource.reference();
+        let mut told = warnings;
+        let mut errors = errors.into_iter();
+        let fatal = errors.next();
+        told.extend(errors);
+        for fault in told {
+            let at = object.node.find(&fault.field);
+            self.remark(
+                object,
+                fault.severity,
+                Some(&reference),
+                &fault.field,
+                at,
+                fault.text,
+                fault.remedy,
+            );
+        }
+        if let Some(fault) = fatal {
             let at = object.node.find(&fault.field);
             return self.unfit(object, kind, &fault.field, at, fault.text, fault.remedy);
         }
@@ -240,7 +260,6 @@ impl<'a> Reader<'a> {
                 "check its spelling, or remove it",
             );
         }
-        let reference = resource.reference();
         for (field, at) in idle::present(kind, object.node) {
             let what = "this field is not enforced and has no effect".to_owned();
             self.remark(

@@ -1,19 +1,58 @@
-//! What the API server would not have let in: names and port numbers.
+//! What the API server, or Istio's webhook behind it, would not have let in.
 
-use super::Resource;
+mod common;
+mod destination_rule;
+mod lexical;
+mod virtual_service;
+
+use super::{Resource, Severity};
 use crate::name::Kind;
 
 /// A value that its type allows and its field does not.
 #[derive(Debug)]
 pub(super) struct Fault {
+    /// An error makes the resource unusable; a warning is told.
+    pub(super) severity: Severity,
     pub(super) field: String,
     pub(super) text: String,
     pub(super) remedy: &'static str,
 }
 
-/// The first fault of a resource.
-pub(super) fn fault(resource: &Resource) -> Option<Fault> {
-    names(resource).or_else(|| ports(resource))
+/// The faults of a resource.
+pub(super) fn faults(resource: &Resource) -> Vec<Fault> {
+    if let Some(fault) = names(resource).or_else(|| ports(resource)) {
+        return vec![fault];
+    }
+    let mut faults = Faults::default();
+    match resource {
+        Resource::VirtualService(it) => virtual_service::check(it, &mut faults),
+        Resource::DestinationRule(it) => destination_rule::check(it, &mut faults),
+        _ => {}
+    }
+    faults.0
+}
+
+/// Faults as they are found.
+#[derive(Debug, Default)]
+struct Faults(Vec<Fault>);
+
+impl Faults {
+    fn error(&mut self, field: impl Into<String>, text: impl Into<String>, remedy: &'static str) {
+        self.push(Severity::Error, field.into(), text.into(), remedy);
+    }
+
+    fn warning(&mut self, field: impl Into<String>, text: impl Into<String>, remedy: &'static str) {
+        self.push(Severity::Warning, field.into(), text.into(), remedy);
+    }
+
+    fn push(&mut self, severity: Severity, field: String, text: String, remedy: &'static str) {
+        self.0.push(Fault {
+            severity,
+            field,
+            text,
+            remedy,
+        });
+    }
 }
 
 fn names(resource: &Resource) -> Option<Fault> {
@@ -21,6 +60,7 @@ fn names(resource: &Resource) -> Option<Fault> {
     if metadata.name.is_empty() {
         let text = "a name is required".to_owned();
         return Some(Fault {
+            severity: Severity::Error,
             field: "metadata.name".to_owned(),
             text,
             remedy: "give the resource a name",
@@ -36,6 +76,7 @@ fn names(resource: &Resource) -> Option<Fault> {
         .into_iter()
         .find(|(_, name, most, dots)| !name.is_empty() && !is_dns(name, *most, *dots))
         .map(|(field, name, most, _)| Fault {
+            severity: Severity::Error,
             field: format!("metadata.{field}"),
             text: format!("`{}` is not a valid {field}", name.escape_debug()),
             remedy: match most {
@@ -63,6 +104,7 @@ fn is_dns(name: &str, most: usize, dots: bool) -> bool {
 
 fn ports(resource: &Resource) -> Option<Fault> {
     let zero = |field: String| Fault {
+        severity: Severity::Error,
         field,
         text: "a port from 1 to 65535 is required".to_owned(),
         remedy: "write the port's number",
