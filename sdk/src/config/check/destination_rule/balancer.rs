@@ -114,7 +114,7 @@ fn is_prime(number: u64) -> bool {
     number > 1
         && (2..)
             .take_while(|it| it * it <= number)
-            .all(|it| !number.is_multiple_of(*it))
+            .all(|it| !number.is_multiple_of(it))
 }
 
 fn locality(it: &LocalityLoadBalancerSetting, has_outlier: bool, at: &str, faults: &mut Faults) {
