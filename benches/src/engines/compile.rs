@@ -79,6 +79,7 @@ pub(super) fn node() -> Node {
         trust_domains: vec!["cluster.local".into()],
         cluster_domain: "cluster.local".into(),
         cluster_id: "Kubernetes".into(),
+        paths: Default::default(),
     }
 }
 

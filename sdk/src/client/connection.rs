@@ -1,10 +1,11 @@
 //! Inner HTTP connections: what is spoken inside a tunnel, or on a plain TCP connection.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -14,10 +15,11 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
 
 use super::lane::Lane;
 use crate::hbone::{TunnelHandle, TunnelStream};
-use crate::layer::{BoxError, MeshBody};
+use crate::layer::{BoxError, MeshBody, Watch};
 use crate::policy::balance::Endpoint;
 
 /// The bytes below an inner connection.
@@ -180,12 +182,17 @@ impl Http1 {
         request: Request<MeshBody>,
         endpoint: &Arc<Endpoint>,
     ) -> Result<Response<MeshBody>, SendError> {
-        let upgrade = request.headers().contains_key(http::header::UPGRADE)
-            || request.method() == http::Method::CONNECT;
-        if upgrade
-            || !request.body().is_end_stream()
-                && request.body().size_hint().exact().is_none_or(|n| n > 65_536)
-        {
+        let upgrade = request.headers().contains_key(http::header::UPGRADE);
+        let (request, sent) = if request.body().is_at_hand() {
+            (request, None)
+        } else if request.body().size_hint().exact().is_some_and(|n| n <= SMALL) {
+            let (flag, sent) = Sent::new();
+            (request.map(|body| body.watched(Box::new(flag))), Some(sent))
+        } else {
+            self.detach();
+            (request, None)
+        };
+        if upgrade {
             self.detach();
         }
         let response = {
@@ -208,6 +215,10 @@ impl Http1 {
                 Ok(response.map(MeshBody::from))
             }
             Ok(response) => {
+                if sent.is_some_and(|sent| !sent.load(Ordering::Acquire)) {
+                    // An early answer: the rest of the request flows whether or not somebody reads the answer.
+                    self.detach();
+                }
                 let (parts, incoming) = response.into_parts();
                 let body = Http1Body {
                     incoming,
@@ -224,6 +235,25 @@ impl Http1 {
                 })
             }
         }
+    }
+}
+
+/// Bodies up to this size that are still to come are mostly there before the answer begins: not worth a task.
+const SMALL: u64 = 64 << 10;
+
+/// Set when a request's body has been taken from its source.
+struct Sent(Arc<AtomicBool>);
+
+impl Sent {
+    fn new() -> (Self, Arc<AtomicBool>) {
+        let flag = Arc::new(AtomicBool::new(false));
+        (Self(Arc::clone(&flag)), flag)
+    }
+}
+
+impl Watch for Sent {
+    fn ended(self: Box<Self>, _: u64, _: Option<&http::HeaderMap>, _: bool) {
+        self.0.store(true, Ordering::Release);
     }
 }
 
@@ -306,11 +336,23 @@ impl Body for Http1Body {
 
 // ===== HTTP/2 =====
 
+/// How many bytes of one answer may wait for a reader.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// The same for all answers of a connection: more than the 200 streams that servers like ours allow can fill, so that
+/// whoever stops reading holds up nobody else.
+const CONNECTION_WINDOW: u32 = 64 << 20;
+
+/// How long the SETTINGS of a fresh connection are waited for, where it matters what they say.
+const SETTINGS_WITHIN: Duration = Duration::from_secs(1);
+
 /// An HTTP/2 connection, shared by all requests to an endpoint; its driver is a task.
 pub(super) struct Http2 {
     sender: http2::SendRequest<MeshBody>,
     way: Way,
     closed: Arc<AtomicBool>,
+    made: Instant,
+    /// Asks the driver whether the peer takes extended CONNECTs: only the driver knows.
+    upgrades: mpsc::Sender<oneshot::Sender<bool>>,
 }
 
 impl Http2 {
@@ -318,25 +360,60 @@ impl Http2 {
         let way = Way::of(&io);
         let (sender, driver) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .initial_stream_window_size(1 << 20)
-            .initial_connection_window_size(4 << 20)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(64 << 10)
             .handshake(TokioIo::new(io))
             .await?;
         let closed = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&closed);
+        let (upgrades, mut asked) = mpsc::channel::<oneshot::Sender<bool>>(1);
         // Ends when the last handle is dropped or the peer closes.
         tokio::spawn(async move {
-            if let Err(error) = driver.await {
+            let mut driver = pin!(driver);
+            let ended = loop {
+                tokio::select! {
+                    biased;
+                    ended = driver.as_mut() => break ended,
+                    Some(answer) = asked.recv() => {
+                        // Fails if the one who asked has given up.
+                        let _ = answer.send(driver.is_extended_connect_protocol_enabled());
+                    }
+                }
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "inner HTTP/2 connection failed");
             }
             over.store(true, Ordering::Release);
         });
-        Ok(Self { sender, way, closed })
+        Ok(Self {
+            sender,
+            way,
+            closed,
+            made: Instant::now(),
+            upgrades,
+        })
     }
 
     pub(super) fn is_usable(&self, epoch: u64) -> bool {
         self.way.is_open(epoch) && !self.closed.load(Ordering::Acquire) && !self.sender.is_closed()
+    }
+
+    /// Whether the peer takes extended CONNECTs. It says so in its SETTINGS, which a fresh connection may still wait for,
+    /// and nothing tells when they have come.
+    pub(super) async fn takes_upgrades(&self) -> bool {
+        loop {
+            let (answer, told) = oneshot::channel();
+            if self.upgrades.send(answer).await.is_err() {
+                return false;
+            }
+            match told.await {
+                Ok(false) if self.made.elapsed() < SETTINGS_WITHIN => {
+                    tokio::time::sleep(SETTINGS_WITHIN / 100).await;
+                }
+                told => return told.unwrap_or(false),
+            }
+        }
     }
 
     pub(super) async fn send(&self, request: Request<MeshBody>) -> Result<Response<MeshBody>, SendError> {

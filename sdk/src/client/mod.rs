@@ -8,6 +8,7 @@ mod connection;
 mod directory;
 mod facade;
 mod lane;
+mod translate;
 mod upstream;
 
 pub use directory::PodDirectory;

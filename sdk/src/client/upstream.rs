@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::{self, HeaderName};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower_service::Service;
@@ -16,9 +15,11 @@ use tracing::Instrument;
 
 use super::connection::{Http1, Http2, Io, SendError};
 use super::lane::Lane;
+use super::translate::{from_upstream, to_http1, to_http2};
 use crate::hbone::{self, ConnectHead, TunnelPool, TunnelTarget};
 use crate::layer::call::{Destination, Directed, Served};
-use crate::layer::{MeshBody, Reason, Refusal};
+use crate::layer::upgrade::{self, Offer};
+use crate::layer::{MeshBody, Reason, Refusal, Stalled};
 use crate::policy::Outcome;
 use crate::policy::balance::Endpoint;
 use crate::snapshot::{AppProtocol, Cluster, Snapshot};
@@ -228,8 +229,8 @@ async fn exchange(wire: Wire, directed: Directed) -> Result<Response<MeshBody>, 
     };
     telemetry::current().inject(request.headers_mut());
     // Set by hyper's server where the request was received rather than made here: then both halves of an upgrade end
-    // in this process and are joined.
-    let received = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
+    // in this process and are joined. It stays with the request too, which may come back for another attempt.
+    let received = request.extensions().get::<OnUpgrade>().cloned();
     let served = |attempts| Served {
         endpoint: Arc::clone(&endpoint),
         cluster: cluster.clone(),
@@ -248,7 +249,7 @@ async fn exchange(wire: Wire, directed: Directed) -> Result<Response<MeshBody>, 
     };
     let result = if protocol == AppProtocol::Http2 {
         match to_http2(&mut request) {
-            Ok(()) => Box::pin(send_http2(&way, lane, request)).await,
+            Ok(offer) => Box::pin(send_http2(&way, lane, request, offer)).await,
             Err(refusal) => Err(refusal),
         }
     } else {
@@ -259,12 +260,11 @@ async fn exchange(wire: Wire, directed: Directed) -> Result<Response<MeshBody>, 
     };
     match result {
         Ok(mut response) => {
-            if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
-                if let Some(received) = received {
-                    join(received, hyper::upgrade::on(&mut response));
-                }
-            } else {
-                strip_hop_by_hop(response.headers_mut());
+            from_upstream(&mut response);
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS
+                && let Some(received) = received
+            {
+                join(received, hyper::upgrade::on(&mut response));
             }
             response.extensions_mut().insert(served(routed.attempt));
             Ok(response)
@@ -289,7 +289,7 @@ impl Way<'_> {
 }
 
 /// Joins the two halves of an upgraded connection until both ends are done.
-fn join(from: hyper::upgrade::OnUpgrade, to: hyper::upgrade::OnUpgrade) {
+fn join(from: OnUpgrade, to: OnUpgrade) {
     tokio::spawn(async move {
         let (from, to) = match tokio::try_join!(from, to) {
             Ok(both) => both,
@@ -336,15 +336,16 @@ async fn send_http2(
     way: &Way<'_>,
     lane: &Lane,
     mut request: Request<MeshBody>,
+    offer: Option<Offer>,
 ) -> Result<Response<MeshBody>, Refusal> {
     let epoch = way.wire.epoch();
     if let Some(connection) = lane.http2(epoch) {
-        match connection.send(request).await {
-            Ok(response) => return Ok(response),
-            Err(SendError {
-                unsent: Some(back), ..
-            }) => request = back,
-            Err(SendError { error, unsent: None }) => return Err(failed(error, None)),
+        match over_http2(&connection, request, &offer).await {
+            Ok(response) => return Ok(answered(response, offer)),
+            Err(mut refusal) => match refusal.take_unsent() {
+                Some(back) if refusal.outcome == Some(Outcome::ConnectFailure) => request = back,
+                _ => return Err(refusal),
+            },
         }
     }
     let dialling = lane.dialling.lock().await;
@@ -366,15 +367,42 @@ async fn send_http2(
         }
     };
     drop(dialling);
-    match connection.send(request).await {
-        Ok(response) => Ok(response),
-        Err(SendError { error, unsent }) => Err(failed(error, unsent)),
+    let response = over_http2(&connection, request, &offer).await?;
+    Ok(answered(response, offer))
+}
+
+async fn over_http2(
+    connection: &Http2,
+    request: Request<MeshBody>,
+    offer: &Option<Offer>,
+) -> Result<Response<MeshBody>, Refusal> {
+    if offer.is_some() && !connection.takes_upgrades().await {
+        let detail = "the upstream speaks HTTP/2 and takes no extended CONNECT (RFC 8441)";
+        return Err(Refusal::new(Reason::Misconfigured, detail).status(StatusCode::SERVICE_UNAVAILABLE));
     }
+    let sent = connection.send(request).await;
+    sent.map_err(|SendError { error, unsent }| failed(error, unsent))
+}
+
+fn answered(mut response: Response<MeshBody>, offer: Option<Offer>) -> Response<MeshBody> {
+    if let Some(offer) = offer {
+        upgrade::answer_offered(&mut response, offer);
+    }
+    response
 }
 
 /// What a failed exchange means to a caller and to the retry policy.
 fn failed(error: hyper::Error, unsent: Option<Request<MeshBody>>) -> Refusal {
-    let reset = h2_reason(&error);
+    if caused_by::<Stalled>(&error).is_some() {
+        let detail = format!(
+            "the caller stopped in the middle of its body: {}",
+            crate::layer::chain(&error)
+        );
+        return Refusal::new(Reason::Timeout, detail)
+            .status(StatusCode::REQUEST_TIMEOUT)
+            .caused_by(error);
+    }
+    let reset = caused_by::<h2::Error>(&error).and_then(h2::Error::reason);
     let (reason, outcome, detail) = if unsent.is_some() {
         (
             Reason::Reset,
@@ -399,95 +427,14 @@ fn failed(error: hyper::Error, unsent: Option<Request<MeshBody>>) -> Refusal {
     }
 }
 
-fn h2_reason(error: &hyper::Error) -> Option<h2::Reason> {
+/// The first cause of this kind behind an error.
+fn caused_by<E: std::error::Error + 'static>(error: &hyper::Error) -> Option<&E> {
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            return error.reason();
+        if let Some(error) = error.downcast_ref::<E>() {
+            return Some(error);
         }
         source = error.source();
     }
     None
-}
-
-/// Brings a request into the form that an HTTP/1.1 connection to an origin takes (RFC 9112 §3.2.1).
-fn to_http1(request: &mut Request<MeshBody>) -> Result<(), Refusal> {
-    let upgrade = upgrade_of(request.headers());
-    strip_hop_by_hop(request.headers_mut());
-    if let Some(protocol) = upgrade {
-        request
-            .headers_mut()
-            .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        request.headers_mut().insert(header::UPGRADE, protocol);
-    }
-    *request.version_mut() = http::Version::HTTP_11;
-    if let Some(authority) = request.uri().authority() {
-        if !request.headers().contains_key(header::HOST) {
-            let host = HeaderValue::from_str(authority.as_str())
-                .map_err(|_| Refusal::new(Reason::BadRequest, "the authority is no header value"))?;
-            request.headers_mut().insert(header::HOST, host);
-        }
-        let path = request
-            .uri()
-            .path_and_query()
-            .cloned()
-            .unwrap_or_else(|| PathAndQuery::from_static("/"));
-        *request.uri_mut() = Uri::from(path);
-    }
-    Ok(())
-}
-
-/// Brings a request into the form that HTTP/2 takes: everything in the URI.
-fn to_http2(request: &mut Request<MeshBody>) -> Result<(), Refusal> {
-    strip_hop_by_hop(request.headers_mut());
-    *request.version_mut() = http::Version::HTTP_2;
-    let host = request.headers_mut().remove(header::HOST);
-    let mut parts = std::mem::take(request.uri_mut()).into_parts();
-    if parts.authority.is_none() {
-        parts.authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    }
-    parts.scheme = Some(Scheme::HTTP);
-    if parts.path_and_query.is_none() {
-        parts.path_and_query = Some(PathAndQuery::from_static("/"));
-    }
-    match Uri::from_parts(parts) {
-        Ok(uri) => {
-            *request.uri_mut() = uri;
-            Ok(())
-        }
-        Err(_) => Err(Refusal::new(Reason::BadRequest, "the request names no authority")),
-    }
-}
-
-/// The protocol a request wants to change to, if it asks properly.
-fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
-    let asked = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    let asked = asked
-        .flat_map(|value| value.split(','))
-        .any(|token| token.trim().eq_ignore_ascii_case("upgrade"));
-    headers.get(header::UPGRADE).filter(|_| asked).cloned()
-}
-
-/// Removes what concerns one connection only (RFC 9110 §7.6.1). Only the standard names are removed: a caller must not
-/// be able to have other headers stripped by naming them in `Connection`.
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    const NAMES: [HeaderName; 5] = [
-        header::CONNECTION,
-        header::UPGRADE,
-        header::TRANSFER_ENCODING,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-    ];
-    // Comparing the few names that are there costs less than looking for each that should not be.
-    if headers.keys().any(|name| NAMES.contains(name)) {
-        for name in NAMES {
-            headers.remove(name);
-        }
-    }
-    if headers.get(header::TE).is_some_and(|te| te != "trailers") {
-        headers.remove(header::TE);
-    }
 }

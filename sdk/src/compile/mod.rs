@@ -120,6 +120,7 @@ pub fn compile(
         my_identity: node.identity.clone(),
         my_ip: own.ip(),
         baggage: baggage(&own.workload),
+        paths: node.paths,
         ..Snapshot::default()
     };
     outbound.services(&mut snapshot, &directory, &mut problems);

@@ -3,11 +3,13 @@
 use std::any::Any;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
 
 /// Any error, as tower spells it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -19,7 +21,22 @@ pub struct MeshBody {
     kind: Kind,
     sent: u64,
     watch: Option<Box<dyn Watch>>,
+    patience: Option<Patience>,
 }
+
+/// How long a body may make its reader wait for the next frame.
+struct Patience {
+    after: Duration,
+    /// Since when somebody waits.
+    since: Option<Instant>,
+    /// Made when somebody first has to wait, and used again.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// A body of which nothing came for too long.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing of the body came for {0:?}")]
+pub(crate) struct Stalled(Duration);
 
 enum Kind {
     Empty,
@@ -82,7 +99,20 @@ impl MeshBody {
             kind,
             sent: 0,
             watch: None,
+            patience: None,
         }
+    }
+
+    /// Fails with [`Stalled`] if no frame comes for so long.
+    pub(crate) fn patient(mut self, after: Duration) -> Self {
+        if !self.is_at_hand() {
+            self.patience = Some(Patience {
+                after,
+                since: None,
+                timer: None,
+            });
+        }
+        self
     }
 
     /// A copy for another attempt, where that is free: for bodies that are empty or at hand in one piece.
@@ -94,16 +124,16 @@ impl MeshBody {
         }
     }
 
+    /// Whether there is nothing to wait for.
+    pub(crate) fn is_at_hand(&self) -> bool {
+        matches!(self.kind, Kind::Empty | Kind::Full(_))
+    }
+
     /// Reports how the body ended to `watch`.
     pub(crate) fn watched(mut self, watch: Box<dyn Watch>) -> Self {
         if self.watch.is_some() {
             // Two observers of one body (a waypoint's two halves): the outer one wraps the inner.
-            return Self {
-                kind: Kind::Boxed(Box::pin(self)),
-                sent: 0,
-                watch: None,
-            }
-            .watched(watch);
+            return Self::of(Kind::Boxed(Box::pin(self))).watched(watch);
         }
         if self.is_end_stream() {
             watch.ended(0, None, true);
@@ -117,6 +147,25 @@ impl MeshBody {
         if let Some(watch) = self.watch.take() {
             watch.ended(self.sent, trailers, complete);
         }
+    }
+}
+
+impl Patience {
+    /// Ready when it is exhausted.
+    fn poll(patience: &mut Option<Self>, cx: &mut Context<'_>) -> Poll<Stalled> {
+        let Some(Self { after, since, timer }) = patience else {
+            return Poll::Pending;
+        };
+        let until = *since.get_or_insert_with(Instant::now) + *after;
+        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        // A frame only forgets since when: the timer is put right when it rings, not for each of them.
+        while timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= until {
+                return Poll::Ready(Stalled(*after));
+            }
+            timer.as_mut().reset(until);
+        }
+        Poll::Pending
     }
 }
 
@@ -170,9 +219,18 @@ impl Body for MeshBody {
                 this.kind = Kind::Empty;
                 Some(Ok(frame))
             }
-            Kind::Incoming(body) => ready!(Pin::new(body).poll_frame(cx)).map(|f| f.map_err(Into::into)),
-            Kind::Boxed(body) => ready!(body.as_mut().poll_frame(cx)),
+            Kind::Incoming(body) => match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(frame) => frame.map(|frame| frame.map_err(Into::into)),
+                Poll::Pending => Some(Err(ready!(Patience::poll(&mut this.patience, cx)).into())),
+            },
+            Kind::Boxed(body) => match body.as_mut().poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => Some(Err(ready!(Patience::poll(&mut this.patience, cx)).into())),
+            },
         };
+        if let Some(patience) = &mut this.patience {
+            patience.since = None;
+        }
         match &polled {
             None => this.end(None, true),
             Some(Err(_)) => this.end(None, false),
@@ -319,6 +377,23 @@ mod tests {
             .watched(Box::new(Note(seen.clone())));
         assert!(body.collect().await.unwrap().trailers().is_some());
         assert_eq!(*seen.lock().unwrap(), [(2, true, true)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_stalls_fails_and_one_that_is_slow_does_not() {
+        let frames = futures_util::stream::unfold(0, async |n| {
+            let pause = if n < 10 { 200 } else { 10_000 };
+            tokio::time::sleep(Duration::from_secs(pause)).await;
+            Some((Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"x"))), n + 1))
+        });
+        let mut body = MeshBody::new(StreamBody::new(frames)).patient(Duration::from_secs(300));
+        for _ in 0..10 {
+            assert!(body.frame().await.unwrap().is_ok());
+            // Time that the reader takes is not the sender's.
+            tokio::time::sleep(Duration::from_secs(1_000)).await;
+        }
+        let error = body.frame().await.unwrap().unwrap_err();
+        assert!(error.downcast_ref::<Stalled>().is_some(), "{error}");
     }
 
     #[test]

@@ -19,12 +19,15 @@ pub(crate) mod refusal;
 mod retry;
 mod route;
 pub mod stack;
+pub(crate) mod upgrade;
 
 pub use authorize::{Authorize, AuthorizeFuture, AuthorizeLayer};
 pub use balance::{Balance, BalanceFuture, BalanceLayer};
 pub use body::{BoxError, MeshBody};
+pub(crate) use body::{Stalled, Watch};
 pub use call::{Call, Destination, Directed, Routed, Served, Won};
 pub use drain::{Drain, Draining, Stage};
+pub(crate) use hygiene::MOST_FIELDS;
 pub use observe::{Observe, ObserveClient, ObserveClientFuture, ObserveFuture};
 pub use origin::Origin;
 pub use refusal::{Reason, Refusal};

@@ -5,8 +5,9 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -15,6 +16,9 @@ use super::record::{Counted, Record};
 use super::{BoxError, Call, MeshBody, Origin, Refusal, hygiene};
 use crate::snapshot::Live;
 use crate::telemetry::{self, Meter, RequestSpan, TraceContext};
+
+/// How long a caller over HTTP/1 may keep silent in the middle of a request's body; Envoy's stream idle timeout.
+const BODY_IDLE: Duration = Duration::from_secs(300);
 
 /// The outermost inbound layer; made per connection, because who calls is a property of the connection.
 #[derive(Clone, Debug)]
@@ -50,6 +54,10 @@ where
         let origin = &self.origin;
         let view = origin.live.pin();
         let mut request = request.map(MeshBody::new);
+        if request.version() < Version::HTTP_2 {
+            // Streams of HTTP/2 may be quiet for good: who calls keeps gRPC open for what may happen.
+            request = request.map(|body| body.patient(BODY_IDLE));
+        }
         let context = TraceContext::extract(request.headers());
         let span = telemetry::server_span(&RequestSpan {
             method: request.method(),
@@ -60,12 +68,13 @@ where
             generation: view.generation,
         });
         telemetry::adopt(&span, &context);
-        let cleaned = hygiene::clean(&mut request);
+        let cleaned = hygiene::clean(&mut request, view.paths);
         let record = Record::start(
             &mut request,
             span,
             Counted::Origin(Arc::clone(origin)),
             Arc::clone(&view),
+            cleaned.is_ok(),
         );
         let (future, refusal) = match cleaned {
             Ok(()) => {
@@ -167,16 +176,23 @@ where
             generation: view.generation,
         });
         let counted = Counted::Client(self.meter.clone());
-        let record = Record::start(&mut request, span, counted, Arc::clone(&view));
-        let call = Call {
-            request,
-            view,
-            place: None,
-            peer: None,
+        let cleaned = hygiene::clean(&mut request, view.paths);
+        let record = Record::start(&mut request, span, counted, Arc::clone(&view), cleaned.is_ok());
+        let (future, refusal) = match cleaned {
+            Ok(()) => {
+                let call = Call {
+                    request,
+                    view,
+                    place: None,
+                    peer: None,
+                };
+                (Some(record.span.in_scope(|| self.inner.call(call))), None)
+            }
+            Err(refusal) => (None, Some(refusal)),
         };
-        let future = record.span.in_scope(|| self.inner.call(call));
         ObserveClientFuture {
             future,
+            refusal,
             record: Some(record),
         }
     }
@@ -187,7 +203,8 @@ pin_project! {
     #[derive(Debug)]
     pub struct ObserveClientFuture<F> {
         #[pin]
-        future: F,
+        future: Option<F>,
+        refusal: Option<Refusal>,
         record: Option<Record>,
     }
 }
@@ -200,9 +217,13 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let result = match this.record.as_ref() {
-            Some(record) => ready!(record.span.in_scope(|| this.future.poll(cx))),
-            None => ready!(this.future.poll(cx)),
+        let result = match (this.future.as_pin_mut(), this.record.as_ref()) {
+            (Some(future), Some(record)) => ready!(record.span.in_scope(|| future.poll(cx))),
+            (Some(future), None) => ready!(future.poll(cx)),
+            (None, _) => Err(this
+                .refusal
+                .take()
+                .unwrap_or_else(|| Refusal::new(super::Reason::BadRequest, "polled after completion"))),
         };
         Poll::Ready(match (this.record.take(), result) {
             (Some(record), Ok(response)) => Ok(record.answer(Ok(response))),

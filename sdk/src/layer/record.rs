@@ -12,6 +12,7 @@ use super::body::Watch;
 use super::call::{Served, authority};
 use super::origin::{client_series, refused_labels};
 use super::refusal::is_grpc;
+use super::upgrade::Asked;
 use super::{MeshBody, Origin, Refusal, Stage};
 use crate::snapshot::Snapshot;
 use crate::telemetry::{Meter, RequestSeries, Sample, field};
@@ -31,8 +32,11 @@ pub(super) struct Record {
     counted: Counted,
     view: Arc<Snapshot>,
     grpc: bool,
-    /// The answer must close an HTTP/1 connection: the process is going away.
+    /// The answer must close an HTTP/1 connection: the process is going away, or who knows where the next request would
+    /// begin.
     close: bool,
+    /// What the caller understands of an upgrade.
+    upgrade: Asked,
     received: Option<Arc<AtomicU64>>,
     /// For the access log; only filled if somebody listens.
     line: Option<Box<Line>>,
@@ -51,6 +55,7 @@ impl Record {
         span: Span,
         counted: Counted,
         view: Arc<Snapshot>,
+        is_clean: bool,
     ) -> Self {
         let received = (!http_body::Body::is_end_stream(request.body())).then(|| {
             let counter = Arc::new(AtomicU64::new(0));
@@ -68,7 +73,7 @@ impl Record {
         });
         let close = match &counted {
             Counted::Origin(origin) => {
-                request.version() < Version::HTTP_2 && origin.draining.now() >= Stage::LameDuck
+                request.version() < Version::HTTP_2 && (!is_clean || origin.draining.now() >= Stage::LameDuck)
             }
             Counted::Client(_) => false,
         };
@@ -86,6 +91,7 @@ impl Record {
             view,
             grpc: is_grpc(request.headers()),
             close,
+            upgrade: Asked::of(request),
             received,
             line,
         }
@@ -128,6 +134,7 @@ impl Record {
                 }
             }
         }
+        let upgrade = self.upgrade;
         let ending = Ending {
             code: response.status().as_u16(),
             grpc_status: grpc_status(response.headers()),
@@ -135,7 +142,9 @@ impl Record {
             series,
             record: self,
         };
-        response.map(|body| body.watched(Box::new(ending)))
+        let mut response = response.map(|body| body.watched(Box::new(ending)));
+        upgrade.settle(&mut response);
+        response
     }
 
     /// Counts a refusal that stays an error.

@@ -225,5 +225,7 @@ fn copy(request: &Request<MeshBody>) -> Option<Box<Request<MeshBody>>> {
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();
     *copy.headers_mut() = request.headers().clone();
+    // What an upgrade's two ends are joined by, and what its answer must look like.
+    *copy.extensions_mut() = request.extensions().clone();
     Some(Box::new(copy))
 }

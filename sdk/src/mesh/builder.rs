@@ -15,6 +15,7 @@ use crate::control::{self, ControlSettings};
 use crate::hbone::{Settings, TunnelPool};
 use crate::identity::{Credential, CredentialProvider, Trust, pem_dir};
 use crate::name::TrustDomain;
+use crate::policy::normalize::PathNormalization;
 use crate::snapshot::{Live, Node, Role, Snapshot};
 use crate::source::{BoxSource, Source};
 use crate::telemetry::{Direction, Meter};
@@ -36,6 +37,7 @@ pub struct MeshBuilder {
     root_namespace: String,
     cluster_domain: String,
     cluster_id: String,
+    paths: PathNormalization,
     aliases: Vec<TrustDomain>,
     strict: bool,
     role: Role,
@@ -63,6 +65,7 @@ impl MeshBuilder {
             root_namespace: "istio-system".to_owned(),
             cluster_domain: "cluster.local".to_owned(),
             cluster_id: "Kubernetes".to_owned(),
+            paths: PathNormalization::default(),
             aliases: Vec::new(),
             strict: false,
             role: Role::Workload,
@@ -142,6 +145,13 @@ impl MeshBuilder {
     /// DNS suffix of services; `cluster.local` if not given.
     pub fn cluster_domain(mut self, domain: impl Into<String>) -> Self {
         self.cluster_domain = domain.into();
+        self
+    }
+
+    /// How far the paths of requests are normalized before routes and policies see them, where the mesh configuration
+    /// does not say; [`PathNormalization::Default`] if not given.
+    pub fn path_normalization(mut self, mode: PathNormalization) -> Self {
+        self.paths = mode;
         self
     }
 
@@ -249,6 +259,7 @@ impl MeshBuilder {
             cluster_domain: self.cluster_domain.into(),
             cluster_id: self.cluster_id.into(),
             identity: Some(identity),
+            paths: self.paths,
         };
         let live = Arc::new(Live::new(Snapshot::default()));
         let meter = Meter::new();

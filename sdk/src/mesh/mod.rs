@@ -81,6 +81,7 @@ pub(crate) fn node_for_check(namespace: &str, root_namespace: &str) -> crate::sn
         trust_domains: vec![crate::name::TrustDomain::default().as_str().into()],
         cluster_domain: "cluster.local".into(),
         cluster_id: "Kubernetes".into(),
+        paths: Default::default(),
     }
 }
 

@@ -44,35 +44,10 @@ impl Host {
     /// # Errors
     /// If it is empty, too long, or holds a character that neither a DNS name, `*.`-wildcard nor IP address has.
     pub fn parse(text: &str) -> Result<Self, HostError> {
-        if text.is_empty() {
-            return Err(HostError::Empty);
+        match check(text)? {
+            Checked::Ip(ip) => Ok(Self(ip.to_string().into())),
+            Checked::Name(name) => Ok(Self(name.to_ascii_lowercase().into())),
         }
-        let inner = match text.strip_prefix('[') {
-            Some(rest) => {
-                let inner = rest.strip_suffix(']').ok_or(HostError::Ipv6)?;
-                inner.parse::<std::net::Ipv6Addr>().map_err(|_| HostError::Ipv6)?;
-                inner
-            }
-            None => text,
-        };
-        if let Ok(ip) = inner.parse::<IpAddr>() {
-            return Ok(Self(ip.to_string().into()));
-        }
-        if inner.contains(':') {
-            return Err(HostError::Ipv6);
-        }
-        let name = inner.strip_suffix('.').unwrap_or(inner);
-        if name.is_empty() {
-            return Err(HostError::Empty);
-        }
-        if name.len() > 253 {
-            return Err(HostError::Long);
-        }
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'*');
-        if !name.bytes().all(allowed) {
-            return Err(HostError::Character);
-        }
-        Ok(Self(name.to_ascii_lowercase().into()))
     }
 
     /// Splits an authority (`host`, `host:port`, `[v6]:port`) into host and port.
@@ -100,6 +75,54 @@ impl Host {
 impl std::borrow::Borrow<str> for Host {
     fn borrow(&self) -> &str {
         &self.0
+    }
+}
+
+/// A host that was looked at, and not copied.
+enum Checked<'a> {
+    Ip(IpAddr),
+    Name(&'a str),
+}
+
+fn check(text: &str) -> Result<Checked<'_>, HostError> {
+    if text.is_empty() {
+        return Err(HostError::Empty);
+    }
+    let inner = match text.strip_prefix('[') {
+        Some(rest) => {
+            let inner = rest.strip_suffix(']').ok_or(HostError::Ipv6)?;
+            inner.parse::<std::net::Ipv6Addr>().map_err(|_| HostError::Ipv6)?;
+            inner
+        }
+        None => text,
+    };
+    if let Ok(ip) = inner.parse::<IpAddr>() {
+        return Ok(Checked::Ip(ip));
+    }
+    if inner.contains(':') {
+        return Err(HostError::Ipv6);
+    }
+    let name = inner.strip_suffix('.').unwrap_or(inner);
+    if name.is_empty() {
+        return Err(HostError::Empty);
+    }
+    if name.len() > 253 {
+        return Err(HostError::Long);
+    }
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'*');
+    if !name.bytes().all(allowed) {
+        return Err(HostError::Character);
+    }
+    Ok(Checked::Name(name))
+}
+
+/// Whether a request may name this authority; as [`Host::parse_authority`] without making anything, and a pattern is
+/// no host to send a request to.
+pub(crate) fn check_authority(text: &str) -> Result<(), HostError> {
+    let (host, _) = split_authority(text)?;
+    match check(host)? {
+        Checked::Name(name) if name.contains('*') => Err(HostError::Character),
+        _ => Ok(()),
     }
 }
 
@@ -192,10 +215,18 @@ mod tests {
         assert!(Host::parse_authority(&"a".repeat(65_536)).is_err());
     }
 
+    #[test]
+    fn a_request_cannot_be_for_a_pattern() {
+        assert_eq!(check_authority("*.example.com:80"), Err(HostError::Character));
+        assert_eq!(check_authority("Reviews.default.:9080"), Ok(()));
+    }
+
     proptest::proptest! {
         #[test]
         fn parsing_never_panics(text in "\\PC{0,60}") {
-            let _ = Host::parse_authority(&text);
+            let parsed = Host::parse_authority(&text);
+            let is_pattern = text.contains('*');
+            proptest::prop_assert_eq!(check_authority(&text).is_ok(), parsed.is_ok() && !is_pattern);
         }
     }
 }

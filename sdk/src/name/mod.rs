@@ -9,8 +9,8 @@ mod resource;
 mod spiffe;
 
 pub(crate) use chain::chain;
-pub(crate) use host::split_authority;
 pub use host::{Host, HostError};
+pub(crate) use host::{check_authority, split_authority};
 pub use peer::{Peer, PeerIdentity};
 pub use resource::{Kind, ResourceRef, ServiceName, WorkloadName};
 pub use spiffe::{SpiffeError, SpiffeId, TrustDomain};

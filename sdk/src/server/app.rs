@@ -13,7 +13,7 @@ use tower_service::Service;
 use super::Draining;
 use super::ports::App;
 use super::serve::{BoxFuture, Stream, serve_http};
-use crate::layer::{BoxError, Call, MeshBody, Origin, Reason, Refusal, stack};
+use crate::layer::{BoxError, Call, MeshBody, Origin, Reason, Refusal, stack, upgrade};
 use crate::name::{Peer, PeerIdentity};
 use crate::snapshot::{Live, Place};
 use crate::telemetry::Meter;
@@ -53,18 +53,30 @@ where
         if let Some(peer) = peer {
             request.extensions_mut().insert(PeerIdentity(peer));
         }
-        ApplicationFuture::Waiting {
-            app: self.app.clone(),
-            request: Some(request),
+        let extended = upgrade::restore(&mut request);
+        ApplicationFuture {
+            extended,
+            state: ApplicationState::Waiting {
+                app: self.app.clone(),
+                request: Some(request),
+            },
         }
     }
 }
 
 pin_project! {
     /// The future of [`Application`]: waits until the application is ready, then for its answer.
+    pub struct ApplicationFuture<A, F> {
+        #[pin]
+        state: ApplicationState<A, F>,
+        // The application sees an extended CONNECT and answers it as one.
+        extended: bool,
+    }
+}
+
+pin_project! {
     #[project = ApplicationProjection]
-    #[allow(missing_docs)] // the variants are not for callers
-    pub enum ApplicationFuture<A, F> {
+    enum ApplicationState<A, F> {
         Waiting { app: A, request: Option<Request<MeshBody>> },
         Running { #[pin] future: F },
     }
@@ -79,11 +91,13 @@ where
 {
     type Output = Result<Response<MeshBody>, Refusal>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut state = this.state;
         let failed =
             |error: A::Error| Refusal::new(Reason::Application, "the application failed").caused_by(error);
         loop {
-            match self.as_mut().project() {
+            match state.as_mut().project() {
                 ApplicationProjection::Waiting { app, request } => {
                     if let Err(error) = ready!(app.poll_ready(cx)) {
                         return Poll::Ready(Err(failed(error)));
@@ -95,11 +109,16 @@ where
                         )));
                     };
                     let future = app.call(request);
-                    self.set(Self::Running { future });
+                    state.set(ApplicationState::Running { future });
                 }
                 ApplicationProjection::Running { future } => {
                     return future.poll(cx).map(|result| match result {
-                        Ok(response) => Ok(response.map(MeshBody::new)),
+                        Ok(mut response) => {
+                            if *this.extended {
+                                upgrade::answer_restored(&mut response);
+                            }
+                            Ok(response.map(MeshBody::new))
+                        }
                         Err(error) => Err(failed(error)),
                     });
                 }

@@ -5,6 +5,7 @@ mod app;
 mod axum;
 mod hbone;
 mod listener;
+mod patient;
 mod plain;
 mod ports;
 mod serve;

@@ -13,11 +13,25 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tower_service::Service;
 
+use super::patient::Patient;
 use super::{Draining, Stage};
-use crate::layer::{Call, Inbound, MeshBody, Refusal};
+use crate::layer::{Call, Inbound, MOST_FIELDS, MeshBody, Refusal};
 
 /// How long a caller may take to send a request's head, and how long an HTTP/1 connection may idle.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
+/// The decoded size of a request's header fields; Envoy's default is 60 KiB.
+const HEADER_BYTES: u32 = 64 << 10;
+/// How many requests a caller may have under way on one HTTP/2 connection.
+const STREAMS: u32 = 200;
+/// How many bytes of one request may wait for the application to read them.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// The same for all requests of a connection: more than they can fill together, or an application that leaves a few
+/// uploads unread would hold up everybody behind the same waypoint.
+const CONNECTION_WINDOW: u32 = 64 << 20;
+/// Streams that the caller reset and that were not yet handed out: beyond this it is a flood (CVE-2023-44487).
+const PENDING_RESETS: usize = 20;
+/// Streams that we had to reset because of malformed frames: beyond this it is a flood (CVE-2025-8671).
+const LOCAL_ERRORS: usize = 100;
 
 /// Serves requests on one byte stream until it ends or draining closes it. HTTP/1.1 and HTTP/2 (prior knowledge) are
 /// told apart by the first bytes.
@@ -32,16 +46,22 @@ where
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .max_headers(200);
+        .max_buf_size(HEADER_BYTES as usize)
+        .max_headers(MOST_FIELDS);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(200)
-        .max_header_list_size(64 << 10)
-        .max_pending_accept_reset_streams(Some(20))
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADER_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_pending_accept_reset_streams(Some(PENDING_RESETS))
+        .max_local_error_reset_streams(Some(LOCAL_ERRORS))
+        .enable_connect_protocol()
         .keep_alive_interval(Some(Duration::from_secs(30)));
     let service = hyper::service::service_fn(move |request: Request<Incoming>| service.clone().call(request));
-    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
+    let io = TokioIo::new(Patient::new(io, draining.clone()));
+    let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
     let mut watch = draining.clone();
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::name::{Host, ResourceRef, ServiceName, SpiffeId};
 use crate::policy::authz::AuthzEngine;
 use crate::policy::balance::{Endpoint, EndpointSet, Workload};
+use crate::policy::normalize::PathNormalization;
 use crate::policy::route::{ClusterId, RouteTable};
 
 /// Who this process is; the input of compile beside the resources.
@@ -32,6 +33,8 @@ pub struct Node {
     pub cluster_domain: Arc<str>,
     /// The cluster's id: `Kubernetes` unless configured.
     pub cluster_id: Arc<str>,
+    /// How far paths are normalized where the mesh configuration does not say.
+    pub paths: PathNormalization,
 }
 
 /// What a process is in the mesh.
@@ -81,6 +84,8 @@ pub struct Snapshot {
     pub my_ip: Option<IpAddr>,
     /// What this process says of itself in `baggage`, as ztunnel does.
     pub baggage: Option<http::HeaderValue>,
+    /// How far the paths of requests are normalized before anybody judges them.
+    pub paths: PathNormalization,
 }
 
 /// How a pod-addressed call reaches its workload.

@@ -7,7 +7,7 @@
 //! | `/source/BYTES` | that many bytes, streamed |
 //! | `/sink` | how many bytes came |
 //! | `/mirror` | the request's body, streamed, and its trailers |
-//! | `/upgrade` | 101, and then every byte comes back |
+//! | `/upgrade` | 101 (200 to an extended CONNECT), and then every byte comes back |
 //! | `/fan?to=URL&to=URL` | what those answered, called with the application's own client |
 //! | anything else | JSON: [`Seen`] |
 
@@ -103,6 +103,10 @@ impl Echo {
                     }
                 });
                 let mut response = Response::new(Body::empty());
+                if request.method() == http::Method::CONNECT {
+                    // RFC 8441: over HTTP/2 a tunnel stands with 200.
+                    return response;
+                }
                 *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
                 let headers = response.headers_mut();
                 headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

@@ -6,6 +6,7 @@
 
 pub mod block;
 pub mod cluster;
+pub mod door;
 pub mod echo;
 pub mod load;
 pub mod process;
@@ -13,5 +14,6 @@ pub mod wait;
 pub mod world;
 
 pub use cluster::{Cluster, Pod, PodSpec};
+pub use door::{DOORS, Door, House};
 pub use load::{Load, Tally};
 pub use world::{Shape, World};

@@ -19,6 +19,30 @@ macro_rules! in_both_shapes {
     };
 }
 
+/// Makes of each function that takes a `Door` three tests: a workload's, a waypoint's and a Gateway's.
+macro_rules! at_every_door {
+    ($($name:ident),* $(,)?) => {
+        $(
+            mod $name {
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn of_a_workload() -> anyhow::Result<()> {
+                    super::$name(inmesh_tests::kit::Door::Workload).await
+                }
+
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn of_a_waypoint() -> anyhow::Result<()> {
+                    super::$name(inmesh_tests::kit::Door::Waypoint).await
+                }
+
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn of_a_gateway() -> anyhow::Result<()> {
+                    super::$name(inmesh_tests::kit::Door::Gateway).await
+                }
+            }
+        )*
+    };
+}
+
 mod authz;
 mod binding;
 mod bodies;
@@ -32,3 +56,4 @@ mod relay;
 mod routes;
 mod swap;
 mod traces;
+mod upgrades;
