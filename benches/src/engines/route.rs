@@ -9,8 +9,8 @@ use inmesh::name::{Kind, ResourceRef};
 use inmesh::policy::RequestHead;
 use inmesh::policy::retry::RetryPolicy;
 use inmesh::policy::route::{
-    Action, Backend, Backends, ClusterId, HeaderEdits, Predicates, RouteRule, RouteTable, RouteTableBuilder,
-    RuleOrigin, Target, Timeouts,
+    Action, Backend, Backends, ClusterId, Predicates, RouteRule, RouteTable, RouteTableBuilder, RuleOrigin,
+    Target,
 };
 
 use super::SIZES;
@@ -130,14 +130,10 @@ fn table(rules: &[(HostPattern, Predicates)]) -> Result<RouteTable> {
         let Some(backends) = Backends::new(vec![backend]) else {
             anyhow::bail!("a backend with a share has none");
         };
+        let origin = RuleOrigin::new(resource.clone(), n as u32, None);
         let rule = RouteRule {
-            origin: RuleOrigin::new(resource.clone(), n as u32, None),
-            action: Action::Forward(backends),
-            request: HeaderEdits::default(),
-            response: HeaderEdits::default(),
-            rewrite: None,
-            timeouts: Timeouts::default(),
             retry: retry.clone(),
+            ..RouteRule::new(origin, Action::Forward(backends))
         };
         let id = builder.rule(rule, None);
         builder.matching(id, 0, std::slice::from_ref(host), predicates.clone());

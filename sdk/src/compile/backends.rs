@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::route::{Backends, Unresolved, UnresolvedReason};
 use crate::config::ResourceStore;
-use crate::config::gateway::{HTTPBackendRef, ReferenceGrant};
-use crate::name::Kind;
+use crate::config::gateway::{BackendObjectReference, ReferenceGrant};
+use crate::name::{Kind, ResourceRef};
 use crate::policy::route::ClusterId;
 use crate::snapshot::AppProtocol;
 
@@ -31,15 +31,13 @@ impl<'a> Grants<'a> {
         index
     }
 
-    /// Whether HTTPRoutes of a namespace may refer to an object of another.
-    fn admit(&self, from: &str, group: &str, kind: &str, namespace: &str, name: &str) -> bool {
+    /// Whether a route of one namespace may refer to an object of another.
+    fn admit(&self, from: &ResourceRef, group: &str, kind: &str, namespace: &str, name: &str) -> bool {
         let grants = self.by_namespace.get(namespace).into_iter().flatten();
         grants.into_iter().any(|grant| {
-            let comes = grant
-                .spec
-                .from
-                .iter()
-                .any(|it| it.group == GATEWAY_GROUP && it.kind == "HTTPRoute" && it.namespace == from);
+            let comes = grant.spec.from.iter().any(|it| {
+                it.group == GATEWAY_GROUP && it.kind == from.kind.as_str() && it.namespace == *from.namespace
+            });
             let goes = grant.spec.to.iter().any(|it| {
                 it.group == group
                     && it.kind == kind
@@ -85,7 +83,11 @@ impl<'a> Directory<'a> {
     }
 
     /// The cluster a backend means.
-    pub(crate) fn find(&self, from: &str, backend: &HTTPBackendRef) -> Result<ClusterId, Unresolved> {
+    pub(crate) fn find(
+        &self,
+        from: &ResourceRef,
+        backend: &BackendObjectReference,
+    ) -> Result<ClusterId, Unresolved> {
         let refuse = |reason, text: String| Err(Unresolved { reason, text });
         let group = backend.group.as_deref().unwrap_or_default();
         let group = if group == "core" { "" } else { group };
@@ -100,11 +102,12 @@ impl<'a> Directory<'a> {
                 );
             }
         };
-        let namespace = backend.namespace.as_deref().unwrap_or(from);
+        let namespace = backend.namespace.as_deref().unwrap_or(&from.namespace);
         let name = &backend.name;
-        if namespace != from && !self.grants.admit(from, group, spelled, namespace, name) {
+        if namespace != &*from.namespace && !self.grants.admit(from, group, spelled, namespace, name) {
             let text = format!(
-                "no ReferenceGrant in {namespace} lets HTTPRoutes of {from} refer to {spelled} {name}"
+                "no ReferenceGrant in {namespace} lets {}s of {} refer to {spelled} {name}",
+                from.kind, from.namespace
             );
             return refuse(UnresolvedReason::RefNotPermitted, text);
         }
@@ -137,7 +140,11 @@ impl<'a> Directory<'a> {
 }
 
 impl Backends for &Directory<'_> {
-    fn resolve(&mut self, from: &str, backend: &HTTPBackendRef) -> Result<ClusterId, Unresolved> {
-        self.find(from, backend)
+    fn resolve(
+        &mut self,
+        from: &ResourceRef,
+        target: &BackendObjectReference,
+    ) -> Result<ClusterId, Unresolved> {
+        self.find(from, target)
     }
 }

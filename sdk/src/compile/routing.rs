@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::backends::Directory;
 use super::namespace::Namespaces;
-use super::route::RouteInput;
+use super::route::{Route, RouteInput};
 use super::status::{ACCEPTED, Condition, RESOLVED_REFS, Reference, Statuses};
 use crate::config::gateway::{Gateway, Listener, ParentRef};
 use crate::config::{Entry, Problem, ResourceStore, Severity};
@@ -41,12 +41,18 @@ fn parent_kind(parent: &ParentRef) -> Option<Kind> {
 impl<'a> Routes<'a> {
     pub(crate) fn read(store: &'a ResourceStore) -> Self {
         let mut index = Self::default();
-        for (route, entry) in store.http_routes() {
+        let http = store
+            .http_routes()
+            .map(|(route, entry)| (Route::Http(route), entry));
+        let grpc = store
+            .grpc_routes()
+            .map(|(route, entry)| (Route::Grpc(route), entry));
+        for (route, entry) in http.chain(grpc) {
             let input = RouteInput { route, entry };
             index.all.push(input);
-            for parent in &route.spec.parent_refs {
+            for parent in route.parents() {
                 let Some(kind) = parent_kind(parent) else { continue };
-                let namespace = parent.namespace.as_deref().unwrap_or(&route.metadata.namespace);
+                let namespace = parent.namespace.as_deref().unwrap_or(route.namespace());
                 let list = index
                     .by_parent
                     .entry(namespace)
@@ -56,7 +62,7 @@ impl<'a> Routes<'a> {
                 // Two references to the same parent (two ports) are one route.
                 if !list
                     .iter()
-                    .any(|(known, it)| *known == kind && std::ptr::eq(it.route, route))
+                    .any(|(known, it)| *known == kind && it.route.is(route))
                 {
                     list.push((kind, input));
                 }
@@ -84,9 +90,7 @@ impl<'a> Routes<'a> {
     ) -> Vec<RouteInput<'a>> {
         let of = |namespace: &str| -> Vec<RouteInput<'a>> {
             self.of(kind, &service.namespace, &service.name)
-                .filter(|it| {
-                    &*it.route.metadata.namespace == namespace && names_port(it, &service.name, port)
-                })
+                .filter(|it| &**it.route.namespace() == namespace && names_port(it, &service.name, port))
                 .collect()
         };
         let own = of(client);
@@ -106,7 +110,7 @@ impl<'a> Routes<'a> {
     ) -> Vec<RouteInput<'a>> {
         let all = self.of(kind, &service.namespace, &service.name);
         let counts = |namespace: &str| namespace == &*service.namespace || namespace == waypoint;
-        all.filter(|it| counts(&it.route.metadata.namespace)).collect()
+        all.filter(|it| counts(it.route.namespace())).collect()
     }
 
     /// Those that a Gateway's listener admits.
@@ -132,7 +136,7 @@ impl<'a> Routes<'a> {
 
 /// Whether a route has a parent of this name that leaves the port open or names this one.
 fn names_port(input: &RouteInput<'_>, name: &str, port: u16) -> bool {
-    let parents = &input.route.spec.parent_refs;
+    let parents = input.route.parents();
     parents
         .iter()
         .any(|it| it.name == name && it.port.is_none_or(|it| it == port))
@@ -148,14 +152,10 @@ fn admits(
     let kinds = allowed.map(|it| it.kinds.as_slice()).unwrap_or_default();
     let of_kind = kinds.is_empty()
         || kinds.iter().any(|it| {
-            it.kind == "HTTPRoute" && it.group.as_deref().is_none_or(|group| group == GATEWAY_GROUP)
+            it.kind == input.route.kind().as_str()
+                && it.group.as_deref().is_none_or(|group| group == GATEWAY_GROUP)
         });
-    of_kind
-        && namespaces.admits(
-            allowed,
-            &gateway.metadata.namespace,
-            &input.route.metadata.namespace,
-        )
+    of_kind && namespaces.admits(allowed, &gateway.metadata.namespace, input.route.namespace())
 }
 
 /// What a route's parents and backends are looked up in.
@@ -169,9 +169,9 @@ pub(crate) struct Sight<'s> {
 
 impl Sight<'_> {
     fn route(&self, input: &RouteInput<'_>, problems: &mut Vec<Problem>, statuses: &mut Statuses) {
-        let meta = &input.route.metadata;
+        let meta = input.route.metadata();
         let unresolved = self.unresolved(input);
-        for (at, parent) in input.route.spec.parent_refs.iter().enumerate() {
+        for (at, parent) in input.route.parents().iter().enumerate() {
             let accepted = self.parent(input, parent);
             if let Err((reason, text)) = &accepted {
                 problems.push(input.entry.problem(
@@ -203,7 +203,7 @@ impl Sight<'_> {
                 message,
             ));
         }
-        if input.route.spec.parent_refs.is_empty() {
+        if input.route.parents().is_empty() {
             problems.push(input.entry.problem(
                 Severity::Warning,
                 "spec.parentRefs",
@@ -215,19 +215,14 @@ impl Sight<'_> {
 
     /// The first backend that cannot be used. `for_service` reports each of those that matter here.
     fn unresolved(&self, input: &RouteInput<'_>) -> Option<(&'static str, String)> {
-        let backends = input.route.spec.rules.iter().flat_map(|rule| &rule.backend_refs);
-        let find = |it| self.directory.find(&input.route.metadata.namespace, it).err();
-        backends
-            .into_iter()
-            .find_map(find)
-            .map(|it| (it.reason.as_str(), it.text))
+        let from = input.entry.reference();
+        let mut targets = input.route.targets();
+        let unresolved = targets.find_map(|target| self.directory.find(&from, &target).err())?;
+        Some((unresolved.reason.as_str(), unresolved.text))
     }
 
     fn parent(&self, input: &RouteInput<'_>, parent: &ParentRef) -> Result<(), (&'static str, String)> {
-        let namespace = parent
-            .namespace
-            .as_deref()
-            .unwrap_or(&input.route.metadata.namespace);
+        let namespace = parent.namespace.as_deref().unwrap_or(input.route.namespace());
         let name = &parent.name;
         let missing = |what: &str| {
             Err((
@@ -299,10 +294,7 @@ impl Sight<'_> {
             let text = format!("no listener of Gateway {} allows the route", parent.name);
             return Err(("NotAllowedByListeners", text));
         }
-        if admitted
-            .iter()
-            .any(|it| shares_host(it, &input.route.spec.hostnames))
-        {
+        if admitted.iter().any(|it| shares_host(it, input.route.hostnames())) {
             return Ok(());
         }
         let text = format!(
@@ -314,7 +306,7 @@ impl Sight<'_> {
 
     /// A consumer route is not heard by a waypoint of another namespace.
     fn unheard(&self, input: &RouteInput<'_>, parent: &ParentRef, at: usize, problems: &mut Vec<Problem>) {
-        let own = &*input.route.metadata.namespace;
+        let own = &**input.route.namespace();
         let namespace = parent.namespace.as_deref().unwrap_or(own);
         let Some(kind @ (Kind::Service | Kind::ServiceEntry)) = parent_kind(parent) else {
             return;

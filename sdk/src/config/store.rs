@@ -133,6 +133,9 @@ kinds! {
     /// All HTTPRoutes.
     http_routes, /// One HTTPRoute.
     http_route: HTTPRoute(gateway::HTTPRoute);
+    /// All GRPCRoutes.
+    grpc_routes, /// One GRPCRoute.
+    grpc_route: GRPCRoute(gateway::GRPCRoute);
     /// All ReferenceGrants.
     reference_grants, /// One ReferenceGrant.
     reference_grant: ReferenceGrant(gateway::ReferenceGrant);

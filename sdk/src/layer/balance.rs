@@ -25,7 +25,7 @@ impl<S> Layer<S> for BalanceLayer {
     }
 }
 
-/// Chooses an endpoint by least requests of two, and counts the request in there until its response head is back.
+/// Chooses an endpoint by least requests of two, unless the request's session has one, and counts the request in there until its response head is back.
 #[derive(Clone, Debug)]
 pub struct Balance<S> {
     inner: S,
@@ -46,10 +46,13 @@ where
     fn call(&mut self, routed: Routed) -> Self::Future {
         let endpoint = match &routed.to {
             Destination::Endpoint(endpoint) => Some(Arc::clone(endpoint)),
-            Destination::Cluster(cluster) => cluster
-                .endpoints
-                .pick(fastrand::u64(..), &routed.tried)
-                .map(Arc::clone),
+            Destination::Cluster(cluster) => match &routed.pinned {
+                Some(pinned) if !routed.tried.contains(&pinned.key) => Some(Arc::clone(pinned)),
+                _ => cluster
+                    .endpoints
+                    .pick(fastrand::u64(..), &routed.tried)
+                    .map(Arc::clone),
+            },
         };
         match endpoint {
             Some(endpoint) => {

@@ -79,6 +79,8 @@ pub struct Routed {
     pub rule: Option<Won>,
     /// Where it goes.
     pub to: Destination,
+    /// The endpoint of the request's session: asked before any other.
+    pub pinned: Option<Arc<Endpoint>>,
     /// Endpoints tried before, to be avoided.
     pub tried: Vec<EndpointKey>,
     /// Which attempt this is, from 1.

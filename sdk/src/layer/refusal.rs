@@ -1,7 +1,7 @@
 //! A "no": which part of the stack said it, why, and how a caller is shown it.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::{Mutex, PoisonError};
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -93,6 +93,8 @@ pub struct Refusal {
     pub policy: Option<ResourceRef>,
     /// Which endpoint was asked, if one was.
     pub endpoint: Option<EndpointKey>,
+    /// Headers that belong to the answer besides.
+    headers: Option<Box<HeaderMap>>,
     /// The request, where it is certain that no byte of it was sent.
     ///
     /// A lock that nobody waits for: bodies need not be `Sync`, errors must.
@@ -131,6 +133,7 @@ impl Refusal {
             outcome: None,
             endpoint: None,
             policy: None,
+            headers: None,
             unsent: None,
             source: None,
         }
@@ -145,6 +148,14 @@ impl Refusal {
     /// With the way the attempt ended.
     pub fn outcome(mut self, outcome: Outcome) -> Self {
         self.outcome = Some(outcome);
+        self
+    }
+
+    /// With headers that the answer carries besides its own.
+    pub(crate) fn with_headers(mut self, headers: HeaderMap) -> Self {
+        if !headers.is_empty() {
+            self.headers.get_or_insert_default().extend(headers);
+        }
         self
     }
 
@@ -176,12 +187,15 @@ impl Refusal {
     /// (`spec/traffic.md` §11 of the design notes; gRPC "HTTP to gRPC Status Code Mapping").
     pub fn into_response(self, grpc: bool) -> Response<MeshBody> {
         let mut response = Response::new(MeshBody::empty());
+        if let Some(headers) = self.headers {
+            *response.headers_mut() = *headers;
+        }
         if grpc {
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
             headers.insert("grpc-status", HeaderValue::from_static(grpc_status(self.status)));
-            if let Ok(message) = HeaderValue::from_str(&self.body)
-                && !self.body.is_empty()
+            if !self.body.is_empty()
+                && let Ok(message) = HeaderValue::try_from(percent_encoded(&self.body))
             {
                 headers.insert("grpc-message", message);
             }
@@ -213,6 +227,20 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
             Some([] | [b'+' | b';', ..])
         )
     })
+}
+
+/// As `grpc-message` is written: everything but printable ASCII, and `%` itself, as `%XX` (gRPC over HTTP/2,
+/// "Responses").
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => encoded.push(char::from(byte)),
+            // Writing to a String cannot fail.
+            _ => drop(write!(encoded, "%{byte:02X}")),
+        }
+    }
+    encoded
 }
 
 fn grpc_status(status: StatusCode) -> &'static str {
@@ -260,6 +288,39 @@ mod tests {
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["grpc-status"], "7");
         assert_eq!(response.headers()["grpc-message"], "RBAC: access denied");
+    }
+
+    #[test]
+    fn a_grpc_message_is_percent_encoded() {
+        for (text, expected) in [
+            ("no healthy upstream", "no healthy upstream"),
+            ("100%", "100%25"),
+            ("zwölf\n", "zw%C3%B6lf%0A"),
+            ("~\u{7f}", "~%7F"),
+        ] {
+            assert_eq!(percent_encoded(text), expected);
+        }
+    }
+
+    /// gRPC, "HTTP to gRPC Status Code Mapping", as Envoy's local replies follow it.
+    #[test]
+    fn statuses_are_mapped() {
+        let map = [
+            (400, "13"),
+            (401, "16"),
+            (403, "7"),
+            (404, "12"),
+            (429, "14"),
+            (502, "14"),
+            (503, "14"),
+            (504, "14"),
+            (500, "2"),
+            (413, "2"),
+            (418, "2"),
+        ];
+        for (http, grpc) in map {
+            assert_eq!(grpc_status(StatusCode::from_u16(http).unwrap()), grpc, "{http}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::call::{Call, Destination, Routed, Served, Won};
 use super::{MeshBody, Reason, Refusal};
 use crate::name::Peer;
 use crate::policy::Outcome;
-use crate::policy::balance::EndpointKey;
+use crate::policy::balance::{Endpoint, EndpointKey};
 use crate::policy::retry::RetryPolicy;
 use crate::policy::timeout::Timeouts;
 use crate::snapshot::{AppProtocol, Place, Snapshot};
@@ -172,6 +172,7 @@ struct Again {
     peer: Option<Arc<Peer>>,
     rule: Option<Won>,
     to: Destination,
+    pinned: Option<Arc<Endpoint>>,
     tried: Vec<EndpointKey>,
     /// A faithful copy of the request, where the policy may want one.
     copy: Option<Box<Request<MeshBody>>>,
@@ -195,6 +196,7 @@ impl Again {
             peer: routed.call.peer.clone(),
             rule: routed.rule.clone(),
             to: routed.to.clone(),
+            pinned: routed.pinned.clone(),
             tried: routed.tried.clone(),
             copy,
         }
@@ -213,6 +215,7 @@ impl Again {
             call,
             rule: self.rule,
             to: self.to,
+            pinned: self.pinned,
             tried: self.tried,
             attempt: 1,
         })

@@ -12,7 +12,7 @@ pub use cidr::{CidrError, CidrSet, parse_block};
 pub(crate) use header::with_joined;
 pub use header::{HeaderPattern, QueryPattern, ValuePattern};
 pub use host::HostPattern;
-pub use path::PathPattern;
+pub use path::{PathPattern, method_of};
 pub use regex::{FullRegex, RegexError};
 pub use template::{PathTemplate, TemplateError, Width};
 pub use text::{Glob, TextMatch, TextSet};

@@ -11,6 +11,8 @@ pub enum PathPattern {
     Exact(Box<str>),
     /// The path and everything below it, segment by segment. Kept without its trailing slash: `/` is `""`.
     Prefix(Box<str>),
+    /// A gRPC method of whatever service: `/service/Method`.
+    Method(Box<str>),
     /// The whole path matches the expression.
     Regex(FullRegex),
 }
@@ -31,9 +33,16 @@ impl PathPattern {
                 let whole = rest.starts_with('/') || (rest.is_empty() && !prefix.is_empty());
                 (whole && path.starts_with('/')).then_some(prefix.len())
             }
+            Self::Method(method) => (method_of(path)? == &**method).then_some(path.len()),
             Self::Regex(regex) => regex.is_match(path).then_some(path.len()),
         }
     }
+}
+
+/// The method that a path of gRPC names: the second and last of two segments.
+pub fn method_of(path: &str) -> Option<&str> {
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    (!service.is_empty() && !method.is_empty() && !method.contains('/')).then_some(method)
 }
 
 impl fmt::Display for PathPattern {
@@ -41,6 +50,7 @@ impl fmt::Display for PathPattern {
         match self {
             Self::Exact(text) => write!(f, "{text}"),
             Self::Prefix(text) => write!(f, "{text}/*"),
+            Self::Method(method) => write!(f, "/*/{method}"),
             Self::Regex(regex) => write!(f, "{regex:?}"),
         }
     }
@@ -73,6 +83,22 @@ mod tests {
                 matched,
                 "{prefix} {path}"
             );
+        }
+    }
+
+    #[test]
+    fn a_method_is_the_last_of_two_segments() {
+        let method = PathPattern::Method("Get".into());
+        for (path, matches) in [
+            ("/a.B/Get", true),
+            ("/Get", false),
+            ("//Get", false),
+            ("/a/Get/", false),
+            ("/a/b/Get", false),
+            ("/a.B/get", false),
+            ("/a.B/Got", false),
+        ] {
+            assert_eq!(method.matches(path), matches.then_some(path.len()), "{path}");
         }
     }
 

@@ -23,6 +23,7 @@ pub enum Kind {
     Gateway,
     GatewayClass,
     HTTPRoute,
+    GRPCRoute,
     ReferenceGrant,
     AuthorizationPolicy,
     PeerAuthentication,
@@ -47,6 +48,7 @@ impl Kind {
             Self::Gateway => "Gateway",
             Self::GatewayClass => "GatewayClass",
             Self::HTTPRoute => "HTTPRoute",
+            Self::GRPCRoute => "GRPCRoute",
             Self::ReferenceGrant => "ReferenceGrant",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::PeerAuthentication => "PeerAuthentication",
@@ -67,7 +69,7 @@ impl Kind {
             Self::WorkloadEntry | Self::ServiceEntry | Self::VirtualService | Self::DestinationRule => {
                 "networking.istio.io"
             }
-            Self::Gateway | Self::GatewayClass | Self::HTTPRoute | Self::ReferenceGrant => {
+            Self::Gateway | Self::GatewayClass | Self::HTTPRoute | Self::GRPCRoute | Self::ReferenceGrant => {
                 "gateway.networking.k8s.io"
             }
             Self::AuthorizationPolicy | Self::PeerAuthentication => "security.istio.io",

@@ -3,6 +3,7 @@
 
 pub mod authz;
 pub mod balance;
+mod digest;
 mod head;
 pub mod normalize;
 mod outcome;
@@ -10,6 +11,7 @@ pub mod retry;
 pub mod route;
 pub mod timeout;
 
+pub use digest::digest;
 pub use head::{Caller, ConnectionHead, RequestHead};
 pub use outcome::Outcome;
 pub use retry::RetryPolicy;

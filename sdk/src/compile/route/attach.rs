@@ -1,14 +1,14 @@
 //! Which routes belong to a service port or a listener, and for which hosts.
 
-use super::{PortRef, RouteInput};
-use crate::config::gateway::{HTTPRoute, Listener, ParentRef};
+use super::{PortRef, Route, RouteInput};
+use crate::config::gateway::{Listener, ParentRef};
 use crate::config::{Problem, Severity};
 use crate::matcher::HostPattern;
 use crate::name::{ResourceRef, ServiceName};
 
 /// Whether a route attaches to a port of a service.
-pub(super) fn to_service(route: &HTTPRoute, service: &ServiceName, port: PortRef<'_>) -> bool {
-    route.spec.parent_refs.iter().any(|parent| {
+pub(super) fn to_service(route: Route<'_>, service: &ServiceName, port: PortRef<'_>) -> bool {
+    route.parents().iter().any(|parent| {
         let kind = (group(parent), kind(parent));
         let is_service = matches!(
             kind,
@@ -25,8 +25,8 @@ pub(super) fn to_service(route: &HTTPRoute, service: &ServiceName, port: PortRef
 }
 
 /// Whether a route attaches to a listener.
-pub(super) fn to_listener(route: &HTTPRoute, gateway: &ResourceRef, listener: &Listener) -> bool {
-    route.spec.parent_refs.iter().any(|parent| {
+pub(super) fn to_listener(route: Route<'_>, gateway: &ResourceRef, listener: &Listener) -> bool {
+    route.parents().iter().any(|parent| {
         group(parent) == "gateway.networking.k8s.io"
             && kind(parent) == "Gateway"
             && names(parent, route, &gateway.namespace, &gateway.name)
@@ -48,7 +48,7 @@ pub(super) fn hosts(
     let Ok(of_listener) = HostPattern::parse(listener.hostname.as_deref().unwrap_or("")) else {
         return Vec::new();
     };
-    let hostnames = &input.route.spec.hostnames;
+    let hostnames = input.route.hostnames();
     if hostnames.is_empty() {
         return vec![of_listener];
     }
@@ -81,7 +81,7 @@ fn kind(parent: &ParentRef) -> &str {
     parent.kind.as_deref().unwrap_or("Gateway")
 }
 
-fn names(parent: &ParentRef, route: &HTTPRoute, namespace: &str, name: &str) -> bool {
-    let own = &*route.metadata.namespace;
+fn names(parent: &ParentRef, route: Route<'_>, namespace: &str, name: &str) -> bool {
+    let own = &**route.namespace();
     parent.name == name && parent.namespace.as_deref().unwrap_or(own) == namespace
 }

@@ -11,17 +11,20 @@ use crate::policy::route::{Action, Backend, Backends, Target};
 /// share and answers 500 for it.
 pub(super) fn compile(
     refs: &[HTTPBackendRef],
-    only_prefixes: bool,
+    purpose: Purpose,
     resolve: &mut dyn Resolve,
     findings: &mut Findings<'_>,
 ) -> Action {
     let mut backends = Vec::with_capacity(refs.len());
     for (index, written) in refs.iter().enumerate() {
         let mut findings = findings.part(&format!("backendRefs[{index}]"));
-        let purpose = Purpose::Backend { only_prefixes };
-        let filters = Filters::compile(&written.filters, purpose, &mut findings);
-        let target = match resolve.resolve(findings.namespace(), written) {
-            Ok(cluster) => Target::Cluster(cluster),
+        let filters = Filters::compile(&written.filters, purpose, resolve, &mut findings);
+        let resolved = resolve.resolve(&findings.route(), &written.target());
+        let target = match resolved {
+            Ok(cluster) => match filters.redirect {
+                Some(redirect) => Target::Redirect(redirect),
+                None => Target::Cluster(cluster),
+            },
             Err(Unresolved { reason, text }) => {
                 findings.error("", format!("{}: {text}", reason.as_str()), reason.remedy());
                 Target::Invalid(text.into())
@@ -36,6 +39,8 @@ pub(super) fn compile(
             request: filters.request,
             response: filters.response,
             rewrite: filters.rewrite,
+            mirrors: filters.mirrors.into(),
+            cors: filters.cors,
         });
     }
     let none = backends.is_empty();
@@ -50,7 +55,10 @@ pub(super) fn compile(
             findings.report(
                 Severity::Warning,
                 "backendRefs",
-                format!("{why}, so it answers 500"),
+                format!(
+                    "{why}, so it answers {}",
+                    if purpose.grpc { "UNAVAILABLE" } else { "500" }
+                ),
                 "name a backend with a weight",
             );
             Action::fail(why)

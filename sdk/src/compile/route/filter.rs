@@ -1,41 +1,22 @@
 //! Filters of rules and backends.
 
-use http::uri::{Authority, PathAndQuery};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::uri::Authority;
 
+use super::mirror::mirror;
 use super::rule::Findings;
-use crate::config::Severity;
-use crate::config::gateway::{
-    HTTPHeader, HTTPHeaderFilter, HTTPPathModifier, HTTPRequestRedirect, HTTPRouteFilter, HTTPURLRewrite,
-};
-use crate::name::Host;
-use crate::policy::route::{HeaderEdits, PathRewrite, Redirect, Rewrite};
-
-/// Headers that say how a message is framed on one connection: an edit of them could smuggle requests.
-const FRAMING: [&str; 6] = [
-    "connection",
-    "content-length",
-    "keep-alive",
-    "proxy-connection",
-    "transfer-encoding",
-    "upgrade",
-];
+use super::{Backends as Resolve, cors, header, path};
+use crate::config::gateway::HTTPRouteFilter;
+use crate::policy::route::{Cors, HeaderEdits, Mirror, Redirect, Rewrite};
 
 /// What filters are for.
 #[derive(Clone, Copy)]
-pub(super) enum Purpose {
-    /// A rule.
-    Rule {
-        /// Port of listener or service, for redirects.
-        parent_port: u16,
-        /// Whether all matches are prefixes, which `ReplacePrefixMatch` needs.
-        only_prefixes: bool,
-    },
-    /// One backend of a rule.
-    Backend {
-        /// As for a rule.
-        only_prefixes: bool,
-    },
+pub(super) struct Purpose {
+    /// Port of listener or service, for redirects.
+    pub(super) parent_port: u16,
+    /// Whether all matches are prefixes, which `ReplacePrefixMatch` needs.
+    pub(super) only_prefixes: bool,
+    /// Whether they are a GRPCRoute's, which knows fewer.
+    pub(super) grpc: bool,
 }
 
 /// What a list of filters comes to.
@@ -45,13 +26,31 @@ pub(super) struct Filters {
     pub(super) response: HeaderEdits,
     pub(super) rewrite: Option<Rewrite>,
     pub(super) redirect: Option<Redirect>,
+    pub(super) mirrors: Vec<Mirror>,
+    pub(super) cors: Option<Cors>,
 }
+
+/// The kinds of filter.
+const KINDS: [&str; 8] = [
+    "RequestHeaderModifier",
+    "ResponseHeaderModifier",
+    "RequestMirror",
+    "ExtensionRef",
+    "RequestRedirect",
+    "URLRewrite",
+    "CORS",
+    "ExternalAuth",
+];
+
+/// How many of them a GRPCRoute knows.
+const GRPC_KINDS: usize = 4;
 
 impl Filters {
     /// Reads filters. What is not supported breaks the rule: Gateway API forbids to skip it.
     pub(super) fn compile(
         written: &[HTTPRouteFilter],
         purpose: Purpose,
+        resolve: &mut dyn Resolve,
         findings: &mut Findings<'_>,
     ) -> Self {
         let mut filters = Self::default();
@@ -59,7 +58,8 @@ impl Filters {
         let mut header_host = None;
         for (index, filter) in written.iter().enumerate() {
             let at = format!("filters[{index}]");
-            if written[..index].iter().any(|earlier| earlier.kind == filter.kind) {
+            let repeats = matches!(filter.kind.as_str(), "RequestMirror" | "ExtensionRef");
+            if !repeats && written[..index].iter().any(|earlier| earlier.kind == filter.kind) {
                 findings.error(
                     &format!("{at}.type"),
                     format!("`{}` is given twice", filter.kind),
@@ -67,7 +67,8 @@ impl Filters {
                 );
                 continue;
             }
-            filters.one(filter, &at, purpose, &mut header_host, findings);
+            contradiction(filter, &at, findings);
+            filters.one(filter, &at, purpose, &mut header_host, resolve, findings);
         }
         if filters.redirect.is_some() && filters.rewrite.is_some() {
             findings.error(
@@ -92,48 +93,69 @@ impl Filters {
         at: &str,
         purpose: Purpose,
         header_host: &mut Option<Authority>,
+        resolve: &mut dyn Resolve,
         findings: &mut Findings<'_>,
     ) {
-        let only_prefixes = match purpose {
-            Purpose::Rule { only_prefixes, .. } | Purpose::Backend { only_prefixes } => only_prefixes,
-        };
-        let body = match (filter.kind.as_str(), purpose) {
-            ("RequestHeaderModifier", _) => filter.request_header_modifier.as_ref().map(|written| {
-                let at = format!("{at}.requestHeaderModifier");
-                self.request = edits(written, &at, Some(header_host), findings);
-            }),
-            ("ResponseHeaderModifier", _) => filter.response_header_modifier.as_ref().map(|written| {
-                let at = format!("{at}.responseHeaderModifier");
-                self.response = edits(written, &at, None, findings);
-            }),
-            ("URLRewrite", _) => filter.url_rewrite.as_ref().map(|written| {
-                self.rewrite = Some(rewrite(
-                    written,
-                    &format!("{at}.urlRewrite"),
-                    only_prefixes,
-                    findings,
-                ));
-            }),
-            ("RequestRedirect", Purpose::Rule { parent_port, .. }) => {
-                filter.request_redirect.as_ref().map(|written| {
-                    let at = format!("{at}.requestRedirect");
-                    self.redirect = redirect(written, &at, parent_port, only_prefixes, findings);
-                })
-            }
-            (other, _) => {
-                let place = match purpose {
-                    Purpose::Rule { .. } => "here",
-                    Purpose::Backend { .. } => "on a backend",
+        let Purpose {
+            parent_port,
+            only_prefixes,
+            grpc,
+        } = purpose;
+        let kind = match KINDS.iter().position(|kind| *kind == filter.kind) {
+            Some(index) if !grpc || index < GRPC_KINDS => KINDS[index],
+            _ => {
+                let (route, known) = match grpc {
+                    true => ("a GRPCRoute", &KINDS[..GRPC_KINDS]),
+                    false => ("an HTTPRoute", &KINDS[..]),
                 };
                 findings.error(
                     &format!("{at}.type"),
-                    format!("the filter `{other}` is not supported {place}"),
-                    "remove it; a filter is never skipped",
+                    format!("`{}` is no filter of {route}", filter.kind),
+                    &format!("use one of {}", known.join(", ")),
                 );
                 return;
             }
         };
-        if body.is_none() {
+        let read = match kind {
+            "RequestHeaderModifier" => filter.request_header_modifier.as_ref().map(|written| {
+                let at = format!("{at}.requestHeaderModifier");
+                self.request = header::edits(written, &at, Some(header_host), findings);
+            }),
+            "ResponseHeaderModifier" => filter.response_header_modifier.as_ref().map(|written| {
+                let at = format!("{at}.responseHeaderModifier");
+                self.response = header::edits(written, &at, None, findings);
+            }),
+            "URLRewrite" => filter.url_rewrite.as_ref().map(|written| {
+                let at = format!("{at}.urlRewrite");
+                self.rewrite = Some(path::rewrite(written, &at, only_prefixes, findings));
+            }),
+            "RequestRedirect" => filter.request_redirect.as_ref().map(|written| {
+                let at = format!("{at}.requestRedirect");
+                self.redirect = path::redirect(written, &at, parent_port, only_prefixes, findings);
+            }),
+            "RequestMirror" => filter.request_mirror.as_ref().map(|written| {
+                let at = format!("{at}.requestMirror");
+                self.mirrors.extend(mirror(written, &at, resolve, findings));
+            }),
+            "CORS" => filter.cors.as_ref().map(|written| {
+                self.cors = Some(cors::compile(written, &format!("{at}.cors"), findings));
+            }),
+            "ExternalAuth" => filter.external_auth.as_ref().map(|_| {
+                findings.error(
+                    &format!("{at}.externalAuth"),
+                    "no external authorization is asked yet, so nothing passes",
+                    "use an AuthorizationPolicy, or remove the filter",
+                );
+            }),
+            _ => filter.extension_ref.as_ref().map(|written| {
+                findings.error(
+                    &format!("{at}.extensionRef"),
+                    format!("{} `{}` is no filter that we know", written.kind, written.name),
+                    "remove it; a filter is never skipped",
+                );
+            }),
+        };
+        if read.is_none() {
             findings.error(
                 at,
                 format!("`{}` says nothing", filter.kind),
@@ -143,193 +165,40 @@ impl Filters {
     }
 }
 
-/// Header edits. With a place for it, setting `host` is a rewrite of the authority, as in Istio.
-fn edits(
-    written: &HTTPHeaderFilter,
-    at: &str,
-    mut host: Option<&mut Option<Authority>>,
-    findings: &mut Findings<'_>,
-) -> HeaderEdits {
-    let mut edits = HeaderEdits::default();
-    let lists = [
-        ("set", &written.set, &mut edits.set),
-        ("add", &written.add, &mut edits.add),
+/// A filter that holds another's settings: nobody can tell which was meant.
+fn contradiction(filter: &HTTPRouteFilter, at: &str, findings: &mut Findings<'_>) {
+    let settings = [
+        (
+            "RequestHeaderModifier",
+            "requestHeaderModifier",
+            filter.request_header_modifier.is_some(),
+        ),
+        (
+            "ResponseHeaderModifier",
+            "responseHeaderModifier",
+            filter.response_header_modifier.is_some(),
+        ),
+        ("RequestMirror", "requestMirror", filter.request_mirror.is_some()),
+        (
+            "RequestRedirect",
+            "requestRedirect",
+            filter.request_redirect.is_some(),
+        ),
+        ("URLRewrite", "urlRewrite", filter.url_rewrite.is_some()),
+        ("CORS", "cors", filter.cors.is_some()),
+        ("ExternalAuth", "externalAuth", filter.external_auth.is_some()),
+        ("ExtensionRef", "extensionRef", filter.extension_ref.is_some()),
     ];
-    for (list, written, edits) in lists {
-        for (index, header) in written.iter().enumerate() {
-            let at = format!("{at}.{list}[{index}]");
-            match (&mut host, header.name.eq_ignore_ascii_case("host")) {
-                (Some(host), true) => {
-                    let authority = authority(&header.value, &format!("{at}.value"), findings);
-                    **host = host.take().or(authority);
-                }
-                _ => edits.extend(edit(header, &at, findings)),
-            }
-        }
-    }
-    for (index, text) in written.remove.iter().enumerate() {
-        let at = format!("{at}.remove[{index}]");
-        if text.eq_ignore_ascii_case("host") {
-            findings.report(
-                Severity::Ignored,
-                &at,
-                "`host` cannot be removed",
-                "remove the entry",
-            );
-        } else {
-            edits.remove.extend(name(text, &at, findings));
-        }
-    }
-    edits
-}
-
-fn edit(header: &HTTPHeader, at: &str, findings: &mut Findings<'_>) -> Option<(HeaderName, HeaderValue)> {
-    let name = name(&header.name, &format!("{at}.name"), findings)?;
-    let Ok(value) = HeaderValue::from_str(&header.value) else {
-        findings.error(
-            &format!("{at}.value"),
-            "not a header value",
-            "leave out line breaks and control characters",
-        );
-        return None;
-    };
-    Some((name, value))
-}
-
-fn name(text: &str, at: &str, findings: &mut Findings<'_>) -> Option<HeaderName> {
-    let Ok(name) = HeaderName::from_bytes(text.as_bytes()) else {
-        findings.error(
-            at,
-            format!("`{text}` is not a header name"),
-            "use letters, digits and `-`",
-        );
-        return None;
-    };
-    if FRAMING.contains(&name.as_str()) {
-        findings.error(
-            at,
-            format!("`{name}` belongs to the connection and cannot be edited"),
-            "remove the entry",
-        );
-        return None;
-    }
-    Some(name)
-}
-
-fn authority(text: &str, at: &str, findings: &mut Findings<'_>) -> Option<Authority> {
-    let authority = Host::parse_authority(text).ok().and_then(|_| text.parse().ok());
-    if authority.is_none() || text.contains('*') {
-        findings.error(
-            at,
-            format!("`{text}` is not a host"),
-            "write a host name without wildcards",
-        );
-        return None;
-    }
-    authority
-}
-
-fn rewrite(written: &HTTPURLRewrite, at: &str, only_prefixes: bool, findings: &mut Findings<'_>) -> Rewrite {
-    Rewrite {
-        host: written
-            .hostname
-            .as_deref()
-            .and_then(|host| authority(host, &format!("{at}.hostname"), findings)),
-        path: written
-            .path
-            .as_ref()
-            .and_then(|path| path_rewrite(path, &format!("{at}.path"), only_prefixes, findings)),
-    }
-}
-
-fn path_rewrite(
-    written: &HTTPPathModifier,
-    at: &str,
-    only_prefixes: bool,
-    findings: &mut Findings<'_>,
-) -> Option<PathRewrite> {
-    let (field, value) = match written.kind.as_str() {
-        "ReplaceFullPath" => ("replaceFullPath", &written.replace_full_path),
-        "ReplacePrefixMatch" => ("replacePrefixMatch", &written.replace_prefix_match),
-        other => {
+    for (kind, field, given) in settings {
+        if given && kind != filter.kind {
             findings.error(
-                &format!("{at}.type"),
-                format!("`{other}` is not a way to change a path"),
-                "use ReplaceFullPath or ReplacePrefixMatch",
+                &format!("{at}.{field}"),
+                format!(
+                    "these are settings of `{kind}`, but the filter is a `{}`",
+                    filter.kind
+                ),
+                "make two filters of it",
             );
-            return None;
         }
-    };
-    let is_prefix = written.kind == "ReplacePrefixMatch";
-    let Some(value) = value else {
-        findings.error(at, format!("{field} is missing"), "give the new path");
-        return None;
-    };
-    let usable = value.is_empty() || (value.starts_with('/') && value.parse::<PathAndQuery>().is_ok());
-    if !usable || value.contains('#') || (is_prefix && value.contains('?')) {
-        findings.error(
-            &format!("{at}.{field}"),
-            format!("`{value}` is not a path"),
-            "start with `/` and escape what a path cannot hold",
-        );
-        return None;
     }
-    if is_prefix && !only_prefixes {
-        findings.error(
-            &format!("{at}.type"),
-            "ReplacePrefixMatch needs a rule that matches by PathPrefix only",
-            "use ReplaceFullPath, or match a PathPrefix",
-        );
-        return None;
-    }
-    Some(if is_prefix {
-        PathRewrite::prefix(value)
-    } else {
-        PathRewrite::Full(value.as_str().into())
-    })
-}
-
-fn redirect(
-    written: &HTTPRequestRedirect,
-    at: &str,
-    parent_port: u16,
-    only_prefixes: bool,
-    findings: &mut Findings<'_>,
-) -> Option<Redirect> {
-    let scheme = written.scheme.as_deref();
-    if scheme.is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
-        findings.error(
-            &format!("{at}.scheme"),
-            "not a scheme to redirect to",
-            "use http or https",
-        );
-    }
-    let host = written
-        .hostname
-        .as_deref()
-        .and_then(|host| authority(host, &format!("{at}.hostname"), findings));
-    let status = written.status_code.unwrap_or(302);
-    if !matches!(status, 301 | 302 | 303 | 307 | 308) {
-        findings.error(
-            &format!("{at}.statusCode"),
-            format!("{status} is not a redirect"),
-            "use 301, 302, 303, 307 or 308",
-        );
-    }
-    if written.port == Some(0) {
-        findings.error(
-            &format!("{at}.port"),
-            "0 is not a port",
-            "use a port from 1 to 65535",
-        );
-    }
-    let path = written.path.as_ref();
-    Some(Redirect {
-        scheme: scheme.map(Into::into),
-        host: host.map(|host| host.host().into()),
-        port: written.port,
-        path: path.and_then(|path| path_rewrite(path, &format!("{at}.path"), only_prefixes, findings)),
-        status: StatusCode::from_u16(status).ok()?,
-        parent_port,
-    })
 }

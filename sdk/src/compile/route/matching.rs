@@ -2,6 +2,8 @@
 
 use http::{HeaderName, Method};
 
+use super::input::Matches;
+use super::method;
 use super::rule::Findings;
 use crate::config::Severity;
 use crate::config::gateway::{HTTPPathMatch, HTTPRouteMatch, HTTPValueMatch};
@@ -12,7 +14,7 @@ use crate::policy::route::Predicates;
 const NOT_IN_PATHS: [&str; 7] = ["//", "/./", "/../", "%2f", "%2F", "#", "?"];
 
 /// The methods of Gateway API (HTTPMethod).
-const METHODS: [Method; 9] = [
+pub(super) const METHODS: [Method; 9] = [
     Method::GET,
     Method::HEAD,
     Method::POST,
@@ -25,15 +27,28 @@ const METHODS: [Method; 9] = [
 ];
 
 /// The matches that can be read, with their index. No match at all is the prefix `/`.
-pub(super) fn compile(matches: &[HTTPRouteMatch], findings: &mut Findings<'_>) -> Vec<(u32, Predicates)> {
-    if matches.is_empty() {
-        return vec![(0, Predicates::default())];
-    }
-    let compiled = matches.iter().enumerate().filter_map(|(index, written)| {
-        let at = format!("matches[{index}]");
-        Some((index as u32, predicates(written, &at, findings)?))
-    });
-    compiled.collect()
+pub(super) fn compile(matches: Matches<'_>, findings: &mut Findings<'_>) -> Vec<(u32, Predicates)> {
+    let read: Vec<_> = match matches {
+        Matches::Http([]) | Matches::Grpc([]) => vec![Some(Predicates::default())],
+        Matches::Http(matches) => {
+            let each = matches.iter().enumerate();
+            each.map(|(index, written)| predicates(written, &at(index), findings))
+                .collect()
+        }
+        Matches::Grpc(matches) => {
+            let each = matches.iter().enumerate();
+            each.map(|(index, written)| method::predicates(written, &at(index), findings))
+                .collect()
+        }
+    };
+    let numbered = read.into_iter().enumerate();
+    numbered
+        .filter_map(|(index, predicates)| Some((index as u32, predicates?)))
+        .collect()
+}
+
+fn at(index: usize) -> String {
+    format!("matches[{index}]")
 }
 
 fn predicates(written: &HTTPRouteMatch, at: &str, findings: &mut Findings<'_>) -> Option<Predicates> {
@@ -107,7 +122,7 @@ fn path(written: &HTTPPathMatch, at: &str, findings: &mut Findings<'_>) -> Optio
 }
 
 /// `None` if a name cannot be read, so that nobody can tell what was meant.
-fn headers(
+pub(super) fn headers(
     written: &[HTTPValueMatch],
     at: &str,
     findings: &mut Findings<'_>,

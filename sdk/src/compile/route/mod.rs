@@ -1,4 +1,4 @@
-//! `HTTPRoute` to [`RouteTable`].
+//! `HTTPRoute` and `GRPCRoute` to [`RouteTable`].
 //!
 //! What cannot be carried out as written is reported and answered with 500, never skipped: a filter that is not
 //! supported, a value that cannot be read, a backend that does not exist. The rest of the route stands. Only a
@@ -6,36 +6,38 @@
 
 mod attach;
 mod backend;
+mod cors;
 mod filter;
+mod header;
+mod input;
 mod matching;
+mod method;
+mod mirror;
+mod path;
 mod rule;
+mod session;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+pub use input::{Route, RouteInput};
 
-use crate::config::gateway::{HTTPBackendRef, HTTPRoute, Listener};
-use crate::config::{Entry, Problem, Severity};
+use crate::config::gateway::{BackendObjectReference, Listener};
+use crate::config::{Problem, Severity};
 use crate::matcher::HostPattern;
 use crate::name::{ResourceRef, ServiceName};
 use crate::policy::route::{ClusterId, RouteTable, RouteTableBuilder};
 
-/// A route and where it was read.
-#[derive(Clone, Copy, Debug)]
-pub struct RouteInput<'a> {
-    /// The route.
-    pub route: &'a HTTPRoute,
-    /// Its source, for problems.
-    pub entry: &'a Arc<Entry>,
-}
-
 /// Finds the clusters of backends.
 pub trait Backends {
-    /// The cluster that a reference from a namespace means.
+    /// The cluster that a reference by a route means.
     ///
     /// # Errors
     /// If there is no such thing, or it may not be referred to.
-    fn resolve(&mut self, from_namespace: &str, backend: &HTTPBackendRef) -> Result<ClusterId, Unresolved>;
+    fn resolve(
+        &mut self,
+        from: &ResourceRef,
+        target: &BackendObjectReference,
+    ) -> Result<ClusterId, Unresolved>;
 }
 
 /// Why a backend cannot be used: its share is answered with 500.
@@ -123,7 +125,7 @@ pub fn for_service<'p>(
         if !attach::to_service(input.route, service, port) {
             continue;
         }
-        if !input.route.spec.hostnames.is_empty() {
+        if !input.route.hostnames().is_empty() {
             problems.push(input.entry.problem(
                 Severity::Ignored,
                 "spec.hostnames",

@@ -6,12 +6,13 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::filter::{Filters, Purpose};
-use super::{Backends, RouteInput, backend, matching};
-use crate::config::gateway::HTTPRouteRule;
+use super::input::Rule;
+use super::{Backends, Route, RouteInput, backend, matching, session};
 use crate::config::{Problem, Severity};
 use crate::matcher::{HostPattern, PathPattern};
+use crate::name::ResourceRef;
 use crate::policy::retry::RetryPolicy;
-use crate::policy::route::{Action, RouteRule, RouteTableBuilder, RuleOrigin};
+use crate::policy::route::{Action, Predicates, RouteRule, RouteTableBuilder, RuleOrigin};
 use crate::policy::timeout::{Timeouts, parse_duration};
 
 /// Collects what is wrong with one rule (or one of its backends), and remembers whether it can be carried out.
@@ -58,9 +59,9 @@ impl<'a> Findings<'a> {
         self.problems.push(problem);
     }
 
-    /// The route's namespace.
-    pub(super) fn namespace(&self) -> &'a str {
-        &self.input.route.metadata.namespace
+    /// The route.
+    pub(super) fn route(&self) -> ResourceRef {
+        self.input.entry.reference()
     }
 }
 
@@ -73,66 +74,94 @@ pub(super) fn add(
     resolve: &mut dyn Backends,
     problems: &mut Vec<Problem>,
 ) {
-    let created = input.route.metadata.creation_timestamp.as_deref();
+    let created = input.route.metadata().creation_timestamp.as_deref();
     let created = created.and_then(seconds);
-    // The API server fills in a rule for everything where none is written.
-    let default = [HTTPRouteRule::default()];
-    let rules = match input.route.spec.rules.as_slice() {
-        [] => &default,
-        rules => rules,
-    };
-    for (index, rule) in rules.iter().enumerate() {
-        let mut findings = Findings::new(input, problems, format!("spec.rules[{index}]"));
-        let matches = matching::compile(&rule.matches, &mut findings);
-        let only_prefixes = matches
-            .iter()
-            .all(|(_, predicates)| matches!(predicates.path, PathPattern::Prefix(_)));
-        let purpose = Purpose::Rule {
-            parent_port,
-            only_prefixes,
-        };
-        let mut filters = Filters::compile(&rule.filters, purpose, &mut findings);
-        let timeouts = timeouts(rule, &mut findings);
-        let retry = retry(rule, &mut findings);
-        let action = match filters.redirect.take() {
-            Some(redirect) => {
-                if !rule.backend_refs.is_empty() {
-                    findings.report(
-                        Severity::Ignored,
-                        "backendRefs",
-                        "a rule that redirects sends nothing to its backends",
-                        "remove backendRefs or the RequestRedirect",
-                    );
-                }
-                Action::Redirect(redirect)
-            }
-            None => backend::compile(&rule.backend_refs, only_prefixes, resolve, &mut findings),
-        };
-        let action = match findings.broken.take() {
-            Some(why) => Action::fail(why),
-            None => action,
-        };
-        let name = rule.name.as_deref().map(Arc::from);
-        let id = builder.rule(
-            RouteRule {
-                origin: RuleOrigin::new(input.entry.reference(), index as u32, name),
-                action,
-                request: filters.request,
-                response: filters.response,
-                rewrite: filters.rewrite,
-                timeouts,
-                retry: Arc::new(retry),
-            },
+    let rules = input.route.rules();
+    if rules.is_empty() {
+        // Attached all the same: what it does not match is not let through.
+        let origin = RuleOrigin::new(input.entry.reference(), 0, None);
+        builder.rule(
+            RouteRule::new(origin, Action::fail("the route has no rules")),
             created,
         );
+        problems.push(input.entry.problem(
+            Severity::Warning,
+            "spec.rules",
+            "the route has no rules, so nothing matches",
+            "add a rule",
+        ));
+    }
+    for (index, rule) in rules.iter().enumerate() {
+        let mut findings = Findings::new(input, problems, format!("spec.rules[{index}]"));
+        let matches = matching::compile(rule.matches, &mut findings);
+        let compiled = compile(rule, index as u32, &matches, parent_port, resolve, &mut findings);
+        let id = builder.rule(compiled, created);
         for (match_index, predicates) in matches {
             builder.matching(id, match_index, hosts, predicates);
         }
     }
 }
 
-fn timeouts(rule: &HTTPRouteRule, findings: &mut Findings<'_>) -> Timeouts {
-    let Some(written) = &rule.timeouts else {
+fn compile(
+    rule: &Rule<'_>,
+    index: u32,
+    matches: &[(u32, Predicates)],
+    parent_port: u16,
+    resolve: &mut dyn Backends,
+    findings: &mut Findings<'_>,
+) -> RouteRule {
+    let purpose = Purpose {
+        parent_port,
+        only_prefixes: matches
+            .iter()
+            .all(|(_, predicates)| matches!(predicates.path, PathPattern::Prefix(_))),
+        grpc: matches!(findings.input.route, Route::Grpc(_)),
+    };
+    let mut filters = Filters::compile(rule.filters, purpose, resolve, findings);
+    let timeouts = timeouts(rule, findings);
+    let retry = retry(rule, findings);
+    let origin = RuleOrigin::new(findings.route(), index, rule.name.map(Arc::from));
+    let session = rule.session.and_then(|written| {
+        // By name where there is one: sessions then survive a rule that is put before.
+        let scope = match rule.name {
+            Some(name) => format!("{} {name}", origin.resource),
+            None => format!("{}/{index}", origin.resource),
+        };
+        session::compile(written, &scope, findings)
+    });
+    let action = match filters.redirect.take() {
+        Some(redirect) => {
+            if !rule.backend_refs.is_empty() {
+                findings.report(
+                    Severity::Ignored,
+                    "backendRefs",
+                    "a rule that redirects sends nothing to its backends",
+                    "remove backendRefs or the RequestRedirect",
+                );
+            }
+            Action::Redirect(redirect)
+        }
+        None => backend::compile(rule.backend_refs, purpose, resolve, findings),
+    };
+    let action = match findings.broken.take() {
+        Some(why) => Action::fail(why),
+        None => action,
+    };
+    RouteRule {
+        request: filters.request,
+        response: filters.response,
+        rewrite: filters.rewrite,
+        timeouts,
+        retry: Arc::new(retry),
+        mirrors: filters.mirrors.into(),
+        cors: filters.cors,
+        session,
+        ..RouteRule::new(origin, action)
+    }
+}
+
+fn timeouts(rule: &Rule<'_>, findings: &mut Findings<'_>) -> Timeouts {
+    let Some(written) = rule.timeouts else {
         return Timeouts::default();
     };
     let timeouts = Timeouts {
@@ -157,7 +186,7 @@ fn timeouts(rule: &HTTPRouteRule, findings: &mut Findings<'_>) -> Timeouts {
 }
 
 /// A duration; `None` if there is none, or it is zero, which is how Gateway API switches a limit off.
-fn duration(text: Option<&str>, field: &str, findings: &mut Findings<'_>) -> Option<Duration> {
+pub(super) fn duration(text: Option<&str>, field: &str, findings: &mut Findings<'_>) -> Option<Duration> {
     match parse_duration(text?) {
         Ok(duration) => (!duration.is_zero()).then_some(duration),
         Err(error) => {
@@ -171,8 +200,8 @@ fn duration(text: Option<&str>, field: &str, findings: &mut Findings<'_>) -> Opt
     }
 }
 
-fn retry(rule: &HTTPRouteRule, findings: &mut Findings<'_>) -> RetryPolicy {
-    let Some(written) = &rule.retry else {
+fn retry(rule: &Rule<'_>, findings: &mut Findings<'_>) -> RetryPolicy {
+    let Some(written) = rule.retry else {
         return RetryPolicy::istio_default();
     };
     let mut codes = Vec::with_capacity(written.codes.len());

@@ -5,8 +5,12 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+mod filters;
+mod grpc;
+
 use super::*;
-use crate::config::Resource;
+use crate::config::gateway::HTTPRoute;
+use crate::config::{Entry, Resource};
 use crate::name::Kind;
 use crate::policy::RequestHead;
 use crate::policy::retry::RetryPolicy;
@@ -19,7 +23,11 @@ type Headers<'a> = &'a [(&'static str, &'a str)];
 struct Known;
 
 impl Backends for Known {
-    fn resolve(&mut self, _: &str, backend: &HTTPBackendRef) -> Result<ClusterId, Unresolved> {
+    fn resolve(
+        &mut self,
+        _: &ResourceRef,
+        backend: &BackendObjectReference,
+    ) -> Result<ClusterId, Unresolved> {
         match backend.name.as_str() {
             "v1" => Ok(ClusterId(1)),
             "v2" => Ok(ClusterId(2)),
@@ -55,7 +63,10 @@ fn mesh_at(specs: &[&str], port: PortRef<'_>) -> (RouteTable, Vec<Problem>) {
     let routes = routes(specs);
     let inputs: Vec<_> = routes
         .iter()
-        .map(|(route, entry)| RouteInput { route, entry })
+        .map(|(route, entry)| RouteInput {
+            route: Route::Http(route),
+            entry,
+        })
         .collect();
     let mut problems = Vec::new();
     let service = ServiceName::new("ns", "echo");
@@ -110,11 +121,10 @@ fn cluster(table: &RouteTable, target: &str, headers: Headers<'_>) -> u32 {
 }
 
 fn failure(table: &RouteTable, target: &str, headers: Headers<'_>) -> Option<String> {
-    match &ask(table, target, headers)?.1.action {
-        Action::Fail { status, why } => {
-            assert_eq!(*status, StatusCode::INTERNAL_SERVER_ERROR);
-            Some(why.to_string())
-        }
+    let (_, rule) = ask(table, target, headers)?;
+    assert_eq!(rule.failure(), StatusCode::INTERNAL_SERVER_ERROR);
+    match &rule.action {
+        Action::Fail { why } => Some(why.to_string()),
         _ => None,
     }
 }
@@ -202,7 +212,10 @@ fn a_listener_narrows_host_names() {
     let routes = routes(&specs);
     let inputs: Vec<_> = routes
         .iter()
-        .map(|(route, entry)| RouteInput { route, entry })
+        .map(|(route, entry)| RouteInput {
+            route: Route::Http(route),
+            entry,
+        })
         .collect();
     let gateway = ResourceRef::new(Kind::Gateway, "ns", "gw");
     let listener = Listener {
@@ -220,46 +233,6 @@ fn a_listener_narrows_host_names() {
     assert_eq!(route("other.org"), None);
     assert_eq!(route("example.com"), None);
     assert_eq!(fields(&problems), [(Severity::Error, "spec.hostnames[0]")]);
-}
-
-#[test]
-fn a_filter_that_is_not_supported_is_never_skipped() {
-    for kind in [
-        "RequestMirror",
-        "CORS",
-        "ExtensionRef",
-        "ExternalAuth",
-        "Bogus",
-        "",
-    ] {
-        let spec = with_rules(&format!(
-            "- filters: [{{type: '{kind}'}}]\n  backendRefs: [{{name: v1, port: 80}}]"
-        ));
-        let (table, problems) = mesh(&[&spec]);
-        assert!(failure(&table, "/", &[]).unwrap().contains(kind));
-        assert_eq!(
-            fields(&problems),
-            [(Severity::Error, "spec.rules[0].filters[0].type")]
-        );
-
-        let spec = with_rules(&format!(
-            "- backendRefs: [{{name: v1, port: 80, filters: [{{type: '{kind}'}}]}}, {{name: v2, port: 80}}]"
-        ));
-        let (table, problems) = mesh(&[&spec]);
-        let (_, rule) = ask(&table, "/", &[]).unwrap();
-        let Action::Forward(backends) = &rule.action else {
-            panic!("the other backend stands")
-        };
-        let targets: Vec<_> = backends.iter().map(|backend| &backend.cluster).collect();
-        assert!(matches!(
-            targets[..],
-            [Target::Invalid(_), Target::Cluster(ClusterId(2))]
-        ));
-        assert_eq!(
-            fields(&problems),
-            [(Severity::Error, "spec.rules[0].backendRefs[0].filters[0].type")]
-        );
-    }
 }
 
 #[test]

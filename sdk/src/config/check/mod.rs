@@ -5,6 +5,7 @@ mod destination_rule;
 mod lexical;
 mod virtual_service;
 
+use super::gateway::{HTTPBackendRef, ParentRef};
 use super::{Resource, Severity};
 use crate::name::Kind;
 
@@ -102,6 +103,26 @@ fn is_dns(name: &str, most: usize, dots: bool) -> bool {
         }
 }
 
+/// Finds the first zero in a list of ports, and says where it is.
+type First<'f> = dyn Fn(&str, &str, Box<dyn Iterator<Item = bool> + '_>) -> Option<Fault> + 'f;
+
+fn route_ports<'r>(
+    parents: &[ParentRef],
+    mut rules: impl Iterator<Item = &'r [HTTPBackendRef]>,
+    first: &First<'_>,
+) -> Option<Fault> {
+    let zeros = Box::new(parents.iter().map(|it| it.port == Some(0)));
+    first("spec.parentRefs", "port", zeros).or_else(|| {
+        let mut index = 0;
+        rules.find_map(|backends| {
+            let list = format!("spec.rules[{index}].backendRefs");
+            index += 1;
+            let zeros = Box::new(backends.iter().map(|it| it.port == Some(0)));
+            first(&list, "port", zeros)
+        })
+    })
+}
+
 fn ports(resource: &Resource) -> Option<Fault> {
     let zero = |field: String| Fault {
         severity: Severity::Error,
@@ -155,15 +176,16 @@ fn ports(resource: &Resource) -> Option<Fault> {
             "port",
             Box::new(it.spec.listeners.iter().map(|it| it.port == 0)),
         ),
-        Resource::HTTPRoute(it) => {
-            let parents = Box::new(it.spec.parent_refs.iter().map(|it| it.port == Some(0)));
-            first("spec.parentRefs", "port", parents).or_else(|| {
-                it.spec.rules.iter().enumerate().find_map(|(index, rule)| {
-                    let backends = Box::new(rule.backend_refs.iter().map(|it| it.port == Some(0)));
-                    first(&format!("spec.rules[{index}].backendRefs"), "port", backends)
-                })
-            })
-        }
+        Resource::HTTPRoute(it) => route_ports(
+            &it.spec.parent_refs,
+            it.spec.rules.iter().map(|rule| rule.backend_refs.as_slice()),
+            &first,
+        ),
+        Resource::GRPCRoute(it) => route_ports(
+            &it.spec.parent_refs,
+            it.spec.rules.iter().map(|rule| rule.backend_refs.as_slice()),
+            &first,
+        ),
         Resource::ServiceEntry(it) => first(
             "spec.ports",
             "number",

@@ -60,6 +60,8 @@ pub struct HTTPRouteRule {
     pub timeouts: Option<HTTPRouteTimeouts>,
     /// Retries.
     pub retry: Option<HTTPRouteRetry>,
+    /// Sessions.
+    pub session_persistence: Option<SessionPersistence>,
 }
 
 /// A match: all given parts must hold.
@@ -104,7 +106,8 @@ pub struct HTTPValueMatch {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HTTPRouteFilter {
-    /// `RequestHeaderModifier`, `ResponseHeaderModifier`, `RequestRedirect`, `URLRewrite`; others are refused.
+    /// `RequestHeaderModifier`, `ResponseHeaderModifier`, `RequestRedirect`, `URLRewrite`, `RequestMirror`, `CORS`,
+    /// `ExternalAuth` or `ExtensionRef`. In a GRPCRoute only some.
     #[serde(rename = "type")]
     pub kind: String,
     /// For `RequestHeaderModifier`.
@@ -116,6 +119,14 @@ pub struct HTTPRouteFilter {
     /// For `URLRewrite`.
     #[serde(rename = "urlRewrite")]
     pub url_rewrite: Option<HTTPURLRewrite>,
+    /// For `RequestMirror`.
+    pub request_mirror: Option<HTTPRequestMirror>,
+    /// For `CORS`.
+    pub cors: Option<HTTPCors>,
+    /// For `ExternalAuth`.
+    pub external_auth: Option<HTTPExternalAuth>,
+    /// For `ExtensionRef`.
+    pub extension_ref: Option<ExtensionRef>,
 }
 
 /// Header edits: `set`, then `add`, then `remove`.
@@ -179,6 +190,118 @@ pub struct HTTPPathModifier {
     pub replace_prefix_match: Option<String>,
 }
 
+/// A copy of requests.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HTTPRequestMirror {
+    /// Who gets it.
+    pub backend_ref: BackendObjectReference,
+    /// Of how many in a hundred; all if neither this nor `fraction` is given.
+    pub percent: Option<i32>,
+    /// Of how many.
+    pub fraction: Option<Fraction>,
+}
+
+/// A fraction.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Fraction {
+    /// So many
+    pub numerator: i32,
+    /// of so many; 100 if absent.
+    pub denominator: Option<i32>,
+}
+
+/// Which other origins may use a rule.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HTTPCors {
+    /// `*`, or `https://example.com`, `https://*.example.com:8443`.
+    pub allow_origins: Vec<String>,
+    /// Whether with credentials.
+    pub allow_credentials: Option<bool>,
+    /// Methods, or `*`.
+    pub allow_methods: Vec<String>,
+    /// Request headers, or `*`.
+    pub allow_headers: Vec<String>,
+    /// Response headers, or `*`.
+    pub expose_headers: Vec<String>,
+    /// Seconds a browser may remember the answer; 5 if absent.
+    pub max_age: Option<i32>,
+}
+
+/// Who is asked whether a request may pass.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HTTPExternalAuth {
+    /// `GRPC` or `HTTP`.
+    pub protocol: String,
+    /// Who is asked.
+    pub backend_ref: BackendObjectReference,
+    /// For `GRPC`.
+    pub grpc: Option<GRPCAuthConfig>,
+    /// For `HTTP`.
+    pub http: Option<HTTPAuthConfig>,
+    /// How much of the body is shown.
+    pub forward_body: Option<ForwardBodyConfig>,
+}
+
+/// What a gRPC server that is asked gets to see.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GRPCAuthConfig {
+    /// Headers shown; all if empty.
+    pub allowed_headers: Vec<String>,
+}
+
+/// What an HTTP server that is asked gets to see.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HTTPAuthConfig {
+    /// In front of the request's path.
+    pub path: Option<String>,
+    /// Headers shown besides the usual ones.
+    pub allowed_headers: Vec<String>,
+    /// Headers of its answer that the request gets.
+    pub allowed_response_headers: Vec<String>,
+}
+
+/// How much of a body is shown.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ForwardBodyConfig {
+    /// Bytes; nothing if 0.
+    pub max_size: u16,
+}
+
+/// An object that says what a filter does.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExtensionRef {
+    /// Group.
+    pub group: String,
+    /// Kind.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+}
+
+/// A backend without a share.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BackendObjectReference {
+    /// Empty (core) if absent.
+    pub group: Option<String>,
+    /// `Service` if absent.
+    pub kind: Option<String>,
+    /// The route's own if absent.
+    pub namespace: Option<String>,
+    /// Name.
+    pub name: String,
+    /// Required for Services.
+    pub port: Option<u16>,
+}
+
 /// A backend and its share.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -213,6 +336,19 @@ impl Default for HTTPBackendRef {
     }
 }
 
+impl HTTPBackendRef {
+    /// What it refers to.
+    pub fn target(&self) -> BackendObjectReference {
+        BackendObjectReference {
+            group: self.group.clone(),
+            kind: self.kind.clone(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            port: self.port,
+        }
+    }
+}
+
 /// Timeouts, as Gateway API durations (`10s`, `500ms`, `1h30m`).
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -233,4 +369,45 @@ pub struct HTTPRouteRetry {
     pub attempts: Option<u32>,
     /// Least time between attempts.
     pub backoff: Option<String>,
+}
+
+/// Session persistence (GEP-1619), as v1.6 writes it and as its successor does.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SessionPersistence {
+    /// Name of cookie or header.
+    pub session_name: Option<String>,
+    /// How long a session lasts at most.
+    pub absolute_timeout: Option<String>,
+    /// How long it lasts without a request.
+    pub idle_timeout: Option<String>,
+    /// `Cookie` (default) or `Header`.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// For `Cookie`.
+    pub cookie_config: Option<CookieConfig>,
+    /// For `Cookie`, as the successor writes it.
+    pub cookie: Option<CookieConfig>,
+    /// For `Header`, as the successor writes it.
+    pub header: Option<HeaderConfig>,
+}
+
+/// A session's cookie.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CookieConfig {
+    /// Name.
+    pub name: Option<String>,
+    /// Path.
+    pub path: Option<String>,
+    /// `Session` (default) or `Permanent`.
+    pub lifetime_type: Option<String>,
+}
+
+/// A session's header.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HeaderConfig {
+    /// Name.
+    pub name: String,
 }

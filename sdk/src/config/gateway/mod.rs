@@ -1,9 +1,11 @@
 //! Gateway API kinds (`gateway.networking.k8s.io`).
 
+mod grpc_route;
 mod http_route;
 
 use serde::Deserialize;
 
+pub use grpc_route::*;
 pub use http_route::*;
 
 use super::{LabelSelector, ObjectMeta};

@@ -80,13 +80,13 @@ fn one_broken_document_costs_only_itself() {
 fn fields_that_nothing_enforces_are_reported_with_their_exact_place() {
     check(
         "---\n# c\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata:\n  name: r\n  lables: {}\n\
-         spec:\n  rules:\n  - matches: []\n  - backendRefs:\n    - name: a\n      prot: 80\n    sessionPersistence: {}\n\
+         spec:\n  rules:\n  - matches: []\n  - backendRefs:\n    - name: a\n      prot: 80\n    sessionAffinity: {}\n\
          status: {}\n",
         &["HTTPRoute shop/r"],
         &[
             "ignored 8:3 metadata.lables: this field is not supported and has no effect",
             "ignored 14:7 spec.rules[1].backendRefs[0].prot: this field is not supported and has no effect",
-            "ignored 15:5 spec.rules[1].sessionPersistence: this field is not supported and has no effect",
+            "ignored 15:5 spec.rules[1].sessionAffinity: this field is not supported and has no effect",
         ],
     );
 }

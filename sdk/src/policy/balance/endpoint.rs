@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::name::SpiffeId;
+use crate::policy::digest;
 
 /// What tells endpoints apart, across snapshots too: where to dial and what to ask for there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,6 +56,14 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// A number that stands for the endpoint wherever it is seen from: its address, and the workload's name, because
+    /// addresses are given to other workloads later.
+    pub fn digest(&self) -> u64 {
+        let address = self.addr.to_string();
+        let Workload { name, namespace, .. } = &*self.workload;
+        digest([address.as_bytes(), namespace.as_bytes(), name.as_bytes()])
+    }
+
     /// Whether the endpoint is reached through an HBONE tunnel.
     pub fn is_tunnelled(&self) -> bool {
         self.key.authority.is_some()

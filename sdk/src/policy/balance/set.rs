@@ -1,6 +1,7 @@
 //! The endpoints of one destination and the choice among them.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 use super::{Endpoint, EndpointKey};
 
@@ -11,13 +12,27 @@ use super::{Endpoint, EndpointKey};
 #[derive(Debug, Default)]
 pub struct EndpointSet {
     endpoints: Vec<Arc<Endpoint>>,
+    /// Made when a session first asks.
+    by_digest: OnceLock<HashMap<u64, usize>>,
 }
 
 impl EndpointSet {
     /// A set of the given endpoints.
     pub fn new(mut endpoints: Vec<Arc<Endpoint>>) -> Self {
         endpoints.sort_by(|a, b| a.key.cmp(&b.key));
-        Self { endpoints }
+        Self {
+            endpoints,
+            by_digest: OnceLock::new(),
+        }
+    }
+
+    /// The endpoint that [`Endpoint::digest`] stands for.
+    pub fn by_digest(&self, digest: u64) -> Option<&Arc<Endpoint>> {
+        let index = self.by_digest.get_or_init(|| {
+            let digests = self.endpoints.iter().map(|endpoint| endpoint.digest());
+            digests.enumerate().map(|(at, digest)| (digest, at)).collect()
+        });
+        self.endpoints.get(*index.get(&digest)?)
     }
 
     /// All endpoints.

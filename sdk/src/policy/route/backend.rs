@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ClusterId, HeaderEdits, Rewrite};
+use super::{ClusterId, Cors, HeaderEdits, Mirror, Redirect, Rewrite};
 
 /// Where a share of a rule's requests goes.
 #[derive(Clone, Debug)]
@@ -17,6 +17,10 @@ pub struct Backend {
     pub response: HeaderEdits,
     /// A rewrite in place of the rule's.
     pub rewrite: Option<Rewrite>,
+    /// Who gets copies, beside the rule's.
+    pub mirrors: Box<[Mirror]>,
+    /// Which other origins may use it, in place of the rule's.
+    pub cors: Option<Cors>,
 }
 
 impl Backend {
@@ -28,6 +32,8 @@ impl Backend {
             request: HeaderEdits::default(),
             response: HeaderEdits::default(),
             rewrite: None,
+            mirrors: Box::default(),
+            cors: None,
         }
     }
 }
@@ -37,7 +43,9 @@ impl Backend {
 pub enum Target {
     /// A cluster of the snapshot that holds the table.
     Cluster(ClusterId),
-    /// Nobody, for the reason given: the share is answered with 500.
+    /// Nobody: the caller is sent elsewhere.
+    Redirect(Redirect),
+    /// Nobody, for the reason given: the share is answered with [`RouteRule::failure`](super::RouteRule::failure).
     Invalid(Arc<str>),
 }
 

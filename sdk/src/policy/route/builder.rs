@@ -54,19 +54,24 @@ impl Predicates {
 
     /// Which sort of path comes first: exact, prefix, expression, and last the catch-all, so that an expression
     /// is not shadowed by the `/` that most routes end with. Gateway API leaves expressions to the implementation;
-    /// this is Istio's order.
+    /// this is Istio's order. A gRPC method without a service comes after every service and before no method at all
+    /// (GRPCRouteRule.matches: characters of the service, then of the method).
     pub(super) fn class(&self) -> Class {
         match &self.path {
             PathPattern::Exact(_) => Class::Exact,
             PathPattern::Prefix(prefix) if prefix.is_empty() && self.is_path_only() => Class::CatchAll,
+            PathPattern::Prefix(prefix) if prefix.is_empty() => Class::Root,
             PathPattern::Prefix(_) => Class::Prefix,
+            PathPattern::Method(_) => Class::Method,
             PathPattern::Regex(_) => Class::Regex,
         }
     }
 
     fn path_characters(&self) -> usize {
         match &self.path {
-            PathPattern::Exact(text) | PathPattern::Prefix(text) => text.chars().count(),
+            PathPattern::Exact(text) | PathPattern::Prefix(text) | PathPattern::Method(text) => {
+                text.chars().count()
+            }
             PathPattern::Regex(regex) => regex.as_str().chars().count(),
         }
     }
@@ -77,6 +82,9 @@ impl Predicates {
 pub(super) enum Class {
     Exact,
     Prefix,
+    Method,
+    /// The prefix `/` and something besides.
+    Root,
     Regex,
     CatchAll,
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::Found;
 use super::bucket::Bucket;
 use super::builder::{Alternative, Class};
-use crate::matcher::{HostPattern, PathPattern};
+use crate::matcher::{HostPattern, PathPattern, method_of};
 use crate::name::split_authority;
 use crate::policy::RequestHead;
 
@@ -24,6 +24,8 @@ pub(super) struct Index {
 struct Paths {
     exact: HashMap<Box<str>, Bucket>,
     prefixes: Trie,
+    /// gRPC methods of whatever service.
+    methods: HashMap<Box<str>, Bucket>,
     /// Expressions, one after the other.
     regex: Vec<u32>,
     /// The best alternative that asks for nothing but the prefix `/`.
@@ -100,6 +102,10 @@ impl Paths {
                 self.prefixes.at(prefix).add(rank, alternative);
             }
             (PathPattern::Prefix(_), _) => {}
+            (PathPattern::Method(method), _) => {
+                let bucket = self.methods.entry(method.clone()).or_default();
+                bucket.add(rank, alternative);
+            }
             (PathPattern::Regex(_), _) => self.regex.push(rank),
         }
     }
@@ -118,6 +124,11 @@ impl Paths {
             return Some(found(alternative, path.len()));
         }
         for node in self.prefixes.along(path) {
+            if node.length == 0
+                && let Some(alternative) = self.by_method(alternatives, head)
+            {
+                return Some(found(alternative, path.len()));
+            }
             if let Some(alternative) = node.bucket.find(alternatives, head) {
                 return Some(found(alternative, node.length as usize));
             }
@@ -136,6 +147,18 @@ impl Paths {
         }
         let alternative = alternatives.get(self.catch_all? as usize)?;
         path.starts_with('/').then(|| found(alternative, 0))
+    }
+
+    fn by_method<'a>(
+        &self,
+        alternatives: &'a [Alternative],
+        head: &RequestHead<'_>,
+    ) -> Option<&'a Alternative> {
+        if self.methods.is_empty() {
+            return None;
+        }
+        let bucket = self.methods.get(method_of(head.path)?)?;
+        bucket.find(alternatives, head)
     }
 }
 

@@ -12,23 +12,31 @@
 mod backend;
 mod bucket;
 mod builder;
+mod cors;
 mod edit;
 mod explain;
 mod index;
+mod mirror;
 mod redirect;
 mod rewrite;
 mod rule;
+mod session;
+mod share;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub use backend::{Backend, Backends, Target};
 pub use builder::{Alternative, Predicates, RouteTableBuilder};
+pub use cors::{Cors, CorsVerdict, Listed, OriginHost, OriginPattern, UnmatchedPreflight};
 pub use edit::HeaderEdits;
 pub use explain::{Candidate, Verdict};
+pub use mirror::{Mirror, shadow_host};
 pub use redirect::Redirect;
 pub use rewrite::{PathRewrite, Rewrite};
 pub use rule::{Action, RouteRule, RuleOrigin};
+pub use session::{Carrier, Session, Token};
+pub use share::Share;
 pub use table::{Found, RouteTable};
 
 pub use super::timeout::Timeouts;

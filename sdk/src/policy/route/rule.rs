@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::{Backends, HeaderEdits, Redirect, Rewrite};
-use crate::name::ResourceRef;
+use super::{Backends, Cors, HeaderEdits, Mirror, Redirect, Rewrite, Session};
+use crate::name::{Kind, ResourceRef};
 use crate::policy::retry::RetryPolicy;
 use crate::policy::timeout::Timeouts;
 
@@ -26,6 +26,39 @@ pub struct RouteRule {
     pub timeouts: Timeouts,
     /// When to try again.
     pub retry: Arc<RetryPolicy>,
+    /// Who gets copies.
+    pub mirrors: Box<[Mirror]>,
+    /// Which other origins may use it.
+    pub cors: Option<Cors>,
+    /// How the requests of a session are kept together.
+    pub session: Option<Session>,
+}
+
+impl RouteRule {
+    /// A rule that does nothing but this: no edits, no time limits, retries as Istio makes them unasked.
+    pub fn new(origin: RuleOrigin, action: Action) -> Self {
+        Self {
+            origin,
+            action,
+            request: HeaderEdits::default(),
+            response: HeaderEdits::default(),
+            rewrite: None,
+            timeouts: Timeouts::default(),
+            retry: Arc::new(RetryPolicy::istio_default()),
+            mirrors: Box::default(),
+            cors: None,
+            session: None,
+        }
+    }
+
+    /// The status for requests that cannot be sent because of what the rule says: 500 as Gateway API asks, which gRPC
+    /// must read as `UNAVAILABLE` (GRPCRouteRule.backendRefs).
+    pub fn failure(&self) -> StatusCode {
+        match self.origin.resource.kind {
+            Kind::GRPCRoute => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
 }
 
 /// Where a rule was written.
@@ -62,9 +95,9 @@ pub enum Action {
     /// The caller is sent elsewhere.
     Redirect(Redirect),
     /// It is answered with an error, because the rule cannot be carried out as written.
+    ///
+    /// The status is [`RouteRule::failure`].
     Fail {
-        /// The status: 500, as Gateway API asks.
-        status: StatusCode,
         /// Why.
         why: Arc<str>,
     },
@@ -73,9 +106,6 @@ pub enum Action {
 impl Action {
     /// The answer of a rule that cannot be carried out.
     pub fn fail(why: impl Into<Arc<str>>) -> Self {
-        Self::Fail {
-            status: StatusCode::INTERNAL_SERVER_ERROR,
-            why: why.into(),
-        }
+        Self::Fail { why: why.into() }
     }
 }

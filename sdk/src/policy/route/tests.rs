@@ -1,7 +1,6 @@
 //! Gateway API's precedence as a table, and as a linear loop that the index must agree with.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use proptest::prelude::*;
@@ -10,7 +9,6 @@ use super::*;
 use crate::matcher::{FullRegex, HeaderPattern, HostPattern, PathPattern, QueryPattern, ValuePattern};
 use crate::name::{Kind, ResourceRef};
 use crate::policy::RequestHead;
-use crate::policy::retry::RetryPolicy;
 
 /// A match as a test writes it, with the route it belongs to.
 #[derive(Clone, Debug)]
@@ -70,15 +68,8 @@ fn table(list: &[Written]) -> RouteTable {
     let mut builder = RouteTableBuilder::default();
     for (index, written) in list.iter().enumerate() {
         let resource = ResourceRef::new(Kind::HTTPRoute, "ns", written.route);
-        let rule = RouteRule {
-            origin: RuleOrigin::new(resource, index as u32, None),
-            action: Action::fail("not asked"),
-            request: HeaderEdits::default(),
-            response: HeaderEdits::default(),
-            rewrite: None,
-            timeouts: Timeouts::default(),
-            retry: Arc::new(RetryPolicy::none()),
-        };
+        let origin = RuleOrigin::new(resource, index as u32, None);
+        let rule = RouteRule::new(origin, Action::fail("not asked"));
         let id = builder.rule(rule, written.created);
         builder.matching(
             id,
@@ -132,12 +123,14 @@ fn beats(a: &Written, a_index: usize, b: &Written, b_index: usize) -> bool {
         HostPattern::Any => (0, 0),
     };
     let path = |w: &Written| match &w.predicates.path {
-        PathPattern::Exact(path) => (3, path.len()),
-        PathPattern::Prefix(path) => {
+        PathPattern::Exact(path) => (5, path.len()),
+        PathPattern::Prefix(path) if path.is_empty() => {
             let rest = &w.predicates;
             let plain = rest.method.is_none() && rest.headers.is_empty() && rest.query.is_empty();
-            (if path.is_empty() && plain { 0 } else { 2 }, path.len())
+            (if plain { 0 } else { 2 }, 0)
         }
+        PathPattern::Prefix(path) => (4, path.len()),
+        PathPattern::Method(method) => (3, method.len()),
         PathPattern::Regex(regex) => (1, regex.as_str().len()),
     };
     let more = host(a)
@@ -309,6 +302,37 @@ fn an_expression_comes_after_prefixes_but_before_the_catch_all() {
     assert_eq!(find(&list, "h", "/w", &[]), Some(0));
 }
 
+/// Gateway API, GRPCRouteRule.matches: characters of the service, characters of the method, headers.
+#[test]
+fn grpc_services_come_before_methods_and_methods_before_headers() {
+    let method = |name: &str| Predicates {
+        path: PathPattern::Method(name.into()),
+        ..Predicates::default()
+    };
+    let with_header = |predicates| Predicates {
+        headers: [header("x", "1")].into(),
+        ..predicates
+    };
+    let list = [
+        written("", prefix("/")),
+        written("", with_header(prefix("/"))),
+        written("", method("Get")),
+        written("", with_header(method("Get"))),
+        written("", prefix("/a.B")),
+        written("", exact("/a.B/Get")),
+    ];
+    let sent = [("x", "1")];
+    assert_eq!(find(&list, "h", "/a.B/Get", &sent), Some(5));
+    assert_eq!(find(&list, "h", "/a.B/Put", &sent), Some(4));
+    assert_eq!(find(&list, "h", "/a.C/Get", &sent), Some(3));
+    assert_eq!(find(&list, "h", "/a.C/Get", &[]), Some(2));
+    assert_eq!(find(&list, "h", "/a.C/Put", &sent), Some(1));
+    assert_eq!(find(&list, "h", "/a.C/Put", &[]), Some(0));
+    assert_eq!(find(&list, "h", "/a.BB/Put", &[]), Some(0));
+    // Without a service, whatever is asked of headers decides only among methods.
+    assert_eq!(find(&list[..3], "h", "/a.C/Get", &sent), Some(2));
+}
+
 #[test]
 fn the_matched_part_is_that_of_the_match_that_won() {
     let list = [written("", prefix("/a/b/")), written("", prefix("/"))];
@@ -410,6 +434,7 @@ fn any_predicates() -> impl Strategy<Value = Predicates> {
     let path = prop_oneof![
         3 => any_path().prop_map(|path| PathPattern::Exact(path.into())),
         5 => any_path().prop_map(|path| PathPattern::prefix(&path)),
+        1 => proptest::sample::select(vec!["a", "b", "ab"]).prop_map(|name| PathPattern::Method(name.into())),
         1 => proptest::sample::select(vec!["/a.*", "/[ab]+", "/.*"]).prop_map(|text| {
             PathPattern::Regex(FullRegex::parse(text).unwrap())
         }),

@@ -282,6 +282,10 @@ fn outcome(
             Action::Forward(backends) => {
                 clusters.extend(backends.iter().map(|backend| match &backend.cluster {
                     Target::Cluster(id) => (backend.weight, view.cluster(*id).map(|it| &**it), None),
+                    Target::Redirect(redirect) => {
+                        let why = format!("redirects with {}", redirect.status);
+                        (backend.weight, None, Some(why))
+                    }
                     Target::Invalid(why) => (backend.weight, None, Some(why.to_string())),
                 }))
             }
@@ -292,8 +296,8 @@ fn outcome(
                 story["allowed"] = json!(true);
                 return;
             }
-            Action::Fail { status, why } => {
-                story["error"] = json!(format!("{status}: {why}"));
+            Action::Fail { why } => {
+                story["error"] = json!(format!("{}: {why}", rule.failure()));
                 story["allowed"] = json!(false);
                 return;
             }

@@ -1,0 +1,141 @@
+//! What routes of different kinds have in common.
+
+use std::sync::Arc;
+
+use crate::config::gateway::{
+    BackendObjectReference, GRPCRoute, GRPCRouteMatch, HTTPBackendRef, HTTPRoute, HTTPRouteFilter,
+    HTTPRouteMatch, HTTPRouteRetry, HTTPRouteTimeouts, ParentRef, SessionPersistence,
+};
+use crate::config::{Entry, ObjectMeta};
+use crate::name::Kind;
+
+/// A route and where it was read.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteInput<'a> {
+    /// The route.
+    pub route: Route<'a>,
+    /// Its source, for problems.
+    pub entry: &'a Arc<Entry>,
+}
+
+/// A route of Gateway API.
+#[derive(Clone, Copy, Debug)]
+pub enum Route<'a> {
+    /// An HTTPRoute.
+    Http(&'a HTTPRoute),
+    /// A GRPCRoute.
+    Grpc(&'a GRPCRoute),
+}
+
+/// A rule of a route.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rule<'a> {
+    pub(super) name: Option<&'a str>,
+    pub(super) matches: Matches<'a>,
+    pub(super) filters: &'a [HTTPRouteFilter],
+    pub(super) backend_refs: &'a [HTTPBackendRef],
+    pub(super) timeouts: Option<&'a HTTPRouteTimeouts>,
+    pub(super) retry: Option<&'a HTTPRouteRetry>,
+    pub(super) session: Option<&'a SessionPersistence>,
+}
+
+/// The matches of a rule.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Matches<'a> {
+    Http(&'a [HTTPRouteMatch]),
+    Grpc(&'a [GRPCRouteMatch]),
+}
+
+macro_rules! either {
+    ($self:expr, $it:ident => $body:expr) => {
+        match $self {
+            Self::Http($it) => $body,
+            Self::Grpc($it) => $body,
+        }
+    };
+}
+
+impl<'a> Route<'a> {
+    /// The kind.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Http(_) => Kind::HTTPRoute,
+            Self::Grpc(_) => Kind::GRPCRoute,
+        }
+    }
+
+    /// Metadata.
+    pub fn metadata(self) -> &'a ObjectMeta {
+        either!(self, it => &it.metadata)
+    }
+
+    /// The namespace.
+    pub fn namespace(self) -> &'a Arc<str> {
+        &self.metadata().namespace
+    }
+
+    /// What it attaches to.
+    pub fn parents(self) -> &'a [ParentRef] {
+        either!(self, it => &it.spec.parent_refs)
+    }
+
+    /// The host names it serves.
+    pub fn hostnames(self) -> &'a [String] {
+        either!(self, it => &it.spec.hostnames)
+    }
+
+    /// Whether it is this very object.
+    pub fn is(self, other: Self) -> bool {
+        std::ptr::eq(self.metadata(), other.metadata())
+    }
+
+    /// Everything that requests or copies of them may be sent to.
+    pub fn targets(self) -> impl Iterator<Item = BackendObjectReference> {
+        self.rules().into_iter().flat_map(|rule| {
+            let backends = rule.backend_refs.iter().map(HTTPBackendRef::target);
+            let filters = rule.backend_refs.iter().flat_map(|backend| &backend.filters);
+            let mirrors = rule.filters.iter().chain(filters);
+            let mirrors = mirrors.filter_map(|filter| filter.request_mirror.as_ref());
+            backends.chain(mirrors.map(|mirror| mirror.backend_ref.clone()))
+        })
+    }
+
+    /// Its rules. The API server fills in a rule for everything where an HTTPRoute has none.
+    pub(super) fn rules(self) -> Vec<Rule<'a>> {
+        match self {
+            Self::Http(route) if route.spec.rules.is_empty() => vec![Rule {
+                name: None,
+                matches: Matches::Http(&[]),
+                filters: &[],
+                backend_refs: &[],
+                timeouts: None,
+                retry: None,
+                session: None,
+            }],
+            Self::Http(route) => {
+                let rules = route.spec.rules.iter().map(|rule| Rule {
+                    name: rule.name.as_deref(),
+                    matches: Matches::Http(&rule.matches),
+                    filters: &rule.filters,
+                    backend_refs: &rule.backend_refs,
+                    timeouts: rule.timeouts.as_ref(),
+                    retry: rule.retry.as_ref(),
+                    session: rule.session_persistence.as_ref(),
+                });
+                rules.collect()
+            }
+            Self::Grpc(route) => {
+                let rules = route.spec.rules.iter().map(|rule| Rule {
+                    name: rule.name.as_deref(),
+                    matches: Matches::Grpc(&rule.matches),
+                    filters: &rule.filters,
+                    backend_refs: &rule.backend_refs,
+                    timeouts: None,
+                    retry: None,
+                    session: rule.session_persistence.as_ref(),
+                });
+                rules.collect()
+            }
+        }
+    }
+}

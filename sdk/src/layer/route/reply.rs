@@ -1,0 +1,124 @@
+//! Reply: what a rule does to the answer on its way back.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::{HeaderMap, HeaderValue, Response};
+
+use crate::layer::call::{Served, Won};
+use crate::layer::{MeshBody, Refusal};
+use crate::policy::digest;
+use crate::policy::route::{Backend, Cors, HeaderEdits, RouteRule, Session, Token};
+use crate::snapshot::Cluster;
+
+/// What is still to be done when the answer comes.
+#[derive(Debug)]
+pub struct Reply {
+    won: Won,
+    /// Whether the request came from another origin, and from which if that one may.
+    origin: Option<Option<HeaderValue>>,
+    /// For a session.
+    sitting: Option<Sitting>,
+}
+
+/// One request of a session.
+#[derive(Debug)]
+pub(super) struct Sitting {
+    /// The token that came with it.
+    pub(super) token: Option<Token>,
+    /// What of the path the rule matched.
+    pub(super) path: Box<str>,
+    /// Whether the request came over TLS as the application sees it.
+    pub(super) secure: bool,
+}
+
+impl Reply {
+    /// `None` if the answer can pass as it is.
+    pub(super) fn new(
+        won: &Won,
+        origin: Option<Option<HeaderValue>>,
+        sitting: Option<Sitting>,
+    ) -> Option<Box<Self>> {
+        let (rule, backend) = (won.rule()?, won.backend());
+        let edited = edits(rule, backend).any(|edits| !edits.is_empty());
+        (edited || origin.is_some() || sitting.is_some()).then(|| {
+            Box::new(Self {
+                won: won.clone(),
+                origin,
+                sitting,
+            })
+        })
+    }
+
+    /// Finishes an answer that came from an upstream.
+    pub(super) fn finish(&self, response: &mut Response<MeshBody>) {
+        let Some(rule) = self.won.rule() else { return };
+        let backend = self.won.backend();
+        for edits in edits(rule, backend) {
+            edits.apply(response.headers_mut());
+        }
+        if let (Some(session), Some(sitting)) = (&rule.session, &self.sitting)
+            && let Some(header) = sitting.header(session, response)
+        {
+            let _ = response.headers_mut().try_append(header.0, header.1);
+        }
+        self.allow(rule, backend, response.headers_mut());
+    }
+
+    /// Finishes a refusal: a page may read of an error what it may read of an answer.
+    pub(super) fn refused(&self, refusal: Refusal) -> Refusal {
+        let Some(rule) = self.won.rule() else {
+            return refusal;
+        };
+        let mut headers = HeaderMap::new();
+        self.allow(rule, self.won.backend(), &mut headers);
+        refusal.with_headers(headers)
+    }
+
+    fn allow(&self, rule: &RouteRule, backend: Option<&Backend>, headers: &mut HeaderMap) {
+        if let (Some(cors), Some(origin)) = (cors(rule, backend), &self.origin) {
+            cors.finish(origin.as_ref(), headers);
+        }
+    }
+}
+
+impl Sitting {
+    /// The header that keeps the session where it went.
+    fn header(
+        &self,
+        session: &Session,
+        response: &Response<MeshBody>,
+    ) -> Option<(http::HeaderName, HeaderValue)> {
+        let served = response.extensions().get::<Served>()?;
+        let now = now();
+        let token = Token {
+            backend: backend_digest(served.cluster.as_deref()?),
+            endpoint: served.endpoint.digest(),
+            began: self.token.map_or(now, |token| token.began),
+            used: now,
+        };
+        session.write(&token, self.token.as_ref(), &self.path, self.secure)
+    }
+}
+
+/// What stands for a backend in tokens: host and port of its service, which do not change with the configuration.
+pub(super) fn backend_digest(cluster: &Cluster) -> u64 {
+    digest([cluster.host.as_str().as_bytes(), &cluster.port.to_be_bytes()])
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
+}
+
+/// The policy on other origins: the backend's own, else the rule's.
+pub(super) fn cors<'w>(rule: &'w RouteRule, backend: Option<&'w Backend>) -> Option<&'w Cors> {
+    backend
+        .and_then(|backend| backend.cors.as_ref())
+        .or(rule.cors.as_ref())
+}
+
+fn edits<'w>(rule: &'w RouteRule, backend: Option<&'w Backend>) -> impl Iterator<Item = &'w HeaderEdits> {
+    let backend = backend.map(|backend| &backend.response);
+    backend.into_iter().chain([&rule.response])
+}

@@ -1,0 +1,228 @@
+//! Settle: from a call to where it goes, by way of the rule that decides.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Response, Uri, header};
+
+use super::reply::{self, Reply, Sitting};
+use super::scope::{Scope, scope};
+use super::{Answer, Directory, refuse};
+use crate::layer::call::{Call, Destination, Routed, Won};
+use crate::layer::{MeshBody, Reason, Refusal};
+use crate::policy::balance::Endpoint;
+use crate::policy::route::{
+    Action, Backend, Backends, Cors, CorsVerdict, Found, Redirect, Rewrite, RouteRule, Session, Target, Token,
+};
+
+/// A request on its way, and what is still to be done when its answer comes.
+pub(super) struct Settled {
+    pub(super) routed: Routed,
+    pub(super) reply: Option<Box<Reply>>,
+}
+
+pub(super) fn settle<D: Directory>(call: Call, directory: &D) -> Result<Settled, Answer> {
+    let (table, what) = match scope(&call, directory)? {
+        Scope::Direct(to) => return Ok(unruled(call, to)),
+        Scope::Service { routes, otherwise } if routes.is_empty() => return Ok(unruled(call, otherwise)),
+        Scope::Service { routes, .. } => (routes, "no route of the service matches"),
+        Scope::Listener(routes) => (routes, "no route of the listener matches"),
+    };
+    let Some(found) = table.find(&call.head()) else {
+        return refuse(Reason::NoRoute, what);
+    };
+    let Some(rule) = table.rule(found.rule) else {
+        return refuse(Reason::Misconfigured, "the route table lost a rule");
+    };
+    let won = Won {
+        id: found.rule,
+        backend: 0,
+        table: Arc::clone(&table),
+    };
+    Winner { rule, won, found }.settle(call)
+}
+
+fn unruled(call: Call, to: Destination) -> Settled {
+    let routed = Routed {
+        call,
+        rule: None,
+        to,
+        pinned: None,
+        tried: Vec::new(),
+        attempt: 1,
+    };
+    Settled { routed, reply: None }
+}
+
+/// The rule that decides.
+struct Winner<'t> {
+    rule: &'t RouteRule,
+    won: Won,
+    found: Found,
+}
+
+/// Whether a request came from another origin, and from which if that one may.
+type Origin = Option<Option<HeaderValue>>;
+
+impl Winner<'_> {
+    fn settle(mut self, call: Call) -> Result<Settled, Answer> {
+        let mut origin = self
+            .rule
+            .cors
+            .as_ref()
+            .map_or(Ok(None), |cors| judge(cors, &call))?;
+        let backends = match &self.rule.action {
+            Action::Forward(backends) => backends,
+            Action::Redirect(redirect) => return Err(self.redirect(redirect, &call, origin)),
+            Action::Fail { why } => return Err(self.refusal(why, origin)),
+        };
+        let session = self.rule.session.as_ref();
+        let pin = session.and_then(|session| pin(session, backends, &call));
+        self.won.backend = match &pin {
+            Some(pin) => pin.backend,
+            None => backends.pick_index(fastrand::u64(..)),
+        };
+        let Some(backend) = backends.get(self.won.backend) else {
+            return Err(self.refusal("no backend", origin));
+        };
+        if let Some(cors) = &backend.cors {
+            origin = judge(cors, &call)?;
+        }
+        let cluster = match &backend.cluster {
+            Target::Cluster(id) => call.view.cluster(*id).cloned(),
+            Target::Redirect(redirect) => return Err(self.redirect(redirect, &call, origin)),
+            Target::Invalid(why) => return Err(self.refusal(why, origin)),
+        };
+        let Some(cluster) = cluster else {
+            return Err(self.refusal("the backend is not in the snapshot", origin));
+        };
+        let sitting = session.is_some().then(|| self.sitting(&call, pin.as_ref()));
+        let reply = Reply::new(&self.won, origin, sitting);
+        let call = self.edit(call, backend)?;
+        let routed = Routed {
+            call,
+            rule: Some(self.won),
+            to: Destination::Cluster(cluster),
+            pinned: pin.map(|pin| pin.endpoint),
+            tried: Vec::new(),
+            attempt: 1,
+        };
+        Ok(Settled { routed, reply })
+    }
+
+    /// What of the request the backend sees otherwise than it came.
+    fn edit(&self, mut call: Call, backend: &Backend) -> Result<Call, Answer> {
+        for edits in [&self.rule.request, &backend.request] {
+            if !edits.is_empty() {
+                edits.apply(call.request.headers_mut());
+            }
+        }
+        if let Some(rewrite) = backend.rewrite.as_ref().or(self.rule.rewrite.as_ref()) {
+            rewrite_request(&mut call, rewrite, &self.found)?;
+        }
+        Ok(call)
+    }
+
+    fn sitting(&self, call: &Call, pin: Option<&Pin>) -> Sitting {
+        let head = call.head();
+        Sitting {
+            token: pin.map(|pin| pin.token),
+            path: head.path.get(..self.found.matched).unwrap_or_default().into(),
+            secure: head.scheme == "https",
+        }
+    }
+
+    fn redirect(&self, redirect: &Redirect, call: &Call, origin: Origin) -> Answer {
+        let (status, location) = redirect.location(&call.head(), self.found.matched);
+        let mut response = Response::new(MeshBody::empty());
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::LOCATION, location);
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        if let Some(reply) = Reply::new(&self.won, origin, None) {
+            reply.finish(&mut response);
+        }
+        Box::new(Ok(response))
+    }
+
+    /// The answer where the rule, or the backend chosen, cannot be carried out as written.
+    fn refusal(&self, why: &str, origin: Origin) -> Answer {
+        let detail = format!("{}: {why}", self.rule.origin.label);
+        let refusal = Refusal::new(Reason::Misconfigured, detail).status(self.rule.failure());
+        Box::new(Err(match Reply::new(&self.won, origin, None) {
+            Some(reply) => reply.refused(refusal),
+            None => refusal,
+        }))
+    }
+}
+
+/// What a policy on other origins says of a call; a preflight is answered here, whatever the rule does with requests.
+fn judge(cors: &Cors, call: &Call) -> Result<Origin, Answer> {
+    match cors.judge(call.request.method(), call.request.headers()) {
+        CorsVerdict::SameOrigin => Ok(None),
+        CorsVerdict::Actual(origin) => Ok(Some(origin)),
+        CorsVerdict::Preflight(headers) => {
+            let mut response = Response::new(MeshBody::empty());
+            *response.headers_mut() = headers;
+            let length = HeaderValue::from_static("0");
+            response.headers_mut().insert(header::CONTENT_LENGTH, length);
+            Err(Box::new(Ok(response)))
+        }
+    }
+}
+
+/// Where a session was before.
+struct Pin {
+    token: Token,
+    backend: usize,
+    endpoint: Arc<Endpoint>,
+}
+
+/// The endpoint of a request's session, if it still is one of the rule's. Weights do not matter any more.
+fn pin(session: &Session, backends: &Backends, call: &Call) -> Option<Pin> {
+    let token = session.read(call.request.headers(), reply::now())?;
+    backends.iter().enumerate().find_map(|(backend, it)| {
+        let Target::Cluster(id) = it.cluster else {
+            return None;
+        };
+        let cluster = call.view.cluster(id)?;
+        if reply::backend_digest(cluster) != token.backend {
+            return None;
+        }
+        let endpoint = Arc::clone(cluster.endpoints.by_digest(token.endpoint)?);
+        Some(Pin {
+            token,
+            backend,
+            endpoint,
+        })
+    })
+}
+
+fn rewrite_request(call: &mut Call, rewrite: &Rewrite, found: &Found) -> Result<(), Answer> {
+    let uri = call.request.uri();
+    let target = match rewrite.target(uri.path(), uri.query(), found.matched) {
+        Ok(target) => target,
+        Err(error) => {
+            return refuse(
+                Reason::Misconfigured,
+                format!("the rewritten path is no path: {error}"),
+            );
+        }
+    };
+    let mut parts = uri.clone().into_parts();
+    if target.is_some() {
+        parts.path_and_query = target;
+    }
+    if let Some(host) = &rewrite.host {
+        if let Ok(value) = HeaderValue::from_str(host.as_str()) {
+            call.request.headers_mut().insert(header::HOST, value);
+        }
+        if parts.authority.is_some() {
+            parts.authority = Some(host.clone());
+        }
+    }
+    match Uri::from_parts(parts) {
+        Ok(uri) => *call.request.uri_mut() = uri,
+        Err(_) => return refuse(Reason::Misconfigured, "the rewritten request has no URI"),
+    }
+    Ok(())
+}
