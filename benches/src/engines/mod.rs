@@ -9,11 +9,12 @@ mod harness;
 mod report;
 mod route;
 mod state;
+mod traffic;
 
 use clap::{Parser, ValueEnum};
 use harness::Harness;
 
-/// Times the engines alone: decisions, compilation, swap and balance.
+/// Times the engines alone: decisions, compilation, swap, balance and limits.
 #[derive(Clone, Debug, Parser)]
 pub struct Args {
     /// Print one JSON object instead of tables.
@@ -36,8 +37,10 @@ pub enum Part {
     Authz,
     /// From YAML to a snapshot.
     Compile,
-    /// Snapshot swap and balance.
+    /// Snapshot swap.
     State,
+    /// Choice of endpoints, outlier detection, limits.
+    Traffic,
 }
 
 /// How many rules.
@@ -51,11 +54,12 @@ type Run = fn(&mut Harness) -> anyhow::Result<()>;
 /// If an engine and its twin disagree, or a decision allocates.
 pub fn main(args: &Args, allocations: fn() -> usize) -> anyhow::Result<()> {
     let mut harness = Harness::new(args.quick, allocations);
-    let parts: [(Part, Run); 4] = [
+    let parts: [(Part, Run); 5] = [
         (Part::Route, route::run),
         (Part::Authz, authz::run),
         (Part::Compile, compile::run),
         (Part::State, state::run),
+        (Part::Traffic, traffic::run),
     ];
     for (part, run) in parts {
         if args.only.is_empty() || args.only.contains(&part) {

@@ -1,11 +1,9 @@
-//! What every request does besides asking: pin the snapshot, choose an endpoint.
+//! What every request does besides asking: pin the snapshot.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Result;
 use inmesh::compile::{Handover, compile};
-use inmesh::policy::balance::{Endpoint, EndpointCell, EndpointKey, EndpointSet, Workload};
 use inmesh::snapshot::Live;
 
 use super::compile::{node, read, world};
@@ -24,30 +22,5 @@ pub(super) fn run(harness: &mut Harness) -> Result<()> {
             both[n % 2] = live.publish(next);
         });
     }
-    for size in [2, 10, 100] {
-        let set = endpoints(size);
-        harness.operation(("balance", "least request", size), |n| {
-            let random = (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            set.pick(random, &[]).map(|endpoint| endpoint.cell.enter())
-        });
-    }
     Ok(())
-}
-
-fn endpoints(count: usize) -> EndpointSet {
-    let endpoint = |n: usize| {
-        let addr = SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 15008));
-        Arc::new(Endpoint {
-            key: EndpointKey {
-                dial: addr,
-                authority: Some(addr.to_string().into()),
-            },
-            addr,
-            identities: Arc::new([]),
-            weight: 1,
-            workload: Arc::new(Workload::default()),
-            cell: Arc::new(EndpointCell::default()),
-        })
-    };
-    EndpointSet::new((0..count).map(endpoint).collect())
 }

@@ -10,7 +10,7 @@ use crate::hbone::HBONE_PORT;
 use crate::layer::call::Destination;
 use crate::layer::{Directory, Reason, Refusal};
 use crate::name::{Host, ServiceName};
-use crate::policy::balance::{Endpoint, EndpointCell, EndpointKey, EndpointSet};
+use crate::policy::balance::{Endpoint, EndpointCell, EndpointKey, EndpointSet, Rank};
 use crate::snapshot::{AppProtocol, Cluster, Snapshot, Via};
 
 /// How many addresses are remembered before those of older generations are forgotten.
@@ -97,6 +97,7 @@ fn find(view: &Snapshot, addr: SocketAddr, before: &[Arc<Endpoint>]) -> Result<D
                 addr,
                 identities,
                 weight: 1,
+                rank: Rank::default(),
                 workload: Arc::clone(&instance.workload),
             })
         });
@@ -142,6 +143,7 @@ fn find(view: &Snapshot, addr: SocketAddr, before: &[Arc<Endpoint>]) -> Result<D
         addr,
         identities,
         weight: 1,
+        rank: Rank::default(),
         workload: Arc::clone(&pod.workload),
     })))
 }

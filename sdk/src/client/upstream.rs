@@ -21,7 +21,7 @@ use crate::layer::call::{Destination, Directed, Served};
 use crate::layer::upgrade::{self, Offer};
 use crate::layer::{MeshBody, Reason, Refusal, Stalled};
 use crate::policy::Outcome;
-use crate::policy::balance::Endpoint;
+use crate::policy::balance::{Draw, Endpoint, Tried};
 use crate::snapshot::{AppProtocol, Cluster, Snapshot};
 use crate::telemetry;
 
@@ -55,11 +55,11 @@ impl Wire {
 
     /// Opens a byte stream to one of a destination's endpoints, trying another if one cannot be reached.
     pub(crate) async fn connect(&self, view: &Snapshot, to: &Destination) -> Result<Connection, Refusal> {
-        let mut tried = Vec::new();
+        let mut tried = Tried::default();
         loop {
             let (endpoint, cluster) = match to {
-                Destination::Endpoint(endpoint) => (endpoint, None),
-                Destination::Cluster(cluster) => match cluster.endpoints.pick(fastrand::u64(..), &tried) {
+                Destination::Endpoint(endpoint) => (Arc::clone(endpoint), None),
+                Destination::Cluster(cluster) => match cluster.endpoints.pick(&draw(), &tried) {
                     Some(endpoint) => (endpoint, Some(&**cluster)),
                     None => {
                         let detail =
@@ -68,10 +68,12 @@ impl Wire {
                     }
                 },
             };
-            match self.open(view, endpoint, cluster).await {
-                Err(refusal) if tried.len() < 2 && refusal.outcome == Some(Outcome::ConnectFailure) => {
+            match self.open(view, &endpoint, cluster).await {
+                Err(refusal)
+                    if tried.endpoints.len() < 2 && refusal.outcome == Some(Outcome::ConnectFailure) =>
+                {
                     tracing::debug!(%refusal, "trying another endpoint");
-                    tried.push(endpoint.key.clone());
+                    tried.endpoints.push(endpoint.key.clone());
                 }
                 opened => return opened,
             }
@@ -133,6 +135,10 @@ impl Wire {
             }
         }
     }
+}
+
+fn draw() -> Draw {
+    Draw::new(fastrand::u64(..), std::time::Instant::now())
 }
 
 /// An open byte stream to a destination; both directions close on their own.
@@ -240,6 +246,7 @@ async fn exchange(wire: Wire, directed: Directed) -> Result<Response<MeshBody>, 
             .and_then(|won| won.rule())
             .map(|rule| Arc::clone(&rule.origin.label)),
         attempts,
+        exhausted: false,
     };
     let way = Way {
         wire: &wire,

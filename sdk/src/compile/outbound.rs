@@ -16,7 +16,7 @@ use super::waypoint::{HBONE_PORT, Waypoint};
 use super::workload::Members;
 use crate::config::{Problem, Severity};
 use crate::name::{Host, Kind, ResourceRef};
-use crate::policy::balance::{Endpoint, EndpointCell, EndpointKey, EndpointSet};
+use crate::policy::balance::{Endpoint, EndpointCell, EndpointKey, EndpointSet, Rank};
 use crate::policy::route::{ClusterId, RouteTable};
 use crate::snapshot::{
     AppProtocol, Cluster, Node, PodView, ServiceId, ServicePortView, ServiceView, Snapshot, Via,
@@ -274,6 +274,7 @@ fn through(waypoint: &Waypoint<'_>, authority: &Arc<str>, cells: &Cells<'_>) -> 
             addr: it.addr,
             identities: Arc::new([it.identity.clone()]),
             weight: 1,
+            rank: Rank::default(),
             workload: it.workload.clone(),
             cell: Arc::new(EndpointCell::default()),
         })
@@ -308,6 +309,7 @@ fn direct(backings: &[Backing], cells: &Cells<'_>) -> Vec<Arc<Endpoint>> {
                 Arc::new([])
             },
             weight: it.weight,
+            rank: Rank::default(),
             workload: it.workload.clone(),
             cell: Arc::new(EndpointCell::default()),
         });

@@ -1,34 +1,55 @@
-//! Balance: chooses the endpoint that will be asked.
+//! Balance: chooses the endpoint that will be asked, and tells it apart afterwards by how that ended.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use http::Response;
 use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::body::Held;
 use super::call::{Destination, Directed, Routed};
 use super::{MeshBody, Reason, Refusal};
-use crate::policy::balance::InFlight;
+use crate::policy::Outcome;
+use crate::policy::balance::{Draw, Endpoint};
+use crate::policy::timeout::Limit;
+use crate::policy::traffic::Counter;
+use crate::snapshot::Cluster;
+use crate::telemetry::Meter;
 
 /// Makes [`Balance`].
-#[derive(Clone, Copy, Debug, Default)]
-pub struct BalanceLayer;
+#[derive(Clone, Debug)]
+pub struct BalanceLayer {
+    meter: Meter,
+}
+
+impl BalanceLayer {
+    /// Ejections are counted in `meter`.
+    pub fn new(meter: Meter) -> Self {
+        Self { meter }
+    }
+}
 
 impl<S> Layer<S> for BalanceLayer {
     type Service = Balance<S>;
 
     fn layer(&self, inner: S) -> Balance<S> {
-        Balance { inner }
+        Balance {
+            inner,
+            meter: self.meter.clone(),
+        }
     }
 }
 
-/// Chooses an endpoint by least requests of two, unless the request's session has one, and counts the request in there until its response head is back.
+/// Chooses an endpoint as the destination's policy says (unless the request's session has one), gives the attempt as long as it may take, counts it as under
+/// way until its response has ended, and reports to outlier detection how it went.
 #[derive(Clone, Debug)]
 pub struct Balance<S> {
     inner: S,
+    meter: Meter,
 }
 
 impl<S> Service<Routed> for Balance<S>
@@ -44,48 +65,133 @@ where
     }
 
     fn call(&mut self, routed: Routed) -> Self::Future {
-        let endpoint = match &routed.to {
-            Destination::Endpoint(endpoint) => Some(Arc::clone(endpoint)),
-            Destination::Cluster(cluster) => match &routed.pinned {
-                Some(pinned) if !routed.tried.contains(&pinned.key) => Some(Arc::clone(pinned)),
-                _ => cluster
-                    .endpoints
-                    .pick(fastrand::u64(..), &routed.tried)
-                    .map(Arc::clone),
-            },
+        let refused = |refusal| BalanceFuture::Refused {
+            refusal: Some(refusal),
         };
-        match endpoint {
-            Some(endpoint) => {
-                let in_flight = endpoint.cell.enter();
-                let future = self.inner.call(Directed { routed, endpoint });
-                BalanceFuture::Inner {
-                    future,
-                    _in_flight: in_flight,
-                }
-            }
-            None => {
-                let detail = match &routed.to {
-                    Destination::Cluster(cluster) => {
-                        format!("{}:{} has no endpoint that is ready", cluster.host, cluster.port)
-                    }
-                    Destination::Endpoint(_) => String::new(),
+        let (endpoint, cluster, ticket) = match &routed.to {
+            Destination::Endpoint(endpoint) => (Arc::clone(endpoint), None, None),
+            Destination::Cluster(cluster) => {
+                let endpoints = &cluster.endpoints;
+                let draw = Draw {
+                    random: fastrand::u64(..),
+                    hash: routed.hash,
+                    now: Instant::now().into_std(),
                 };
-                let refusal = Refusal::new(Reason::NoEndpoint, detail).giving_back(routed.call.request);
-                BalanceFuture::Refused {
-                    refusal: Some(refusal),
-                }
+                let pinned = routed.pinned.as_ref().filter(|pinned| {
+                    !routed.tried.endpoints.contains(&pinned.key) && !pinned.cell.outlier().is_ejected()
+                });
+                let chosen = match pinned {
+                    Some(pinned) => Some(Arc::clone(pinned)),
+                    None => endpoints.pick(&draw, &routed.tried),
+                };
+                let Some(endpoint) = chosen else {
+                    return refused(nobody(cluster).giving_back(routed.call.request));
+                };
+                let limit = endpoints.policy().limits.requests;
+                let Some(ticket) = endpoints.cell().enter(Counter::Requests, limit) else {
+                    let detail = format!(
+                        "{}:{} has {limit} requests under way, as many as its connectionPool allows",
+                        cluster.host, cluster.port
+                    );
+                    return refused(Refusal::new(Reason::Overloaded, detail).outcome(Outcome::Overflow));
+                };
+                (endpoint, Some(Arc::clone(cluster)), Some(ticket))
             }
+        };
+        let held = Held {
+            _endpoint: endpoint.cell.enter(),
+            _cluster: ticket,
+        };
+        let until = routed.until;
+        let directed = Directed {
+            routed,
+            endpoint: Arc::clone(&endpoint),
+        };
+        BalanceFuture::Inner {
+            future: self.inner.call(directed),
+            timer: until.map(|(at, _)| sleep_until(at.into())),
+            limit: until.map(|(_, limit)| limit),
+            asked: Some(Asked {
+                endpoint,
+                cluster,
+                held,
+                meter: self.meter.clone(),
+            }),
         }
+    }
+}
+
+fn nobody(cluster: &Cluster) -> Refusal {
+    let all = cluster.endpoints.endpoints().len();
+    let detail = match all {
+        0 => format!("{}:{} has no endpoint that is ready", cluster.host, cluster.port),
+        _ => format!(
+            "none of the {all} endpoints of {}:{} is healthy ({} ejected)",
+            cluster.host,
+            cluster.port,
+            cluster.endpoints.cell().ejected()
+        ),
+    };
+    Refusal::new(Reason::NoEndpoint, detail).outcome(Outcome::NoEndpoint)
+}
+
+/// Who was asked.
+#[derive(Debug)]
+struct Asked {
+    endpoint: Arc<Endpoint>,
+    cluster: Option<Arc<Cluster>>,
+    held: Held,
+    meter: Meter,
+}
+
+impl Asked {
+    /// The answer, reported.
+    fn answered(self, result: Result<Response<MeshBody>, Refusal>) -> Result<Response<MeshBody>, Refusal> {
+        let outcome = match &result {
+            Ok(response) => Some(Outcome::response(response.status(), response.headers())),
+            Err(refusal) => refusal.outcome,
+        };
+        if let (Some(cluster), Some(outcome)) = (&self.cluster, outcome)
+            && cluster
+                .endpoints
+                .report(&self.endpoint, &outcome, Instant::now().into_std())
+        {
+            self.meter.ejected();
+            tracing::warn!(
+                endpoint = %self.endpoint.addr,
+                service = %cluster.host,
+                ?outcome,
+                times = self.endpoint.cell.outlier().times(),
+                "endpoint ejected",
+            );
+        }
+        result.map(|response| response.map(|body| body.holding(self.held)))
+    }
+
+    fn late(self, limit: Limit) -> Result<Response<MeshBody>, Refusal> {
+        let (detail, outcome) = match limit {
+            Limit::PerTry => ("the attempt's deadline passed", Outcome::PerTryTimeout),
+            // The request's own deadline is the end; that of one try may be followed by another.
+            Limit::Request => ("the request's deadline passed", Outcome::Timeout),
+        };
+        let refusal = Refusal::new(Reason::Timeout, detail)
+            .outcome(outcome)
+            .at(&self.endpoint.key);
+        self.answered(Err(refusal))
     }
 }
 
 pin_project! {
     /// The future of [`Balance`].
     #[project = BalanceProjection]
-    #[derive(Debug)]
     #[allow(missing_docs)] // the variants are not for callers
     pub enum BalanceFuture<F> {
-        Inner { #[pin] future: F, _in_flight: InFlight },
+        Inner {
+            #[pin] future: F,
+            #[pin] timer: Option<Sleep>,
+            limit: Option<Limit>,
+            asked: Option<Asked>,
+        },
         Refused { refusal: Option<Refusal> },
     }
 }
@@ -97,11 +203,30 @@ where
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let over = || Refusal::new(Reason::NoEndpoint, "polled after completion");
         match self.project() {
-            BalanceProjection::Inner { future, .. } => future.poll(cx),
-            BalanceProjection::Refused { refusal } => Poll::Ready(Err(refusal
-                .take()
-                .unwrap_or_else(|| Refusal::new(Reason::NoEndpoint, "polled after completion")))),
+            BalanceProjection::Inner {
+                future,
+                timer,
+                limit,
+                asked,
+            } => {
+                if let Poll::Ready(result) = future.poll(cx) {
+                    return Poll::Ready(match asked.take() {
+                        Some(asked) => asked.answered(result),
+                        None => Err(over()),
+                    });
+                }
+                let (Some(timer), Some(limit)) = (timer.as_pin_mut(), *limit) else {
+                    return Poll::Pending;
+                };
+                ready!(timer.poll(cx));
+                Poll::Ready(match asked.take() {
+                    Some(asked) => asked.late(limit),
+                    None => Err(over()),
+                })
+            }
+            BalanceProjection::Refused { refusal } => Poll::Ready(Err(refusal.take().unwrap_or_else(over))),
         }
     }
 }

@@ -11,6 +11,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use crate::policy::balance::InFlight;
+use crate::policy::traffic::Ticket;
+
 /// Any error, as tower spells it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -22,6 +25,15 @@ pub struct MeshBody {
     sent: u64,
     watch: Option<Box<dyn Watch>>,
     patience: Option<Patience>,
+    /// What counts the exchange as under way, until the body has ended.
+    held: Option<Held>,
+}
+
+/// What counts an exchange as under way: at its endpoint, and at its destination.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(super) _endpoint: InFlight,
+    pub(super) _cluster: Option<Ticket>,
 }
 
 /// How long a body may make its reader wait for the next frame.
@@ -100,6 +112,7 @@ impl MeshBody {
             sent: 0,
             watch: None,
             patience: None,
+            held: None,
         }
     }
 
@@ -143,7 +156,16 @@ impl MeshBody {
         self
     }
 
+    /// Keeps an exchange counted as under way until the body has ended.
+    pub(crate) fn holding(mut self, held: Held) -> Self {
+        if !self.is_end_stream() {
+            self.held = Some(held);
+        }
+        self
+    }
+
     fn end(&mut self, trailers: Option<&HeaderMap>, complete: bool) {
+        self.held = None;
         if let Some(watch) = self.watch.take() {
             watch.ended(self.sent, trailers, complete);
         }

@@ -2,14 +2,16 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::Request;
 use http::header::HOST;
 
 use super::MeshBody;
 use crate::name::Peer;
-use crate::policy::balance::{Endpoint, EndpointKey};
+use crate::policy::balance::{Endpoint, Tried};
 use crate::policy::route::{Action, Backend, RouteRule, RouteTable, RuleId};
+use crate::policy::timeout::Limit;
 use crate::policy::{Caller, RequestHead};
 use crate::snapshot::{Cluster, Place, Snapshot};
 
@@ -81,10 +83,30 @@ pub struct Routed {
     pub to: Destination,
     /// The endpoint of the request's session: asked before any other.
     pub pinned: Option<Arc<Endpoint>>,
-    /// Endpoints tried before, to be avoided.
-    pub tried: Vec<EndpointKey>,
+    /// What the request is hashed to, where its destination balances by hash.
+    pub hash: Option<u64>,
+    /// Where it has been before, to be avoided.
+    pub tried: Tried,
+    /// When this attempt must be over, and by which limit.
+    pub until: Option<(Instant, Limit)>,
     /// Which attempt this is, from 1.
     pub attempt: u32,
+}
+
+impl Routed {
+    /// A first attempt.
+    pub fn new(call: Call, rule: Option<Won>, to: Destination) -> Self {
+        Self {
+            call,
+            rule,
+            to,
+            pinned: None,
+            hash: None,
+            tried: Tried::default(),
+            until: None,
+            attempt: 1,
+        }
+    }
 }
 
 /// A rule in the table of the pinned snapshot.
@@ -142,4 +164,10 @@ pub struct Served {
     pub rule: Option<Arc<str>>,
     /// How many attempts it took.
     pub attempts: u32,
+    /// Whether the retry policy would have had it sent again, had it allowed for more attempts.
+    pub exhausted: bool,
 }
+
+/// Marks a response, by its extensions, whose request a fault delayed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delayed;

@@ -11,6 +11,7 @@ mod balance;
 mod body;
 pub(crate) mod call;
 mod drain;
+mod flags;
 mod hygiene;
 mod observe;
 mod origin;
@@ -30,8 +31,8 @@ pub use drain::{Drain, Draining, Stage};
 pub(crate) use hygiene::MOST_FIELDS;
 pub use observe::{Observe, ObserveClient, ObserveClientFuture, ObserveFuture};
 pub use origin::Origin;
-pub use refusal::{Reason, Refusal};
-pub use retry::{Retry, RetryLayer};
+pub use refusal::{Reason, Refusal, grpc_status};
+pub use retry::{Idempotency, ReplayMemory, Retry, RetryLayer};
 pub use route::{Directory, Route, RouteFuture, RouteLayer};
 pub use stack::{Inbound, Outbound};
 

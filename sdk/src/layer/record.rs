@@ -9,7 +9,8 @@ use http::{HeaderMap, Method, Request, Response, Version};
 use tracing::Span;
 
 use super::body::Watch;
-use super::call::{Served, authority};
+use super::call::{Delayed, Served, authority};
+use super::flags::Flags;
 use super::origin::{client_series, refused_labels};
 use super::refusal::is_grpc;
 use super::upgrade::Asked;
@@ -100,10 +101,13 @@ impl Record {
     /// Gives an answer its final form, to be counted at the end of its body.
     pub(super) fn answer(self, result: Result<Response<MeshBody>, Refusal>) -> Response<MeshBody> {
         let (mut response, flags) = match result {
-            Ok(response) => (response, "-"),
+            Ok(response) => {
+                let flags = flags_of(&response);
+                (response, flags)
+            }
             Err(refusal) => {
                 self.tell(&refusal);
-                let flags = refusal.reason.flag();
+                let flags = refusal.flags();
                 (refusal.into_response(self.grpc), flags)
             }
         };
@@ -158,7 +162,7 @@ impl Record {
         let ending = Ending {
             code: refusal.status.as_u16(),
             grpc_status: None,
-            flags: refusal.reason.flag(),
+            flags: refusal.flags(),
             series,
             record: self,
         };
@@ -188,6 +192,17 @@ impl Record {
             "request refused",
         );
     }
+}
+
+/// The flags of a request that was answered.
+fn flags_of(response: &Response<MeshBody>) -> &'static str {
+    let served = response.extensions().get::<Served>();
+    Flags {
+        cause: "-",
+        delayed: response.extensions().get::<Delayed>().is_some(),
+        exhausted: served.is_some_and(|served| served.exhausted),
+    }
+    .as_str()
 }
 
 fn grpc_status(headers: &HeaderMap) -> Option<u16> {

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 
 use super::MeshBody;
 use super::body::BoxError;
+use super::flags::Flags;
 use crate::name::ResourceRef;
 use crate::policy::Outcome;
 use crate::policy::balance::EndpointKey;
@@ -32,6 +33,14 @@ pub enum Reason {
     Identity,
     /// The connection ended before the response began.
     Reset,
+    /// The peer reset the stream before the response began.
+    RemoteReset,
+    /// The peer broke the rules of its protocol.
+    Protocol,
+    /// A rate limit allows no more.
+    Limited,
+    /// A fault was asked for.
+    Fault,
     /// A deadline passed.
     Timeout,
     /// Shutting down, or over a limit.
@@ -51,6 +60,10 @@ impl Reason {
             Self::NoEndpoint => "UH",
             Self::Connect | Self::Identity => "UF",
             Self::Reset => "UC",
+            Self::RemoteReset => "UR",
+            Self::Protocol => "UPE",
+            Self::Limited => "RL",
+            Self::Fault => "FI",
             Self::Timeout => "UT",
             Self::Overloaded => "UO",
         }
@@ -67,12 +80,19 @@ impl Reason {
             Self::Connect => "connect",
             Self::Identity => "identity",
             Self::Reset => "reset",
+            Self::RemoteReset => "remote_reset",
+            Self::Protocol => "protocol",
+            Self::Limited => "rate_limited",
+            Self::Fault => "fault",
             Self::Timeout => "timeout",
             Self::Overloaded => "overloaded",
             Self::Application => "application",
         }
     }
 }
+
+/// How Envoy begins to say that no response came.
+const NO_RESPONSE: &str = "upstream connect error or disconnect/reset before headers. ";
 
 /// A request that was not answered by an upstream.
 ///
@@ -93,6 +113,12 @@ pub struct Refusal {
     pub policy: Option<ResourceRef>,
     /// Which endpoint was asked, if one was.
     pub endpoint: Option<EndpointKey>,
+    /// The gRPC status that a gRPC caller is shown, where it is not the one that belongs to `status`.
+    pub grpc_status: Option<u16>,
+    /// Whether the retry policy would have had it sent again, had it allowed for more attempts.
+    pub(super) exhausted: bool,
+    /// Whether a fault delayed it before.
+    pub(super) delayed: bool,
     /// Headers that belong to the answer besides.
     headers: Option<Box<HeaderMap>>,
     /// The request, where it is certain that no byte of it was sent.
@@ -119,6 +145,16 @@ impl Refusal {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
             ),
+            Reason::RemoteReset => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "upstream connect error or disconnect/reset before headers. reset reason: remote reset",
+            ),
+            Reason::Protocol => (
+                StatusCode::BAD_GATEWAY,
+                "upstream connect error or disconnect/reset before headers. reset reason: protocol error",
+            ),
+            Reason::Limited => (StatusCode::TOO_MANY_REQUESTS, "local_rate_limited"),
+            Reason::Fault => (StatusCode::SERVICE_UNAVAILABLE, "fault filter abort"),
             Reason::Timeout => (StatusCode::GATEWAY_TIMEOUT, "upstream request timeout"),
             Reason::Overloaded => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -132,6 +168,9 @@ impl Refusal {
             detail: detail.into(),
             outcome: None,
             endpoint: None,
+            grpc_status: None,
+            exhausted: false,
+            delayed: false,
             policy: None,
             headers: None,
             unsent: None,
@@ -149,6 +188,31 @@ impl Refusal {
     pub fn outcome(mut self, outcome: Outcome) -> Self {
         self.outcome = Some(outcome);
         self
+    }
+
+    /// With what the caller reads.
+    pub fn body(mut self, body: impl Into<Cow<'static, str>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// Said of an attempt that was not the first (`retried`), or for which there were no more (`exhausted`).
+    pub(super) fn retried(mut self, retried: bool, exhausted: bool) -> Self {
+        self.exhausted = exhausted;
+        if retried && let Some(cause) = self.body.strip_prefix(NO_RESPONSE) {
+            self.body = format!("{NO_RESPONSE}retried and the latest {cause}").into();
+        }
+        self
+    }
+
+    /// Envoy's response flags.
+    pub fn flags(&self) -> &'static str {
+        Flags {
+            cause: self.reason.flag(),
+            delayed: self.delayed,
+            exhausted: self.exhausted,
+        }
+        .as_str()
     }
 
     /// With headers that the answer carries besides its own.
@@ -190,10 +254,15 @@ impl Refusal {
         if let Some(headers) = self.headers {
             *response.headers_mut() = *headers;
         }
+        if self.reason == Reason::Overloaded {
+            let overloaded = HeaderValue::from_static("true");
+            response.headers_mut().insert("x-envoy-overloaded", overloaded);
+        }
         if grpc {
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            headers.insert("grpc-status", HeaderValue::from_static(grpc_status(self.status)));
+            let status = self.grpc_status.unwrap_or_else(|| grpc_status(self.status));
+            headers.insert("grpc-status", HeaderValue::from(status));
             if !self.body.is_empty()
                 && let Ok(message) = HeaderValue::try_from(percent_encoded(&self.body))
             {
@@ -243,14 +312,15 @@ fn percent_encoded(text: &str) -> String {
     encoded
 }
 
-fn grpc_status(status: StatusCode) -> &'static str {
+/// The gRPC status that stands for an HTTP status (gRPC, "HTTP to gRPC Status Code Mapping").
+pub fn grpc_status(status: StatusCode) -> u16 {
     match status.as_u16() {
-        400 => "13",
-        401 => "16",
-        403 => "7",
-        404 => "12",
-        429 | 502 | 503 | 504 => "14",
-        _ => "2",
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
     }
 }
 
@@ -302,25 +372,15 @@ mod tests {
         }
     }
 
-    /// gRPC, "HTTP to gRPC Status Code Mapping", as Envoy's local replies follow it.
     #[test]
-    fn statuses_are_mapped() {
-        let map = [
-            (400, "13"),
-            (401, "16"),
-            (403, "7"),
-            (404, "12"),
-            (429, "14"),
-            (502, "14"),
-            (503, "14"),
-            (504, "14"),
-            (500, "2"),
-            (413, "2"),
-            (418, "2"),
-        ];
-        for (http, grpc) in map {
-            assert_eq!(grpc_status(StatusCode::from_u16(http).unwrap()), grpc, "{http}");
-        }
+    fn a_retry_is_told_of() {
+        let refusal = Refusal::new(Reason::Connect, "").retried(true, true);
+        assert_eq!(
+            refusal.body,
+            "upstream connect error or disconnect/reset before headers. \
+             retried and the latest reset reason: remote connection failure"
+        );
+        assert_eq!(refusal.flags(), "UF,URX");
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub fn outbound<D: Directory, S>(live: Arc<Live>, meter: Meter, directory: D, ne
 
 /// Route → Retry → Balance → `next`.
 pub fn forward<D: Directory, S>(meter: Meter, directory: D, next: S) -> Forward<D, S> {
-    let balance = BalanceLayer.layer(next);
+    let balance = BalanceLayer::new(meter.clone()).layer(next);
     let retry = RetryLayer::new(meter).layer(balance);
     RouteLayer::new(directory).layer(retry)
 }

@@ -5,11 +5,14 @@ pub mod authz;
 pub mod balance;
 mod digest;
 mod head;
+pub mod limit;
 pub mod normalize;
 mod outcome;
+pub mod outlier;
 pub mod retry;
 pub mod route;
 pub mod timeout;
+pub mod traffic;
 
 pub use digest::digest;
 pub use head::{Caller, ConnectionHead, RequestHead};

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
+
 /// The time limits of a route rule. Absent and zero both mean "no limit" (GEP-1742); zero is stored as `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timeouts {
@@ -71,6 +73,20 @@ pub fn parse_grpc_timeout(text: &str) -> Option<Duration> {
         "n" => Duration::from_nanos(number),
         _ => return None,
     })
+}
+
+/// Writes a `grpc-timeout` header, in the finest unit from milliseconds up of which eight digits are enough; never less
+/// than the time given, so that nothing turns into zero.
+pub fn grpc_timeout(time: Duration) -> HeaderValue {
+    const DIGITS: u128 = 99_999_999;
+    let millis = time.as_nanos().div_ceil(1_000_000);
+    let (number, unit) = [(1, 'm'), (1_000, 'S'), (60_000, 'M')]
+        .into_iter()
+        .map(|(factor, unit)| (millis.div_ceil(factor), unit))
+        .find(|(number, _)| *number <= DIGITS)
+        .unwrap_or_else(|| (millis.div_ceil(3_600_000).min(DIGITS), 'H'));
+    // Digits and a letter always are a header value.
+    HeaderValue::try_from(format!("{number}{unit}")).unwrap_or_else(|_| HeaderValue::from_static("99999999H"))
 }
 
 /// Which limit ends an attempt first.
@@ -176,6 +192,23 @@ mod tests {
         );
         for text in ["", "m", "1", "1x", "123456789m", "-1m", "1mm"] {
             assert_eq!(parse_grpc_timeout(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn grpc_timeouts_are_written_as_they_are_read() {
+        let table = [
+            (Duration::ZERO, "0m"),
+            (Duration::from_micros(1), "1m"),
+            (Duration::from_millis(1_500), "1500m"),
+            (Duration::from_millis(99_999_999), "99999999m"),
+            (Duration::from_millis(100_000_000), "100000S"),
+            (Duration::from_secs(100_000_000), "1666667M"),
+            (Duration::MAX, "99999999H"),
+        ];
+        for (time, text) in table {
+            assert_eq!(grpc_timeout(time), text);
+            assert!(parse_grpc_timeout(text).unwrap() >= time.min(Duration::from_secs(359_999_996_400)));
         }
     }
 

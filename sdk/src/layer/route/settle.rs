@@ -42,15 +42,10 @@ pub(super) fn settle<D: Directory>(call: Call, directory: &D) -> Result<Settled,
 }
 
 fn unruled(call: Call, to: Destination) -> Settled {
-    let routed = Routed {
-        call,
-        rule: None,
-        to,
-        pinned: None,
-        tried: Vec::new(),
-        attempt: 1,
-    };
-    Settled { routed, reply: None }
+    Settled {
+        routed: Routed::new(call, None, to),
+        reply: None,
+    }
 }
 
 /// The rule that decides.
@@ -98,14 +93,8 @@ impl Winner<'_> {
         let sitting = session.is_some().then(|| self.sitting(&call, pin.as_ref()));
         let reply = Reply::new(&self.won, origin, sitting);
         let call = self.edit(call, backend)?;
-        let routed = Routed {
-            call,
-            rule: Some(self.won),
-            to: Destination::Cluster(cluster),
-            pinned: pin.map(|pin| pin.endpoint),
-            tried: Vec::new(),
-            attempt: 1,
-        };
+        let mut routed = Routed::new(call, Some(self.won), Destination::Cluster(cluster));
+        routed.pinned = pin.map(|pin| pin.endpoint);
         Ok(Settled { routed, reply })
     }
 

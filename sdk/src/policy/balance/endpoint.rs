@@ -1,10 +1,9 @@
 //! One address that can serve a request, and what is known of it right now.
 
-use std::any::Any;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
+use super::EndpointCell;
 use crate::name::SpiffeId;
 use crate::policy::digest;
 
@@ -38,6 +37,17 @@ pub struct Workload {
     pub cluster: Arc<str>,
 }
 
+/// When an endpoint's turn comes, seen from here: decided by where it is, at compile time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Rank {
+    /// Lower comes first; a higher one gets what those before it cannot take.
+    pub priority: u32,
+    /// The locality among those of one priority that traffic is distributed over by weight.
+    pub group: u32,
+    /// The weight of that locality; 0 if nothing is distributed by locality.
+    pub share: u32,
+}
+
 /// One address that can serve a request, with the identities any one of which it must prove.
 #[derive(Debug)]
 pub struct Endpoint {
@@ -49,6 +59,8 @@ pub struct Endpoint {
     pub identities: Arc<[SpiffeId]>,
     /// Relative share.
     pub weight: u32,
+    /// When its turn comes.
+    pub rank: Rank,
     /// The workload behind it.
     pub workload: Arc<Workload>,
     /// What is known of it right now; shared across snapshots.
@@ -67,62 +79,5 @@ impl Endpoint {
     /// Whether the endpoint is reached through an HBONE tunnel.
     pub fn is_tunnelled(&self) -> bool {
         self.key.authority.is_some()
-    }
-}
-
-/// The live state of an endpoint: atomics, shared by every snapshot that lists the endpoint.
-#[derive(Default)]
-pub struct EndpointCell {
-    in_flight: AtomicU32,
-    /// Whatever the sending end keeps per endpoint (its idle connections). Typed by that end alone, so that
-    /// engines need not know what a connection is.
-    connections: OnceLock<Box<dyn Any + Send + Sync>>,
-    /// Likewise, what the measuring side keeps per endpoint.
-    series: OnceLock<Box<dyn Any + Send + Sync>>,
-}
-
-impl EndpointCell {
-    /// Requests under way to this endpoint from this process.
-    pub fn in_flight(&self) -> u32 {
-        // Relaxed: a load hint; nothing is published through it.
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// Counts a request in until the guard is dropped.
-    pub fn enter(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(self.clone())
-    }
-
-    /// The sending end's own state for this endpoint (its connections), made on first use.
-    ///
-    /// Returns `None` if another type sits there already.
-    pub fn connections<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
-        self.connections.get_or_init(|| Box::new(make())).downcast_ref()
-    }
-
-    /// The measuring side's own state for this endpoint, made on first use.
-    ///
-    /// Returns `None` if another type sits there already.
-    pub fn series<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
-        self.series.get_or_init(|| Box::new(make())).downcast_ref()
-    }
-}
-
-impl std::fmt::Debug for EndpointCell {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EndpointCell")
-            .field("in_flight", &self.in_flight())
-            .finish_non_exhaustive()
-    }
-}
-
-/// One request under way; dropping it counts the request out.
-#[derive(Debug)]
-pub struct InFlight(Arc<EndpointCell>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

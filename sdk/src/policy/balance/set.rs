@@ -1,27 +1,96 @@
 //! The endpoints of one destination and the choice among them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
 
+use arc_swap::ArcSwap;
+
+use super::picks::Picks;
 use super::{Endpoint, EndpointKey};
+use crate::policy::Outcome;
+use crate::policy::outlier::OutlierPolicy;
+use crate::policy::traffic::{ClusterCell, TrafficPolicy};
 
-/// The endpoints of one cluster, in the order of their keys.
-///
-/// The choice is Envoy's least-request: two endpoints at random, the one with fewer requests under way wins,
-/// ties go to the first (`LEAST_REQUEST`, Istio's default). With unequal weights the load is divided by the weight.
-#[derive(Debug, Default)]
+/// What a choice is made by, beside the endpoints.
+#[derive(Clone, Copy, Debug)]
+pub struct Draw {
+    /// Uniform over all values.
+    pub random: u64,
+    /// What the request is hashed to; `None`: any endpoint will do.
+    pub hash: Option<u64>,
+    /// The time.
+    pub now: Instant,
+}
+
+impl Draw {
+    /// A choice without a hash.
+    pub fn new(random: u64, now: Instant) -> Self {
+        Self {
+            random,
+            hash: None,
+            now,
+        }
+    }
+}
+
+/// Where a request has been before.
+#[derive(Clone, Debug, Default)]
+pub struct Tried {
+    /// Endpoints to avoid.
+    pub endpoints: Vec<EndpointKey>,
+    /// Priorities to leave out, as bits.
+    pub priorities: u64,
+}
+
+/// The endpoints of one cluster, in the order of their keys, and who is chosen.
+#[derive(Debug)]
 pub struct EndpointSet {
     endpoints: Vec<Arc<Endpoint>>,
+    policy: Arc<TrafficPolicy>,
+    cell: Arc<ClusterCell>,
+    picks: ArcSwap<Picks>,
+    /// Held by whoever prepares the next choice; nobody waits for it.
+    preparing: Mutex<()>,
     /// Made when a session first asks.
     by_digest: OnceLock<HashMap<u64, usize>>,
 }
 
+impl Default for EndpointSet {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
+}
+
+/// How often another endpoint is drawn to avoid those already tried: Istio's `host_selection_retry_max_attempts`.
+const RESELECTIONS: usize = 5;
+
 impl EndpointSet {
-    /// A set of the given endpoints.
-    pub fn new(mut endpoints: Vec<Arc<Endpoint>>) -> Self {
+    /// A set of the given endpoints, chosen by Istio's defaults.
+    pub fn new(endpoints: Vec<Arc<Endpoint>>) -> Self {
+        Self::with(endpoints, Arc::default(), Arc::default())
+    }
+
+    /// A set of the given endpoints, chosen by the policy; `cell` is the destination's live state.
+    pub fn with(
+        mut endpoints: Vec<Arc<Endpoint>>,
+        policy: Arc<TrafficPolicy>,
+        cell: Arc<ClusterCell>,
+    ) -> Self {
         endpoints.sort_by(|a, b| a.key.cmp(&b.key));
+        // Who was ejected and is no longer listed does not count.
+        let ejected = endpoints
+            .iter()
+            .filter(|it| it.cell.outlier().is_ejected())
+            .count();
+        cell.set_ejected(ejected);
+        let picks = Picks::new(&endpoints, &policy.balance, cell.health());
         Self {
             endpoints,
+            policy,
+            cell,
+            picks: ArcSwap::from_pointee(picks),
+            preparing: Mutex::new(()),
             by_digest: OnceLock::new(),
         }
     }
@@ -45,109 +114,104 @@ impl EndpointSet {
         self.endpoints.is_empty()
     }
 
-    /// Chooses an endpoint; `random` is uniform over `u64`. Endpoints in `avoid` are taken only if no other is left.
-    pub fn pick(&self, random: u64, avoid: &[EndpointKey]) -> Option<&Arc<Endpoint>> {
-        match self.endpoints.as_slice() {
-            [] => None,
-            [only] => Some(only),
-            all if avoid.is_empty() => Some(self.two_choices(random, all.len(), |at| &all[at])),
-            all => {
-                let left: Vec<&Arc<Endpoint>> = all.iter().filter(|e| !avoid.contains(&e.key)).collect();
-                match left.len() {
-                    0 => Some(self.two_choices(random, all.len(), |at| &all[at])),
-                    1 => left.first().copied(),
-                    count => Some(self.two_choices(random, count, |at| left[at])),
-                }
+    /// How the destination wants to be called.
+    pub fn policy(&self) -> &Arc<TrafficPolicy> {
+        &self.policy
+    }
+
+    /// What is under way to the destination.
+    pub fn cell(&self) -> &Arc<ClusterCell> {
+        &self.cell
+    }
+
+    /// Chooses an endpoint. Those tried before are taken only if no other is left; `None` if nobody is healthy.
+    pub fn pick(&self, draw: &Draw, tried: &Tried) -> Option<Arc<Endpoint>> {
+        if let Some(outlier) = &self.policy.outlier {
+            self.sweep(outlier, draw.now);
+        }
+        let health = self.cell.health();
+        let mut picks = self.picks.load();
+        if picks.health != health {
+            drop(picks);
+            self.prepare();
+            picks = self.picks.load();
+        }
+        let group = match picks.group(draw, tried.priorities) {
+            Some(group) => group,
+            // Whoever is left is better than nobody.
+            None if tried.priorities != 0 => picks.group(draw, 0)?,
+            None => return None,
+        };
+        let warmup = self.policy.balance.warmup.as_ref();
+        let first = group.pick(draw, 0, &self.cell, warmup)?;
+        if tried.endpoints.is_empty() {
+            return Some(Arc::clone(first));
+        }
+        let tried_before = |it: &Arc<Endpoint>| tried.endpoints.contains(&it.key);
+        let mut draw = *draw;
+        for attempt in 0..=RESELECTIONS {
+            match group.pick(&draw, attempt, &self.cell, warmup) {
+                Some(endpoint) if !tried_before(endpoint) => return Some(Arc::clone(endpoint)),
+                _ => draw.random = super::mix(draw.random),
             }
         }
+        // Luck has failed: one of the others, if there is one.
+        let start = super::reduce(draw.random as u32, group.len());
+        let all = group.endpoints().skip(start).chain(group.endpoints().take(start));
+        let other = all.into_iter().find(|it| !tried_before(it));
+        Some(Arc::clone(other.unwrap_or(first)))
     }
 
-    fn two_choices<'a>(
-        &self,
-        random: u64,
-        count: usize,
-        at: impl Fn(usize) -> &'a Arc<Endpoint>,
-    ) -> &'a Arc<Endpoint> {
-        let first = reduce(random as u32, count);
-        // The second draw is over the others, so that the two always differ.
-        let second = (first + 1 + reduce((random >> 32) as u32, count - 1)) % count;
-        let (first, second) = (at(first), at(second));
-        // active / weight, compared without division.
-        let load = |e: &Endpoint, other: &Endpoint| {
-            (u64::from(e.cell.in_flight()) + 1) * u64::from(other.weight.max(1))
+    /// Tells how an attempt at an endpoint ended; true if the endpoint was ejected for it.
+    pub fn report(&self, endpoint: &Endpoint, outcome: &Outcome, now: Instant) -> bool {
+        let Some(outlier) = &self.policy.outlier else {
+            return false;
         };
-        if load(second, first) < load(first, second) {
-            second
-        } else {
-            first
+        self.sweep(outlier, now);
+        endpoint.cell.outlier().observe(outlier, outcome) && self.eject(endpoint, outlier, now)
+    }
+
+    fn eject(&self, endpoint: &Endpoint, outlier: &OutlierPolicy, now: Instant) -> bool {
+        let _one_at_a_time = self.cell.change();
+        let ejected = self.cell.ejected() as usize;
+        let state = endpoint.cell.outlier();
+        if state.is_ejected() || !outlier.may_eject(ejected, self.endpoints.len()) {
+            return false;
         }
-    }
-}
-
-/// Maps 32 random bits onto `0..count`.
-fn reduce(random: u32, count: usize) -> usize {
-    ((u64::from(random) * count as u64) >> 32) as usize
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::balance::{EndpointCell, Workload};
-
-    fn set(count: u8) -> EndpointSet {
-        EndpointSet::new(
-            (1..=count)
-                .map(|n| {
-                    let dial = std::net::SocketAddr::from(([10, 0, 0, n], 80));
-                    Arc::new(Endpoint {
-                        key: EndpointKey {
-                            dial,
-                            authority: None,
-                        },
-                        addr: dial,
-                        identities: Arc::new([]),
-                        weight: 1,
-                        workload: Arc::new(Workload::default()),
-                        cell: Arc::new(EndpointCell::default()),
-                    })
-                })
-                .collect(),
-        )
+        state.eject(outlier, self.cell.since(now));
+        self.cell.set_ejected(ejected + 1);
+        self.cell.health_changed();
+        true
     }
 
-    #[test]
-    fn nobody_is_not_chosen() {
-        assert!(set(0).pick(7, &[]).is_none());
-    }
-
-    #[test]
-    fn the_less_loaded_of_two_wins() {
-        let set = set(2);
-        let _busy = set.endpoints()[0].cell.enter();
-        for random in 0..200 {
-            let random = fastrand::Rng::with_seed(random).u64(..);
-            assert_eq!(set.pick(random, &[]).unwrap().key, set.endpoints()[1].key);
+    /// Carries out the sweeps that have become due.
+    fn sweep(&self, outlier: &OutlierPolicy, now: Instant) {
+        let Some((sweeps, last)) = self.cell.sweeps(now, outlier.interval) else {
+            return;
+        };
+        let _one_at_a_time = self.cell.change();
+        let mut back = false;
+        let mut ejected = 0;
+        for endpoint in &self.endpoints {
+            let state = endpoint.cell.outlier();
+            back |= state.sweep(outlier, last, sweeps);
+            ejected += usize::from(state.is_ejected());
+        }
+        self.cell.set_ejected(ejected);
+        if back {
+            self.cell.health_changed();
         }
     }
 
-    #[test]
-    fn all_are_chosen_alike() {
-        let set = set(5);
-        let mut rng = fastrand::Rng::with_seed(1);
-        let mut hits = [0u32; 5];
-        for _ in 0..10_000 {
-            let chosen = set.pick(rng.u64(..), &[]).unwrap();
-            hits[set.endpoints().iter().position(|e| e.key == chosen.key).unwrap()] += 1;
+    fn prepare(&self) {
+        // Whoever comes second chooses by what was known before.
+        let Ok(_one_at_a_time) = self.preparing.try_lock() else {
+            return;
+        };
+        let health = self.cell.health();
+        if self.picks.load().health != health {
+            let picks = Picks::new(&self.endpoints, &self.policy.balance, health);
+            self.picks.store(Arc::new(picks));
         }
-        assert!(hits.iter().all(|h| (1_700..2_300).contains(h)), "{hits:?}");
-    }
-
-    #[test]
-    fn those_to_avoid_come_last() {
-        let set = set(3);
-        let avoid: Vec<_> = set.endpoints()[..2].iter().map(|e| e.key.clone()).collect();
-        assert_eq!(set.pick(3, &avoid).unwrap().key, set.endpoints()[2].key);
-        let all: Vec<_> = set.endpoints().iter().map(|e| e.key.clone()).collect();
-        assert!(set.pick(3, &all).is_some());
     }
 }

@@ -49,6 +49,10 @@ conditions! {
     RESOURCE_EXHAUSTED = 12, "resource-exhausted";
     /// `unavailable`: gRPC status 14 in the headers.
     UNAVAILABLE = 13, "unavailable";
+    /// `retriable-headers`: a response with a header that is listed.
+    RETRIABLE_HEADERS = 14, "retriable-headers";
+    /// `http3-post-connect-failure`: HTTP/3 only, which is not spoken here: never fulfilled.
+    HTTP3_POST_CONNECT_FAILURE = 15, "http3-post-connect-failure";
 }
 
 impl Conditions {
@@ -66,9 +70,24 @@ impl Conditions {
         self.0 & other.0 == other.0
     }
 
+    /// Those that only a response fulfils which HTTP/2 alone can give, or gRPC's trailers-only form.
+    pub(super) const HTTP2_ONLY: Self = Self(
+        Self::REFUSED_STREAM.0
+            | Self::CANCELLED.0
+            | Self::DEADLINE_EXCEEDED.0
+            | Self::INTERNAL.0
+            | Self::RESOURCE_EXHAUSTED.0
+            | Self::UNAVAILABLE.0,
+    );
+
     /// Whether the set has none.
     pub fn is_empty(self) -> bool {
         self.0 == 0
+    }
+
+    /// Those of the set that are in `other` too.
+    pub(super) fn only(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     /// The condition that a gRPC status in the response's headers fulfils.
@@ -117,6 +136,8 @@ impl fmt::Debug for Conditions {
 pub struct RetryOn {
     /// The conditions.
     pub conditions: Conditions,
+    /// Those that are written as words; listing a status adds one that is not.
+    worded: Conditions,
     /// Statuses named in the text, without doubles.
     pub codes: Vec<StatusCode>,
     /// Tokens that mean nothing; upstream ignores them silently.
@@ -132,6 +153,7 @@ impl RetryOn {
             let known = Conditions::TOKENS.iter().find(|(_, name)| *name == token);
             if let Some((condition, _)) = known {
                 read.conditions = read.conditions | *condition;
+                read.worded = read.worded | *condition;
             } else if let Some(code) = registered(token) {
                 read.conditions = read.conditions | Conditions::RETRIABLE_STATUS_CODES;
                 if !read.codes.contains(&code) {
@@ -142,6 +164,11 @@ impl RetryOn {
             }
         }
         read
+    }
+
+    /// The conditions that are written as words.
+    pub(super) fn worded(&self) -> Conditions {
+        self.worded
     }
 }
 

@@ -1,5 +1,6 @@
 //! When to try again, how long to wait before, and how much of that is too much.
 
+mod asked;
 mod budget;
 mod condition;
 #[cfg(test)]
@@ -7,9 +8,10 @@ mod tests;
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderMap, HeaderName, StatusCode, header};
 
-pub use budget::{ActiveRequest, ActiveRetry, RetryBudget};
+pub use asked::{Asked, CONTROL};
+pub use budget::{Least, RetryBudget, Usage};
 pub use condition::{Conditions, RetryOn};
 
 use super::Outcome;
@@ -23,12 +25,16 @@ pub struct RetryPolicy {
     pub conditions: Conditions,
     /// Statuses worth another attempt, if [`Conditions::RETRIABLE_STATUS_CODES`] is among the conditions.
     pub codes: Box<[StatusCode]>,
+    /// Response headers worth another attempt, if [`Conditions::RETRIABLE_HEADERS`] is among the conditions.
+    pub headers: Box<[HeaderName]>,
     /// The pause before each retry.
     pub backoff: Backoff,
     /// Whether a retry avoids the endpoints already tried.
     pub avoid_previous: bool,
     /// How often a pick is repeated to avoid them; after that any endpoint is good enough.
     pub host_selection_attempts: u32,
+    /// Whether every second retry leaves out the priorities already tried.
+    pub avoid_previous_priorities: bool,
 }
 
 impl RetryPolicy {
@@ -48,9 +54,11 @@ impl RetryPolicy {
             attempts: 2,
             conditions: Conditions::ISTIO_DEFAULT,
             codes: Box::default(),
+            headers: Box::default(),
             backoff: Backoff::default(),
             avoid_previous: true,
             host_selection_attempts: 5,
+            avoid_previous_priorities: false,
         }
     }
 
@@ -65,31 +73,50 @@ impl RetryPolicy {
         }
     }
 
-    /// Whether to try again after attempt number `attempt` (the first is 0) ended like this.
+    /// Whether to try again after attempt number `attempt` (the first is 0) ended like this; `headers` are those of the
+    /// response, if there was one.
     ///
     /// Says nothing of budgets, deadlines and whether the request can be replayed.
-    pub fn should_retry(&self, outcome: &Outcome, attempt: u32) -> bool {
-        attempt < self.attempts && self.is_retriable(outcome)
+    pub fn should_retry(&self, outcome: &Outcome, headers: Option<&HeaderMap>, attempt: u32) -> bool {
+        attempt < self.attempts
+            && (self.is_retriable(outcome) || self.is_retriable_by_header(outcome, headers))
     }
 
     /// Whether the policy may ask for a request to be sent again of which bytes were sent already: only then must a
     /// copy of it be kept. Over HTTP/1.1 that takes a condition on resets or on responses; HTTP/2 adds refused streams
     /// and gRPC statuses.
     pub fn repeats_sent(&self, http2: bool) -> bool {
-        let unsent = Conditions::CONNECT_FAILURE | Conditions::RESET_BEFORE_REQUEST;
-        let no_codes = if self.codes.is_empty() {
-            Conditions::RETRIABLE_STATUS_CODES
-        } else {
-            Conditions::default()
+        let mut idle = Conditions::CONNECT_FAILURE
+            | Conditions::RESET_BEFORE_REQUEST
+            | Conditions::HTTP3_POST_CONNECT_FAILURE;
+        if self.codes.is_empty() {
+            idle = idle | Conditions::RETRIABLE_STATUS_CODES;
+        }
+        if self.headers.is_empty() {
+            idle = idle | Conditions::RETRIABLE_HEADERS;
+        }
+        if !http2 {
+            idle = idle | Conditions::HTTP2_ONLY;
+        }
+        self.attempts > 0 && !idle.contains(self.conditions)
+    }
+
+    /// The same policy where the application says that the request may be repeated whatever became of it, or that it
+    /// must not be if anything of it was sent.
+    pub fn hinted(&self, idempotent: bool) -> Self {
+        let conditions = match idempotent {
+            true => {
+                self.conditions | Conditions::RESET | Conditions::CONNECT_FAILURE | Conditions::REFUSED_STREAM
+            }
+            // What the peer promises not to have seen may still be sent again.
+            false => self.conditions.only(
+                Conditions::CONNECT_FAILURE | Conditions::RESET_BEFORE_REQUEST | Conditions::REFUSED_STREAM,
+            ),
         };
-        let http2_only = Conditions::REFUSED_STREAM
-            | Conditions::CANCELLED
-            | Conditions::DEADLINE_EXCEEDED
-            | Conditions::INTERNAL
-            | Conditions::RESOURCE_EXHAUSTED
-            | Conditions::UNAVAILABLE;
-        let idle = if http2 { Conditions::default() } else { http2_only };
-        self.attempts > 0 && !(unsent | no_codes | idle).contains(self.conditions)
+        Self {
+            conditions,
+            ..self.clone()
+        }
     }
 
     fn is_retriable(&self, outcome: &Outcome) -> bool {
@@ -122,6 +149,43 @@ impl RetryPolicy {
             || (on(Conditions::RETRIABLE_STATUS_CODES) && self.codes.contains(&status))
             || grpc_status.and_then(Conditions::of_grpc_status).is_some_and(on)
     }
+
+    fn is_retriable_by_header(&self, outcome: &Outcome, headers: Option<&HeaderMap>) -> bool {
+        let Outcome::Response {
+            rate_limited: false, ..
+        } = outcome
+        else {
+            return false;
+        };
+        self.conditions.contains(Conditions::RETRIABLE_HEADERS)
+            && headers.is_some_and(|headers| self.headers.iter().any(|name| headers.contains_key(name)))
+    }
+
+    /// The pause before retry number `retry` (the first is 1) after such a response, if there was one.
+    ///
+    /// A `Retry-After` of at most [`RETRY_AFTER`] is kept to, with up to half of it on top so that not all come back
+    /// at once; a longer one would keep the caller waiting for what it may prefer to know.
+    pub fn pause(&self, retry: u32, response: Option<&HeaderMap>, random: u64) -> Duration {
+        let asked = response
+            .and_then(retry_after)
+            .filter(|asked| *asked <= RETRY_AFTER);
+        match asked {
+            Some(asked) => {
+                let extra = (u128::from(random) * (asked.as_nanos() / 2)) >> 64;
+                asked + Duration::from_nanos(extra as u64)
+            }
+            None => self.backoff.delay(retry, random),
+        }
+    }
+}
+
+/// The longest `Retry-After` that a retry waits for.
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a response asks to be left alone (RFC 9110 §10.2.3), if it says so in seconds.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+    text.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// The pause before a retry: random ("full jitter"), growing with each retry.

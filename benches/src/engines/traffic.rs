@@ -1,0 +1,121 @@
+//! What every request that is sent on does besides: choose an endpoint, report on it, take a token.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use http::{HeaderMap, StatusCode};
+use inmesh::policy::Outcome;
+use inmesh::policy::balance::{
+    Algorithm, Draw, Endpoint, EndpointCell, EndpointKey, EndpointSet, Rank, Tried, Workload, hash_of,
+};
+use inmesh::policy::limit::{BucketPolicy, TokenBucket};
+use inmesh::policy::outlier::OutlierPolicy;
+use inmesh::policy::traffic::TrafficPolicy;
+
+use super::harness::Harness;
+
+/// How many endpoints: few, and as many as the largest services have.
+const SIZES: [usize; 3] = [10, 1_000, 10_000];
+
+pub(super) fn run(harness: &mut Harness) -> Result<()> {
+    let now = Instant::now();
+    for (name, algorithm) in [
+        ("least request", Algorithm::LeastRequest),
+        ("round robin", Algorithm::RoundRobin),
+        ("random", Algorithm::Random),
+        ("ring hash", Algorithm::RING),
+        ("Maglev", Algorithm::MAGLEV),
+    ] {
+        for size in SIZES {
+            for weighted in [false, true] {
+                let world = if weighted { "weighted" } else { name };
+                if weighted && algorithm.is_consistent() {
+                    continue;
+                }
+                let set = endpoints(size, algorithm, weighted);
+                let pick = |n: usize| {
+                    let random = (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                    let hash = algorithm.is_consistent().then_some(random.rotate_left(17));
+                    set.pick(&Draw { random, hash, now }, &Tried::default())
+                };
+                ensure!(pick(1).is_some(), "nobody was chosen");
+                harness.operation(("pick", if weighted { label(name) } else { world }, size), |n| {
+                    pick(n).map(|endpoint| endpoint.cell.enter())
+                });
+            }
+        }
+    }
+    let set = endpoints(10, Algorithm::LeastRequest, false);
+    let fine = Outcome::response(StatusCode::OK, &HeaderMap::new());
+    harness.operation(("report", "outlier detection", 10), |n| {
+        set.report(&set.endpoints()[n % 10], &fine, now)
+    });
+    harness.operation(("hash", "a header of 36 bytes", 1), |_| {
+        hash_of("6f1d2a7e-4b1c-4d7f-9a55-0b9d0f4d5a10")
+    });
+    let policy = BucketPolicy {
+        max: u32::MAX,
+        fill: 1,
+        every: Duration::from_secs(1),
+    };
+    let bucket = TokenBucket::new(&policy);
+    harness.operation(("take", "token bucket", 1), |_| {
+        bucket.take(&policy, now.elapsed()).taken
+    });
+    contended(harness, &bucket, &policy, now);
+    Ok(())
+}
+
+/// The same bucket while another thread does nothing else.
+fn contended(harness: &mut Harness, bucket: &TokenBucket, policy: &BucketPolicy, now: Instant) {
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                bucket.take(policy, now.elapsed());
+            }
+        });
+        harness.operation(("take", "token bucket, two threads", 2), |_| {
+            bucket.take(policy, now.elapsed()).taken
+        });
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+fn label(name: &str) -> &'static str {
+    match name {
+        "least request" => "least request, weighted",
+        "round robin" => "round robin, weighted",
+        _ => "random, weighted",
+    }
+}
+
+fn endpoints(count: usize, algorithm: Algorithm, weighted: bool) -> EndpointSet {
+    let endpoint = |n: usize| {
+        let addr = SocketAddr::from(([10, (n >> 16) as u8, (n >> 8) as u8, n as u8], 15008));
+        Arc::new(Endpoint {
+            key: EndpointKey {
+                dial: addr,
+                authority: Some(addr.to_string().into()),
+            },
+            addr,
+            identities: Arc::new([]),
+            weight: if weighted { 1 + n as u32 % 7 } else { 1 },
+            rank: Rank::default(),
+            workload: Arc::new(Workload::default()),
+            cell: Arc::new(EndpointCell::default()),
+        })
+    };
+    let mut policy = TrafficPolicy {
+        outlier: Some(OutlierPolicy::default()),
+        ..TrafficPolicy::default()
+    };
+    policy.balance.algorithm = algorithm;
+    EndpointSet::with(
+        (0..count).map(endpoint).collect(),
+        Arc::new(policy),
+        Arc::default(),
+    )
+}

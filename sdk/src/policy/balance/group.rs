@@ -1,0 +1,169 @@
+//! One choice among endpoints that are alike.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::alias::Alias;
+use super::maglev::Maglev;
+use super::ring::Ring;
+use super::stride::Stride;
+use super::{Algorithm, Draw, Endpoint, EndpointCell, Warmup, mix, reduce};
+use crate::policy::traffic::ClusterCell;
+
+/// Endpoints, prepared for one rule of choice.
+#[derive(Debug)]
+pub(super) struct Group {
+    slots: Box<[Slot]>,
+    rule: Rule,
+}
+
+/// An endpoint with its cell beside it: a choice compares cells and needs one endpoint.
+#[derive(Debug)]
+struct Slot {
+    cell: Arc<EndpointCell>,
+    endpoint: Arc<Endpoint>,
+}
+
+#[derive(Debug)]
+enum Rule {
+    LeastRequest(Option<Alias>),
+    RoundRobin(Option<Stride>),
+    Random,
+    Ring(Ring),
+    Maglev(Maglev),
+}
+
+/// How often somebody else is drawn when who was drawn is still being broken in.
+const REDRAWS: u32 = 16;
+
+impl Group {
+    /// Prepares the choice. `shares` are what hashing gives each; they sum up to 1.
+    pub(super) fn new(algorithm: Algorithm, members: Vec<(Arc<Endpoint>, f64)>) -> Self {
+        let weights = || members.iter().map(|(it, _)| it.weight).collect::<Vec<_>>();
+        let names = || {
+            let name = |(it, share): &(Arc<Endpoint>, f64)| (it.addr.to_string(), *share);
+            members.iter().map(name).collect::<Vec<_>>()
+        };
+        let rule = match algorithm {
+            Algorithm::LeastRequest => Rule::LeastRequest(Alias::new(&weights())),
+            Algorithm::RoundRobin => Rule::RoundRobin(Stride::new(&weights())),
+            Algorithm::Random => Rule::Random,
+            Algorithm::RingHash { min } => Rule::Ring(Ring::new(&names(), min)),
+            Algorithm::Maglev { size } => Rule::Maglev(Maglev::new(&names(), size)),
+        };
+        let slot = |(endpoint, _): (Arc<Endpoint>, f64)| Slot {
+            cell: Arc::clone(&endpoint.cell),
+            endpoint,
+        };
+        Self {
+            slots: members.into_iter().map(slot).collect(),
+            rule,
+        }
+    }
+
+    /// All of them.
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.slots.iter().map(|slot| &slot.endpoint)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Chooses one; `attempt` counts the choices made for one request.
+    pub(super) fn pick(
+        &self,
+        draw: &Draw,
+        attempt: usize,
+        cluster: &ClusterCell,
+        warmup: Option<&Warmup>,
+    ) -> Option<&Arc<Endpoint>> {
+        let random = draw.random;
+        let at = match &self.rule {
+            _ if self.slots.len() < 2 => 0,
+            Rule::LeastRequest(alias) => self.least(alias.as_ref(), draw, warmup),
+            Rule::RoundRobin(stride) => self.next(stride.as_ref(), draw, cluster, warmup),
+            Rule::Random => reduce(random as u32, self.slots.len()),
+            Rule::Ring(ring) => ring.pick(draw.hash.unwrap_or(random), attempt)?,
+            Rule::Maglev(table) => table.pick(draw.hash.unwrap_or(random), attempt)?,
+        };
+        self.slots.get(at).map(|slot| &slot.endpoint)
+    }
+
+    /// Of two the one with less to do; the first if both have as much.
+    fn least(&self, alias: Option<&Alias>, draw: &Draw, warmup: Option<&Warmup>) -> usize {
+        let count = self.slots.len();
+        let (first, second) = match (alias, warmup) {
+            (None, None) => {
+                let first = reduce(draw.random as u32, count);
+                // The second draw is over the others, so that the two always differ.
+                (
+                    first,
+                    (first + 1 + reduce((draw.random >> 32) as u32, count - 1)) % count,
+                )
+            }
+            _ => {
+                let any = |random: u64| match alias {
+                    Some(alias) => alias.draw(random),
+                    None => reduce(random as u32, count),
+                };
+                let drawn = |random| self.drawn(any, random, draw.now, warmup);
+                (drawn(mix(draw.random)), drawn(mix(!draw.random)))
+            }
+        };
+        // Heavier ones are drawn more often and may have more under way; compared without division.
+        let (one, other) = (&self.slots[first], &self.slots[second]);
+        let load = |slot: &Slot, other: &Slot| {
+            u64::from(slot.cell.in_flight()) * u64::from(other.endpoint.weight.max(1))
+        };
+        let lighter = match alias {
+            None => other.cell.in_flight() < one.cell.in_flight(),
+            Some(_) => load(other, one) < load(one, other),
+        };
+        if lighter { second } else { first }
+    }
+
+    /// Draws until somebody is drawn who takes it, or patience ends.
+    fn drawn(&self, any: impl Fn(u64) -> usize, random: u64, now: Instant, warmup: Option<&Warmup>) -> usize {
+        let mut random = random;
+        for _ in 0..REDRAWS {
+            let at = any(random);
+            random = mix(random);
+            if warmup.is_none_or(|warmup| warmup.accepts(&self.slots[at].cell, now, random)) {
+                return at;
+            }
+            random = mix(random);
+        }
+        any(random)
+    }
+
+    /// Whose turn it is.
+    fn next(
+        &self,
+        stride: Option<&Stride>,
+        draw: &Draw,
+        cluster: &ClusterCell,
+        warmup: Option<&Warmup>,
+    ) -> usize {
+        let mut random = draw.random;
+        let mut redraws = REDRAWS;
+        loop {
+            let turn = cluster.turn(draw.random);
+            let at = match stride {
+                None => (turn % self.slots.len() as u64) as usize,
+                // Somebody has the greatest weight and takes every turn: the loop ends within a round.
+                Some(stride) => match stride.at(turn) {
+                    Some(at) => at,
+                    None => continue,
+                },
+            };
+            random = mix(random);
+            redraws -= 1;
+            if redraws == 0
+                || warmup.is_none_or(|warmup| warmup.accepts(&self.slots[at].cell, draw.now, random))
+            {
+                return at;
+            }
+        }
+    }
+}
