@@ -24,12 +24,13 @@
 //! | `dev-ca` | a certificate authority for demos and tests | no |
 //! | `cli` | the `waypoint` binary | no |
 //!
-//! Features only add.
+//! Features only add. The long-form guide is in [`docs`].
 
 pub mod client;
 pub mod compile;
 pub mod config;
 pub mod control;
+pub mod docs;
 pub mod hbone;
 pub mod identity;
 pub mod layer;
@@ -46,7 +47,7 @@ pub mod waypoint;
 pub use client::Client;
 pub use layer::{MeshBody as Body, Reason, Refusal};
 pub use mesh::{Error, ErrorKind, Mesh, MeshBuilder};
-pub use name::{Peer, PeerIdentity, SpiffeId, TrustDomain};
+pub use name::{IntroducedBy, Original, Peer, PeerIdentity, SpiffeId, TrustDomain};
 pub use waypoint::Waypoint;
 
 /// The programs of the README, compiled.

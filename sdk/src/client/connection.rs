@@ -50,6 +50,13 @@ impl Way {
         }
     }
 
+    fn epoch(&self) -> Option<u64> {
+        match self {
+            Self::Tunnel { epoch, .. } => Some(*epoch),
+            Self::Plain => None,
+        }
+    }
+
     fn is_open(&self, current: u64) -> bool {
         match self {
             Self::Tunnel { epoch, tunnel } => {
@@ -144,6 +151,11 @@ impl Http1 {
             driver: Some(Box::pin(driver)),
             way,
         })
+    }
+
+    /// The epoch of the credential that the tunnel below was made with; `None` outside of a tunnel.
+    pub(super) fn epoch(&self) -> Option<u64> {
+        self.way.epoch()
     }
 
     /// Whether the connection is open, idle and made under the current credential.
@@ -393,6 +405,11 @@ impl Http2 {
             made: Instant::now(),
             upgrades,
         })
+    }
+
+    /// As [`Http1::epoch`].
+    pub(super) fn epoch(&self) -> Option<u64> {
+        self.way.epoch()
     }
 
     pub(super) fn is_usable(&self, epoch: u64) -> bool {

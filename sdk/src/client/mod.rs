@@ -7,6 +7,7 @@
 mod connection;
 mod directory;
 mod facade;
+mod introduce;
 mod lane;
 mod translate;
 mod upstream;

@@ -14,9 +14,11 @@ use tower_service::Service;
 use tracing::Instrument;
 
 use super::connection::{Http1, Http2, Io, SendError};
+use super::introduce::OnBehalf;
 use super::lane::Lane;
 use super::translate::{from_upstream, to_http1, to_http2};
 use crate::hbone::{self, ConnectHead, TunnelPool, TunnelTarget};
+use crate::identity::Introducer;
 use crate::layer::call::{Destination, Directed, Served};
 use crate::layer::upgrade::{self, Offer};
 use crate::layer::{MeshBody, Reason, Refusal, Stalled};
@@ -34,12 +36,28 @@ pub struct Wire {
     tunnels: TunnelPool,
     /// The epoch of the newest credential; whoever watches credentials keeps it.
     epoch: Arc<AtomicU64>,
+    introducer: Option<Introducer>,
 }
 
 impl Wire {
     /// Wires that use these tunnels; `epoch` is that of the newest credential.
     pub fn new(tunnels: TunnelPool, epoch: Arc<AtomicU64>) -> Self {
-        Self { tunnels, epoch }
+        Self {
+            tunnels,
+            epoch,
+            introducer: None,
+        }
+    }
+
+    /// Introduces to each destination the caller that a request is sent on for.
+    #[must_use]
+    pub fn introducing(mut self, introducer: Introducer) -> Self {
+        self.introducer = Some(introducer);
+        self
+    }
+
+    pub(super) fn introducer(&self) -> Option<&Introducer> {
+        self.introducer.as_ref()
     }
 
     /// The epoch of the newest credential: connections made under an older one are not used again.
@@ -212,7 +230,8 @@ impl Service<Directed> for Upstream {
 }
 
 async fn exchange(wire: Wire, directed: Directed) -> Result<Response<MeshBody>, Refusal> {
-    let Directed { routed, endpoint } = directed;
+    let Directed { mut routed, endpoint } = directed;
+    let behalf = OnBehalf::of(&mut routed.call, &endpoint);
     let cluster = match &routed.to {
         Destination::Cluster(cluster) => Some(Arc::clone(cluster)),
         Destination::Endpoint(_) => None,
@@ -253,6 +272,7 @@ async fn exchange(wire: Wire, directed: Directed) -> Result<Response<MeshBody>, 
         view: &view,
         endpoint: &endpoint,
         cluster: cluster.as_deref(),
+        behalf,
     };
     let result = if protocol == AppProtocol::Http2 {
         match to_http2(&mut request) {
@@ -286,12 +306,19 @@ struct Way<'w> {
     view: &'w Snapshot,
     endpoint: &'w Arc<Endpoint>,
     cluster: Option<&'w Cluster>,
+    behalf: Option<OnBehalf>,
 }
 
 impl Way<'_> {
     /// Boxed, because it is rare and large: the future of every request would carry its size.
     fn open(&self) -> Pin<Box<dyn Future<Output = Result<Connection, Refusal>> + Send + '_>> {
         Box::pin(self.wire.open(self.view, self.endpoint, self.cluster))
+    }
+
+    fn introduce(&self, request: &mut Request<MeshBody>, epoch: Option<u64>) {
+        if let Some(behalf) = &self.behalf {
+            behalf.introduce(request, self.wire, epoch);
+        }
     }
 }
 
@@ -316,6 +343,7 @@ async fn send_http1(
 ) -> Result<Response<MeshBody>, Refusal> {
     let epoch = way.wire.epoch();
     while let Some(connection) = lane.take(epoch) {
+        way.introduce(&mut request, connection.epoch());
         match connection.send(request, way.endpoint).await {
             Ok(response) => return Ok(response),
             // It was closed under our hands before anything was written: the next one, or a new one.
@@ -333,6 +361,7 @@ async fn send_http1(
         Ok(connection) => connection,
         Err(error) => return Err(failed(error, Some(request))),
     };
+    way.introduce(&mut request, connection.epoch());
     match connection.send(request, way.endpoint).await {
         Ok(response) => Ok(response),
         Err(SendError { error, unsent }) => Err(failed(error, unsent)),
@@ -347,6 +376,7 @@ async fn send_http2(
 ) -> Result<Response<MeshBody>, Refusal> {
     let epoch = way.wire.epoch();
     if let Some(connection) = lane.http2(epoch) {
+        way.introduce(&mut request, connection.epoch());
         match over_http2(&connection, request, &offer).await {
             Ok(response) => return Ok(answered(response, offer)),
             Err(mut refusal) => match refusal.take_unsent() {
@@ -374,6 +404,7 @@ async fn send_http2(
         }
     };
     drop(dialling);
+    way.introduce(&mut request, connection.epoch());
     let response = over_http2(&connection, request, &offer).await?;
     Ok(answered(response, offer))
 }

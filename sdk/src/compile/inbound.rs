@@ -126,11 +126,17 @@ impl Inbound<'_, '_> {
                 }
             }
         }
+        let own = self
+            .own
+            .member
+            .map(|member| self.members.get(member).entry.reference());
+        let waypoints = own.map(|own| self.bindings.trusted(&own)).unwrap_or_default();
         WorkloadInbound {
             http: guards.engine(Layer::Http, &target, problems),
             l4: guards.engine(Layer::L4, &target, problems),
             ports,
             strict,
+            waypoints,
         }
     }
 
@@ -165,6 +171,7 @@ impl Inbound<'_, '_> {
             l4: Arc::new(AuthzEngine::deny_all(why)),
             ports: HashMap::new(),
             strict,
+            waypoints: Vec::new(),
         }
     }
 
@@ -214,6 +221,7 @@ impl Inbound<'_, '_> {
     pub(crate) fn waypoint(
         &self,
         gateway: &ResourceRef,
+        forwards_client_cert: bool,
         destinations: &[&Destination<'_>],
         guards: &mut Guards<'_, '_>,
         problems: &mut Vec<Problem>,
@@ -249,6 +257,7 @@ impl Inbound<'_, '_> {
         }
         WaypointInbound {
             gateway: gateway.clone(),
+            forwards_client_cert,
             services,
             workloads,
         }

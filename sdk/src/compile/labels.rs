@@ -22,6 +22,8 @@ pub(crate) const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 pub(crate) const GATEWAY_MANAGED: &str = "gateway.istio.io/managed";
 /// Annotation of a Gateway: the service account of its pods.
 pub(crate) const GATEWAY_ACCOUNT: &str = "gateway.istio.io/service-account";
+/// Annotation of a Gateway: its waypoint names callers in `x-forwarded-client-cert`.
+pub(crate) const XFCC: &str = "ambient.istio.io/xfcc-include-client-identity";
 /// On an EndpointSlice: its Service.
 pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// On every namespace, set by Kubernetes: its name.

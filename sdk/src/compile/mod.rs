@@ -144,7 +144,10 @@ pub fn compile(
             InboundPolicy::Workload(Arc::new(workload))
         }
         Some(gateway) => {
-            let waypoint = inbound.waypoint(gateway, &visible, &mut guards, &mut problems);
+            let forwards = waypoints
+                .get(gateway)
+                .is_some_and(waypoint::Waypoint::forwards_client_cert);
+            let waypoint = inbound.waypoint(gateway, forwards, &visible, &mut guards, &mut problems);
             InboundPolicy::Waypoint(Arc::new(waypoint))
         }
     };

@@ -37,6 +37,12 @@ impl Waypoint<'_> {
         &self.gateway.spec.gateway_class_name
     }
 
+    /// Whether it names callers in `x-forwarded-client-cert`, too.
+    pub(crate) fn forwards_client_cert(&self) -> bool {
+        let asked = self.gateway.metadata.annotations.get(labels::XFCC);
+        asked.is_some_and(|value| value == "true")
+    }
+
     /// Whether it listens for HBONE at all.
     pub(crate) fn is_waypoint(&self) -> bool {
         hbone_listener(self.gateway).is_some()

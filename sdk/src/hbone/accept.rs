@@ -101,12 +101,15 @@ impl Acceptor {
             .and_then(spiffe_id_of)
             .map_err(|source| Error::Identity { addr, source })?;
         debug!(%addr, peer = %identity, "tunnel accepted");
+        let mut peer = Peer::new(Some(identity), addr, local);
+        if let Some(certificate) = certificate {
+            peer = peer.with_certificate(certificate);
+        }
         let handshake = self.settings.server().handshake(Coalesce::new(tls));
         let mut connection = handshake.await.map_err(|e| failed(io_error(e)))?;
         let settings = &self.settings;
         let keepalive = Keepalive::new(connection.ping_pong(), settings.ping_every, settings.ping_timeout);
-        let carrier = Carrier::new(Peer::new(Some(identity), addr, local), epoch, settings.linger)
-            .metered(self.meter.clone(), began.elapsed());
+        let carrier = Carrier::new(peer, epoch, settings.linger).metered(self.meter.clone(), began.elapsed());
         Ok(Inbound {
             connection,
             keepalive,

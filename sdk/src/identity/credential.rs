@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::NoServerSessionStorage;
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -34,6 +34,7 @@ pub struct Credential {
     roots: Arc<RootCertStore>,
     crypto: Arc<CryptoProvider>,
     own: Arc<SingleCertAndKey>,
+    key: Arc<dyn SigningKey>,
 }
 
 impl Credential {
@@ -70,6 +71,7 @@ impl Credential {
             epoch: EPOCH.fetch_add(1, Ordering::Relaxed),
             roots: Arc::new(store),
             crypto,
+            key: Arc::clone(&own.key),
             own: Arc::new(SingleCertAndKey::from(own)),
         })
     }
@@ -92,6 +94,17 @@ impl Credential {
     /// A number that no other credential of this process has; a later credential has a greater one.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Signs with the private key, in the first of the wanted schemes that the key can do; `None` if it can do none.
+    pub(super) fn sign(
+        &self,
+        wanted: &[SignatureScheme],
+        message: &[u8],
+    ) -> Option<(SignatureScheme, Vec<u8>)> {
+        let signer = self.key.choose_scheme(wanted)?;
+        let signature = signer.sign(message).ok()?;
+        Some((signer.scheme(), signature))
     }
 
     /// How to connect to somebody who must prove to be one of `expected`.

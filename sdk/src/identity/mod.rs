@@ -16,6 +16,7 @@ mod credential;
 pub mod dev_ca;
 mod error;
 mod file;
+mod introduction;
 mod provider;
 mod trust;
 mod verify;
@@ -23,6 +24,7 @@ mod verify;
 pub use credential::Credential;
 pub use error::{Error, Refused};
 pub use file::{PemDir, PemDirBuilder, pem_dir};
+pub use introduction::{Disbelief, Introducer, Introduction};
 pub use provider::{CredentialProvider, Fixed, fixed};
 pub use trust::Trust;
 

@@ -24,7 +24,7 @@ pub use error::{Error, ErrorKind};
 use crate::client::{Client, PodDirectory, Upstream, Wire};
 use crate::control::{ControlHandle, Status};
 use crate::hbone::{Acceptor, HBONE_PORT, Settings, TunnelPool};
-use crate::identity::{Credential, CredentialProvider, Trust};
+use crate::identity::{Credential, CredentialProvider, Introducer, Trust};
 use crate::layer::{BoxError, Drain, Draining, MeshBody, Stage, stack};
 use crate::name::SpiffeId;
 use crate::server::{App, Dispatch, End, HttpApp, InboundLayer, Listener, Plain, Ports, WorkloadDispatch};
@@ -116,7 +116,8 @@ impl Mesh {
     }
 
     pub(crate) fn assemble(parts: Parts) -> Self {
-        let wire = Wire::new(parts.tunnels, parts.epoch);
+        let introducer = Introducer::new(parts.credential.clone());
+        let wire = Wire::new(parts.tunnels, parts.epoch).introducing(introducer);
         let stack = stack::outbound(
             Arc::clone(&parts.live),
             parts.meter.clone(),
@@ -227,6 +228,7 @@ impl Mesh {
                 live: Arc::clone(&self.inner.live),
                 meter: self.inner.meter.clone(),
                 place: Arc::new(Place::Workload { port }),
+                introductions: Arc::default(),
             }),
         )
         .await

@@ -11,6 +11,7 @@ mod spiffe;
 pub(crate) use chain::chain;
 pub use host::{Host, HostError};
 pub(crate) use host::{check_authority, split_authority};
-pub use peer::{Peer, PeerIdentity};
+pub(crate) use peer::{FORWARDED_CLIENT_CERT, INTRODUCTION};
+pub use peer::{IntroducedBy, Original, Peer, PeerIdentity};
 pub use resource::{Kind, ResourceRef, ServiceName, WorkloadName};
 pub use spiffe::{SpiffeError, SpiffeId, TrustDomain};

@@ -3,7 +3,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use http::HeaderName;
+
 use super::SpiffeId;
+
+/// The header in which a waypoint introduces its caller to the destination, signed.
+pub(crate) const INTRODUCTION: HeaderName = HeaderName::from_static("x-inmesh-caller");
+
+/// Envoy's header for the certificate of a caller in front of a proxy.
+pub(crate) const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
 /// The other end of one accepted connection.
 ///
@@ -18,6 +26,8 @@ pub struct Peer {
     pub addr: SocketAddr,
     /// The local address that the connection came in on.
     pub local: SocketAddr,
+    /// The certificate that proved the identity, in DER; `None` on a plaintext connection.
+    pub certificate: Option<Arc<[u8]>>,
 }
 
 impl Peer {
@@ -27,21 +37,75 @@ impl Peer {
             identity,
             addr,
             local,
+            certificate: None,
         }
+    }
+
+    /// With the certificate (DER, the leaf) that proved the identity.
+    #[must_use]
+    pub fn with_certificate(mut self, certificate: &[u8]) -> Self {
+        self.certificate = Some(certificate.into());
+        self
     }
 }
 
 /// Who called, as a request extension of every request that an inmesh server hands to the application.
-///
-/// `None` inside means that the call came in plaintext and nobody was proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerIdentity(pub Arc<Peer>);
+#[non_exhaustive]
+pub struct PeerIdentity {
+    /// The other end of the connection that the request came in on: the caller itself, or a waypoint.
+    pub direct: Arc<Peer>,
+    /// The caller in front of the waypoint, where the direct peer is a waypoint that the configuration binds to what
+    /// was called, and it introduced its caller. Never taken from anybody else.
+    pub original: Option<Original>,
+}
+
+/// A caller that a waypoint spoke for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Original {
+    /// Whom the waypoint proved.
+    pub id: SpiffeId,
+    /// On what the word is believed.
+    pub by: IntroducedBy,
+}
+
+/// On what a waypoint's word about its caller is believed. Closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IntroducedBy {
+    /// It is signed by the waypoint, for this workload, a moment ago.
+    Signature,
+    /// `x-forwarded-client-cert`, as Istio's waypoints write it on demand: only the connection vouches for it.
+    ForwardedClientCert,
+}
 
 impl PeerIdentity {
-    /// The verified SPIFFE id of the direct caller.
+    /// A caller that nobody stands in front of.
+    pub fn direct(peer: Arc<Peer>) -> Self {
+        Self {
+            direct: peer,
+            original: None,
+        }
+    }
+
+    /// With the caller that the direct peer spoke for.
+    #[must_use]
+    pub fn introducing(mut self, original: Option<Original>) -> Self {
+        self.original = original;
+        self
+    }
+
+    /// The verified SPIFFE id of the direct peer; `None` if the call came in plaintext and nobody was proved.
     ///
     /// Behind a waypoint that is the waypoint's identity.
     pub fn spiffe_id(&self) -> Option<&SpiffeId> {
-        self.0.identity.as_ref()
+        self.direct.identity.as_ref()
+    }
+
+    /// Who called, as far as anybody can say: the original caller behind a waypoint that introduced it, else the direct
+    /// peer.
+    pub fn caller(&self) -> Option<&SpiffeId> {
+        let original = self.original.as_ref().map(|original| &original.id);
+        original.or_else(|| self.spiffe_id())
     }
 }

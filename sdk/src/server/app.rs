@@ -11,23 +11,30 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::Draining;
+use super::introductions::Introductions;
 use super::ports::App;
 use super::serve::{BoxFuture, Stream, serve_http};
 use crate::layer::{BoxError, Call, MeshBody, Origin, Reason, Refusal, stack, upgrade};
 use crate::name::{Peer, PeerIdentity};
 use crate::snapshot::{Live, Place};
-use crate::telemetry::Meter;
+use crate::telemetry::{Meter, field};
 
 /// An application as the innermost service: takes it a request with the caller in its extensions.
 #[derive(Clone, Debug)]
 pub struct Application<A> {
     app: A,
+    introductions: Arc<Introductions>,
+    meter: Meter,
 }
 
 impl<A> Application<A> {
-    /// Wraps an application.
-    pub fn new(app: A) -> Self {
-        Self { app }
+    /// Wraps an application; what its callers are introduced as is remembered in `introductions`.
+    pub(crate) fn new(app: A, introductions: Arc<Introductions>, meter: Meter) -> Self {
+        Self {
+            app,
+            introductions,
+            meter,
+        }
     }
 }
 
@@ -48,10 +55,21 @@ where
 
     fn call(&mut self, call: Call) -> Self::Future {
         let Call {
-            mut request, peer, ..
+            mut request,
+            view,
+            place,
+            peer,
         } = call;
-        if let Some(peer) = peer {
-            request.extensions_mut().insert(PeerIdentity(peer));
+        if let (Some(peer), Some(place)) = (peer, place) {
+            let headers = request.headers_mut();
+            let original = self
+                .introductions
+                .read(headers, &view, &place, &peer, &self.meter);
+            if let Some(original) = &original {
+                tracing::Span::current().record(field::ORIGINAL_CALLER, original.id.as_str());
+            }
+            let identity = PeerIdentity::direct(peer).introducing(original);
+            request.extensions_mut().insert(identity);
         }
         let extended = upgrade::restore(&mut request);
         ApplicationFuture {
@@ -133,6 +151,7 @@ pub(crate) struct HttpApp<A> {
     pub(crate) live: Arc<Live>,
     pub(crate) meter: Meter,
     pub(crate) place: Arc<Place>,
+    pub(crate) introductions: Arc<Introductions>,
 }
 
 impl<A, B> App for HttpApp<A>
@@ -166,6 +185,8 @@ impl<A: Clone> HttpApp<A> {
             Arc::clone(&self.place),
             draining.clone(),
         );
-        stack::inbound(Arc::new(origin), Application::new(self.app.clone()))
+        let introductions = Arc::clone(&self.introductions);
+        let app = Application::new(self.app.clone(), introductions, self.meter.clone());
+        stack::inbound(Arc::new(origin), app)
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::introductions::Introductions;
 use super::ports::App;
 use super::serve::{BoxFuture, Stream};
 use super::{Application, Draining};
@@ -76,7 +77,7 @@ impl App for Feeder {
                         io,
                         _draining: draining,
                     },
-                    PeerIdentity(peer),
+                    PeerIdentity::direct(peer),
                 ))
                 .await;
         })
@@ -146,6 +147,7 @@ pub struct InboundLayer {
     meter: Meter,
     place: Arc<Place>,
     draining: Draining,
+    introductions: Arc<Introductions>,
 }
 
 impl InboundLayer {
@@ -155,6 +157,7 @@ impl InboundLayer {
             meter,
             place: Arc::new(Place::Workload { port }),
             draining,
+            introductions: Arc::default(),
         }
     }
 }
@@ -199,7 +202,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Some(PeerIdentity(peer)) = peer_of(request.extensions()) else {
+        let Some(PeerIdentity { direct: peer, .. }) = peer_of(request.extensions()) else {
             let refusal = Refusal::new(
                 Reason::Denied,
                 "the request reached the policy point without a peer",
@@ -215,6 +218,7 @@ where
             meter,
             place,
             draining,
+            introductions,
         } = &self.layer;
         let origin = Origin::new(
             Arc::clone(live),
@@ -223,7 +227,8 @@ where
             Arc::clone(place),
             draining.clone(),
         );
-        let mut stack = stack::inbound(Arc::new(origin), Application::new(self.inner.clone()));
+        let app = Application::new(self.inner.clone(), Arc::clone(introductions), meter.clone());
+        let mut stack = stack::inbound(Arc::new(origin), app);
         InboundFuture::Inner {
             future: stack.call(request),
         }

@@ -4,6 +4,7 @@ mod app;
 #[cfg(feature = "axum")]
 mod axum;
 mod hbone;
+mod introductions;
 mod listener;
 mod patient;
 mod plain;

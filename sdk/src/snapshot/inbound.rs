@@ -192,6 +192,16 @@ impl Snapshot {
         }
     }
 
+    /// Whether a peer may speak for the callers behind it: it is a waypoint that the configuration binds to what was
+    /// called here.
+    pub fn may_introduce(&self, place: &Place, peer: &SpiffeId) -> bool {
+        let (InboundPolicy::Workload(policy), Place::Workload { port }) = (&self.inbound, place) else {
+            return false;
+        };
+        let guards = policy.ports.get(port).into_iter().flatten();
+        policy.waypoints.contains(peer) || guards.into_iter().any(|guard| guard.waypoints.contains(peer))
+    }
+
     /// Whether plaintext is refused on a workload's port.
     pub fn is_strict(&self, port: u16) -> bool {
         match &self.inbound {

@@ -214,6 +214,8 @@ pub struct WorkloadInbound {
     pub ports: HashMap<u16, Vec<ServiceGuard>>,
     /// Where plaintext is refused (`PeerAuthentication`).
     pub strict: StrictPorts,
+    /// Identities of the waypoints that configuration binds to this workload's own address.
+    pub waypoints: Vec<SpiffeId>,
 }
 
 /// What the policies that target one service port demand.
@@ -257,6 +259,9 @@ pub struct WaypointInbound {
     pub gateway: ResourceRef,
     /// Guards of the services it serves, one per port.
     pub services: HashMap<ServiceId, Vec<ServiceGuard>>,
+    /// Whether callers are also named in `x-forwarded-client-cert` (annotation
+    /// `ambient.istio.io/xfcc-include-client-identity` of the Gateway).
+    pub forwards_client_cert: bool,
     /// Guards of the workloads it serves (pod-addressed calls), by address.
     pub workloads: HashMap<IpAddr, Arc<AuthzEngine>>,
 }

@@ -31,6 +31,8 @@ pub const POLICY: &str = "mesh.policy";
 pub const REASON: &str = "mesh.reason";
 /// The verified identity at the other end.
 pub const PEER: &str = "mesh.peer";
+/// The caller behind the waypoint that introduced it.
+pub const ORIGINAL_CALLER: &str = "mesh.original_caller";
 /// The address that was called.
 pub const ENDPOINT: &str = "mesh.endpoint";
 /// The generation of the configuration that judged.

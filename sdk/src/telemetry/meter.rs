@@ -121,6 +121,11 @@ impl Meter {
         self.0.own.retry_skipped(reason);
     }
 
+    /// Counts a claim to speak for another caller that was not believed; `reason` is one of a few fixed words.
+    pub fn introduction_refused(&self, reason: &'static str) {
+        self.0.own.introduction_refused(reason);
+    }
+
     /// Counts a request that was not retried because too many others were.
     pub fn retry_budget_exhausted(&self) {
         self.0.own.retry_budget_exhausted.inc();

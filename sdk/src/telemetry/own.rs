@@ -66,6 +66,7 @@ pub(super) struct Own {
     pub(super) retries: Counter,
     pub(super) retry_budget_exhausted: Counter,
     retries_skipped: Family<Labels, Counter>,
+    introductions_refused: Family<Labels, Counter>,
     pub(super) ejections: Counter,
     pub(super) certificate_expiry: Gauge,
     spans: std::sync::Arc<Spans>,
@@ -201,6 +202,7 @@ impl Own {
             retries: Counter::default(),
             retry_budget_exhausted: Counter::default(),
             retries_skipped: Family::default(),
+            introductions_refused: Family::default(),
             ejections: Counter::default(),
             certificate_expiry: Gauge::default(),
             spans: std::sync::Arc::default(),
@@ -228,6 +230,11 @@ impl Own {
             self.retries_skipped.clone(),
         );
         registry.register(
+            "mesh_introductions_refused",
+            "claims to speak for another caller that were not believed, by reason",
+            self.introductions_refused.clone(),
+        );
+        registry.register(
             "mesh_endpoint_ejections",
             "endpoints taken out of rotation",
             self.ejections.clone(),
@@ -242,6 +249,12 @@ impl Own {
 
     pub(super) fn retry_skipped(&self, reason: &'static str) {
         self.retries_skipped
+            .get_or_create(&[("reason", reason.to_owned())])
+            .inc();
+    }
+
+    pub(super) fn introduction_refused(&self, reason: &'static str) {
+        self.introductions_refused
             .get_or_create(&[("reason", reason.to_owned())])
             .inc();
     }

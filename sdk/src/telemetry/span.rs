@@ -52,6 +52,7 @@ pub fn server_span(request: &RequestSpan<'_>) -> Span {
         mesh.policy = Empty,
         mesh.reason = Empty,
         mesh.peer = request.peer.map(field::display),
+        mesh.original_caller = Empty,
         mesh.generation = request.generation,
     )
 }

@@ -42,6 +42,8 @@ pub struct Seen {
     pub headers: BTreeMap<String, String>,
     /// The proved identity of the direct caller.
     pub peer: Option<String>,
+    /// The caller that a waypoint introduced.
+    pub original: Option<String>,
 }
 
 /// The application of a pod.
@@ -144,10 +146,9 @@ impl Echo {
             .map(|(name, value)| (name.to_string(), text(value)))
             .collect();
         let host = request.uri().authority().map(ToString::to_string);
-        let peer = request
-            .extensions()
-            .get::<PeerIdentity>()
-            .and_then(PeerIdentity::spiffe_id);
+        let identity = request.extensions().get::<PeerIdentity>();
+        let peer = identity.and_then(PeerIdentity::spiffe_id);
+        let original = identity.and_then(|identity| identity.original.as_ref());
         let seen = json!({
             "pod": &*self.pod,
             "method": request.method().as_str(),
@@ -155,6 +156,7 @@ impl Echo {
             "host": host.or_else(|| headers.get("host").cloned()).unwrap_or_default(),
             "headers": headers,
             "peer": peer.map(|peer| peer.as_str()),
+            "original": original.map(|original| original.id.as_str()),
         });
         let mut response = Response::new(Body::from(seen.to_string()));
         let json = HeaderValue::from_static("application/json");

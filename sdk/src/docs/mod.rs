@@ -1,0 +1,4 @@
+//! The long-form guide: one page per module, without code.
+
+#[doc = include_str!("identity.md")]
+pub mod identity {}
