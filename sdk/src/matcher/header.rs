@@ -1,5 +1,7 @@
 //! Headers and query parameters by name and value.
 
+use std::fmt;
+
 use http::{HeaderMap, HeaderName};
 
 use super::FullRegex;
@@ -11,6 +13,8 @@ pub enum ValuePattern {
     Any,
     /// This value.
     Exact(Box<str>),
+    /// Values that begin so.
+    Prefix(Box<str>),
     /// The whole value matches the expression.
     Regex(FullRegex),
 }
@@ -21,7 +25,30 @@ impl ValuePattern {
         match self {
             Self::Any => true,
             Self::Exact(exact) => **exact == *value,
+            Self::Prefix(prefix) => value.starts_with(&**prefix),
             Self::Regex(regex) => regex.is_match(value),
+        }
+    }
+
+    /// As [`ValuePattern::matches`], for bytes that may be no UTF-8, which no expression matches.
+    pub fn matches_bytes(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(exact) => exact.as_bytes() == value,
+            Self::Prefix(prefix) => value.starts_with(prefix.as_bytes()),
+            Self::Regex(regex) => std::str::from_utf8(value).is_ok_and(|value| regex.is_match(value)),
+        }
+    }
+}
+
+/// As Istio writes it: `= value`, `value*`, `/expression/`, or `*`.
+impl fmt::Display for ValuePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Exact(value) => write!(f, "= {value}"),
+            Self::Prefix(value) => write!(f, "{value}*"),
+            Self::Regex(regex) => write!(f, "{regex:?}"),
         }
     }
 }
@@ -63,6 +90,25 @@ pub(crate) fn with_joined<R>(
     Some(then(&joined))
 }
 
+/// As [`with_joined`], whatever the bytes. `None` if it is missing.
+pub(crate) fn with_joined_bytes<R>(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    then: impl FnOnce(&[u8]) -> R,
+) -> Option<R> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    let Some(second) = values.next() else {
+        return Some(then(first.as_bytes()));
+    };
+    let mut joined = first.as_bytes().to_vec();
+    for value in std::iter::once(second).chain(values) {
+        joined.push(b',');
+        joined.extend_from_slice(value.as_bytes());
+    }
+    Some(then(&joined))
+}
+
 /// A query parameter that must be present with a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueryPattern {
@@ -76,13 +122,23 @@ impl QueryPattern {
     /// Whether a query matches. The first parameter of the name counts. Names and values are compared as sent:
     /// percent escapes and `+` are not decoded, which is what Envoy-based implementations do.
     pub fn matches(&self, query: Option<&str>) -> bool {
-        query
-            .unwrap_or("")
-            .split('&')
-            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-            .find(|(name, _)| *name == &*self.name)
-            .is_some_and(|(_, value)| self.value.matches(value))
+        parameter(query, &self.name).is_some_and(|value| self.value.matches(value))
     }
+}
+
+/// The parameters of a query in the order sent, as sent.
+pub(crate) fn parameters(query: Option<&str>) -> impl Iterator<Item = (&str, &str)> {
+    query
+        .unwrap_or("")
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+/// The first value of a query parameter.
+pub(crate) fn parameter<'q>(query: Option<&'q str>, name: &str) -> Option<&'q str> {
+    parameters(query)
+        .find(|(it, _)| *it == name)
+        .map(|(_, value)| value)
 }
 
 #[cfg(test)]

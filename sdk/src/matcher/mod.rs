@@ -5,14 +5,16 @@ mod header;
 mod host;
 mod path;
 mod regex;
+mod substitute;
 mod template;
 mod text;
 
 pub use cidr::{CidrError, CidrSet, parse_block};
-pub(crate) use header::with_joined;
 pub use header::{HeaderPattern, QueryPattern, ValuePattern};
+pub(crate) use header::{parameter, parameters, with_joined, with_joined_bytes};
 pub use host::HostPattern;
 pub use path::{PathPattern, method_of};
 pub use regex::{FullRegex, RegexError};
+pub use substitute::{Substitution, SubstitutionError};
 pub use template::{PathTemplate, TemplateError, Width};
 pub use text::{Glob, TextMatch, TextSet};

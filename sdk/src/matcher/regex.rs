@@ -9,7 +9,7 @@ use regex::{Regex, RegexBuilder};
 const SIZE_LIMIT: usize = 1 << 20;
 
 /// Longest expression that is read at all, as upstream limits values.
-const TEXT_LIMIT: usize = 4096;
+pub(super) const TEXT_LIMIT: usize = 4096;
 
 /// Why a text is not a usable regular expression.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,9 +62,42 @@ impl FullRegex {
     pub fn as_str(&self) -> &str {
         &self.text
     }
+
+    /// Text that every match begins with; as much of it as is easily seen, so possibly none.
+    pub fn literal_prefix(&self) -> &str {
+        let text = &*self.text;
+        let end = text
+            .find(|c| "\\.+*?()|[]{}^$#".contains(c))
+            .unwrap_or(text.len());
+        // A quantifier is about the character before it.
+        let optional = text[end..].starts_with(['*', '?', '{']);
+        let last = text[..end].char_indices().next_back().map_or(0, |(at, _)| at);
+        let literal = if optional { last } else { end };
+        if alternates(&text[end..]) {
+            ""
+        } else {
+            &text[..literal]
+        }
+    }
 }
 
-fn build(text: &str) -> Result<Regex, RegexError> {
+/// Whether there is a `|` outside of all groups; also if that is hard to tell.
+fn alternates(text: &str) -> bool {
+    let (mut depth, mut chars) = (0_u32, text.chars());
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' if chars.next().is_none_or(|c| c == 'Q') => return text.contains('|'),
+            '[' => return text.contains('|'),
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            '|' if depth == 0 => return true,
+            _ => {}
+        }
+    }
+    false
+}
+
+pub(super) fn build(text: &str) -> Result<Regex, RegexError> {
     RegexBuilder::new(text)
         .size_limit(SIZE_LIMIT)
         .dfa_size_limit(SIZE_LIMIT)
@@ -125,5 +158,41 @@ mod tests {
         );
         assert!(matches!(FullRegex::parse("(?=a)"), Err(RegexError::Syntax(_))));
         assert!(matches!(FullRegex::parse("["), Err(RegexError::Syntax(_))));
+    }
+
+    #[test]
+    fn the_literal_beginning_is_a_beginning_of_every_match() {
+        for (text, prefix) in [
+            ("/v[0-9]+", "/v"),
+            ("/api/users/.*", "/api/users/"),
+            ("/ab*", "/a"),
+            ("/ab?c", "/a"),
+            ("/ab{2}", "/a"),
+            ("/ab+", "/ab"),
+            ("/plain", "/plain"),
+            ("/a|/b", ""),
+            ("/a(b|c)", "/a"),
+            ("/a[|]b", ""),
+            ("(?i)/a", ""),
+            ("/é*", "/"),
+            (".*", ""),
+            ("^/a", ""),
+            ("/a\\.b", "/a"),
+            ("/a\\|b", "/a"),
+            ("", ""),
+        ] {
+            assert_eq!(FullRegex::parse(text).unwrap().literal_prefix(), prefix, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_match_begins_otherwise(text in "[/ab|()?*.\\[\\]\\\\-]{0,8}", path in "/[ab/|]{0,6}") {
+            if let Ok(regex) = FullRegex::parse(&text)
+                && regex.is_match(&path)
+            {
+                proptest::prop_assert!(path.starts_with(regex.literal_prefix()), "{text} {path}");
+            }
+        }
     }
 }

@@ -3,6 +3,8 @@
 
 pub mod authz;
 pub mod balance;
+#[cfg(test)]
+pub(crate) mod cases;
 mod digest;
 mod head;
 pub mod limit;

@@ -1,11 +1,12 @@
-//! Settles precedence: from rules in any order to alternatives in one total order.
+//! Settles precedence: from rules in any order to sections, each of them in one total order.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 
-use super::index::Index;
+use super::listed::{Conditions, Entry, Listed};
+use super::table::{Ranked, Section};
 use super::{RouteRule, RouteTable, RuleId};
 use crate::matcher::{HeaderPattern, HostPattern, PathPattern, QueryPattern};
 use crate::policy::RequestHead;
@@ -102,12 +103,22 @@ pub struct Alternative {
     pub predicates: Arc<Predicates>,
 }
 
-/// Collects rules and their matches, in any order.
+/// Collects rules and their matches, section by section.
+///
+/// A section is either *ranked* ([`RouteTableBuilder::matching`], in any order: Gateway API settles which of several
+/// matches decides) or a *list* ([`RouteTableBuilder::listed`]: the first that holds decides, as in a VirtualService).
+/// The first section in which anything matches decides.
 #[derive(Debug, Default)]
 pub struct RouteTableBuilder {
     rules: Vec<RouteRule>,
     created: Vec<Option<u64>>,
-    alternatives: Vec<Alternative>,
+    sections: Vec<Unsorted>,
+}
+
+#[derive(Debug)]
+enum Unsorted {
+    Ranked(Vec<Alternative>),
+    Listed(Vec<Entry>),
 }
 
 impl RouteTableBuilder {
@@ -119,6 +130,11 @@ impl RouteTableBuilder {
         self.rules.push(rule);
         self.created.push(created);
         id
+    }
+
+    /// Begins a section: what was added before decides first, whatever is added now.
+    pub fn section(&mut self) {
+        self.sections.push(Unsorted::Ranked(Vec::new()));
     }
 
     /// Adds a match of a rule, on every host given. An unknown rule is left out.
@@ -133,53 +149,82 @@ impl RouteTableBuilder {
             return;
         }
         let predicates = Arc::new(predicates);
-        for host in hosts {
-            self.alternatives.push(Alternative {
-                rule,
-                match_index,
-                host: host.clone(),
-                predicates: predicates.clone(),
-            });
+        let alternatives = hosts.iter().map(|host| Alternative {
+            rule,
+            match_index,
+            host: host.clone(),
+            predicates: predicates.clone(),
+        });
+        match self.sections.last_mut() {
+            Some(Unsorted::Ranked(list)) => list.extend(alternatives),
+            _ => self.sections.push(Unsorted::Ranked(alternatives.collect())),
+        }
+    }
+
+    /// Appends a match of a rule to a list, on every host given. An unknown rule is left out.
+    pub fn listed(&mut self, rule: RuleId, match_index: u32, hosts: &[HostPattern], conditions: Conditions) {
+        if rule.0 as usize >= self.rules.len() {
+            return;
+        }
+        let conditions = Arc::new(conditions);
+        let entries = hosts.iter().map(|host| Entry {
+            rule,
+            match_index,
+            host: host.clone(),
+            conditions: conditions.clone(),
+        });
+        match self.sections.last_mut() {
+            Some(Unsorted::Listed(list)) => list.extend(entries),
+            _ => self.sections.push(Unsorted::Listed(entries.collect())),
         }
     }
 
     /// Sorts and indexes.
     ///
-    /// The order is that of Gateway API (HTTPRouteSpec.hostnames, HTTPRouteRule.matches): the most specific host,
-    /// exact path, longest prefix in characters, a method, most headers, most query parameters; then the oldest
-    /// route, `namespace/name`, and the order within the route.
+    /// The order in a ranked section is that of Gateway API (HTTPRouteSpec.hostnames, HTTPRouteRule.matches): the most
+    /// specific host, exact path, longest prefix in characters, a method, most headers, most query parameters; then
+    /// the oldest route, `namespace/name`, and the order within the route.
     pub fn build(self) -> RouteTable {
         let Self {
             rules,
             created,
-            mut alternatives,
+            sections,
         } = self;
-        alternatives.sort_by_cached_key(|alternative| {
-            let predicates = &alternative.predicates;
-            let index = alternative.rule.0 as usize;
-            let origin = &rules[index].origin;
-            let shape = (
-                alternative.host.order(),
-                predicates.class(),
-                Reverse(predicates.path_characters()),
-                predicates.method.is_none(),
-                Reverse(predicates.headers.len()),
-                Reverse(predicates.query.len()),
-            );
-            let age = (
-                created[index].unwrap_or(u64::MAX),
-                origin.resource.namespace.clone(),
-                origin.resource.name.clone(),
-                origin.rule,
-                alternative.match_index,
-            );
-            (shape, age)
-        });
-        let index = Index::new(&alternatives);
-        RouteTable {
-            rules,
-            alternatives,
-            index,
-        }
+        let section = |section| match section {
+            Unsorted::Ranked(list) if list.is_empty() => None,
+            Unsorted::Ranked(list) => Some(Section::Ranked(Ranked::new(ranked(list, &rules, &created)))),
+            Unsorted::Listed(list) => Some(Section::Listed(Listed::new(list))),
+        };
+        let sections = sections.into_iter().filter_map(section).collect();
+        RouteTable { rules, sections }
     }
+}
+
+fn ranked(
+    mut alternatives: Vec<Alternative>,
+    rules: &[RouteRule],
+    created: &[Option<u64>],
+) -> Vec<Alternative> {
+    alternatives.sort_by_cached_key(|alternative| {
+        let predicates = &alternative.predicates;
+        let index = alternative.rule.0 as usize;
+        let origin = &rules[index].origin;
+        let shape = (
+            alternative.host.order(),
+            predicates.class(),
+            Reverse(predicates.path_characters()),
+            predicates.method.is_none(),
+            Reverse(predicates.headers.len()),
+            Reverse(predicates.query.len()),
+        );
+        let age = (
+            created[index].unwrap_or(u64::MAX),
+            origin.resource.namespace.clone(),
+            origin.resource.name.clone(),
+            origin.rule,
+            alternative.match_index,
+        );
+        (shape, age)
+    });
+    alternatives
 }

@@ -6,6 +6,8 @@ use http::HeaderName;
 
 use super::builder::Alternative;
 use super::index::with_lower_host;
+use super::listed::{Entry, Listed};
+use super::table::Section;
 use super::{RouteTable, RuleId};
 use crate::policy::RequestHead;
 
@@ -40,8 +42,14 @@ pub enum Verdict {
     Path,
     /// Another method.
     Method,
+    /// Another scheme.
+    Scheme,
+    /// Another authority.
+    Authority,
     /// The header is missing or has another value.
     Header(HeaderName),
+    /// The header is there, or has the value, although it must not.
+    Unwanted(HeaderName),
     /// The query parameter is missing or has another value.
     Query(Box<str>),
 }
@@ -54,7 +62,10 @@ impl fmt::Display for Verdict {
             Self::Host => f.write_str("host differs"),
             Self::Path => f.write_str("path differs"),
             Self::Method => f.write_str("method differs"),
+            Self::Scheme => f.write_str("scheme differs"),
+            Self::Authority => f.write_str("authority differs"),
             Self::Header(name) => write!(f, "header {name} differs"),
+            Self::Unwanted(name) => write!(f, "header {name} is what it must not be"),
             Self::Query(name) => write!(f, "query parameter {name} differs"),
         }
     }
@@ -63,26 +74,58 @@ impl fmt::Display for Verdict {
 impl RouteTable {
     /// Every alternative in order of precedence, and what came of it. For people: it looks at all of them.
     pub fn explain(&self, head: &RequestHead<'_>) -> Vec<Candidate> {
-        let mut won = false;
-        let candidate = |(rank, alternative): (usize, &Alternative)| {
-            let verdict = match objection(alternative, head) {
-                Some(objection) => objection,
-                None if won => Verdict::Outranked,
-                None => {
-                    won = true;
-                    Verdict::Won
+        let mut candidates = Vec::new();
+        for section in &self.sections {
+            match section {
+                Section::Ranked(it) => {
+                    candidates.extend(it.alternatives.iter().map(|it| ranked(it, objection(it, head))));
                 }
-            };
-            Candidate {
-                rank: rank as u32,
-                rule: alternative.rule,
-                match_index: alternative.match_index,
-                host: alternative.host.to_string(),
-                path: alternative.predicates.path.to_string(),
-                verdict,
+                Section::Listed(list) => {
+                    candidates.extend(list.entries.iter().map(|it| listed(it, unlisted(list, it, head))));
+                }
             }
-        };
-        self.alternatives.iter().enumerate().map(candidate).collect()
+        }
+        let mut won = false;
+        for (rank, candidate) in candidates.iter_mut().enumerate() {
+            candidate.rank = rank as u32;
+            if candidate.verdict == Verdict::Won && std::mem::replace(&mut won, true) {
+                candidate.verdict = Verdict::Outranked;
+            }
+        }
+        candidates
+    }
+}
+
+fn ranked(it: &Alternative, objection: Option<Verdict>) -> Candidate {
+    Candidate {
+        rank: 0,
+        rule: it.rule,
+        match_index: it.match_index,
+        host: it.host.to_string(),
+        path: it.predicates.path.to_string(),
+        verdict: objection.unwrap_or(Verdict::Won),
+    }
+}
+
+fn listed(it: &Entry, objection: Option<Verdict>) -> Candidate {
+    let path = it.conditions.path.as_ref().map(|it| it.value().to_string());
+    Candidate {
+        rank: 0,
+        rule: it.rule,
+        match_index: it.match_index,
+        host: it.host.to_string(),
+        path: path.unwrap_or_else(|| "*".into()),
+        verdict: objection.unwrap_or(Verdict::Won),
+    }
+}
+
+/// The first condition that does not hold.
+fn unlisted(list: &Listed, it: &Entry, head: &RequestHead<'_>) -> Option<Verdict> {
+    let decides = with_lower_host(head.authority, |host| list.host(host) == Some(&it.host));
+    if decides {
+        it.conditions.objection(head)
+    } else {
+        Some(Verdict::Host)
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! A [`RouteTable`] is a list of alternatives in one total order, fixed when the table is built, and an index over
 //! it. [`RouteTable::find`] gives the first alternative whose predicates hold; nothing is compared at request time.
+//! It comes in sections, since Gateway API ranks matches by what they ask and Istio by where they stand (see
+//! [`listed`]).
 //!
 //! ```text
 //! host ──► exact host ─┐
@@ -16,6 +18,7 @@ mod cors;
 mod edit;
 mod explain;
 mod index;
+pub mod listed;
 mod mirror;
 mod redirect;
 mod rewrite;

@@ -1,7 +1,8 @@
-//! The table: rules, alternatives in order, and the index over them.
+//! The table: rules, and the sections that lead to them.
 
 use super::builder::Alternative;
 use super::index::{Index, with_lower_host};
+use super::listed::Listed;
 use super::{RouteRule, RuleId};
 use crate::policy::RequestHead;
 
@@ -9,9 +10,33 @@ use crate::policy::RequestHead;
 #[derive(Debug, Default)]
 pub struct RouteTable {
     pub(super) rules: Vec<RouteRule>,
-    /// In order of precedence: the position is the rank.
+    /// In order of precedence: the first in which anything matches decides.
+    pub(super) sections: Vec<Section>,
+}
+
+/// A part of a table with one idea of precedence.
+#[derive(Debug)]
+pub(super) enum Section {
+    /// Gateway API's: the best match decides.
+    Ranked(Ranked),
+    /// Istio's: the first match decides.
+    Listed(Listed),
+}
+
+/// Alternatives in order of precedence, and the index over them.
+#[derive(Debug)]
+pub(super) struct Ranked {
+    /// The position is the rank.
     pub(super) alternatives: Vec<Alternative>,
-    pub(super) index: Index,
+    index: Index,
+}
+
+impl Ranked {
+    /// Indexes alternatives that are in order of precedence.
+    pub(super) fn new(alternatives: Vec<Alternative>) -> Self {
+        let index = Index::new(&alternatives);
+        Self { alternatives, index }
+    }
 }
 
 /// The rule that decides, and what of the path its match covered.
@@ -38,7 +63,10 @@ impl RouteTable {
     /// for was sent several times.
     pub fn find(&self, head: &RequestHead<'_>) -> Option<Found> {
         with_lower_host(head.authority, |host| {
-            self.index.find(&self.alternatives, host, head)
+            self.sections.iter().find_map(|section| match section {
+                Section::Ranked(it) => it.index.find(&it.alternatives, host, head),
+                Section::Listed(it) => it.find(host, head),
+            })
         })
     }
 

@@ -1,0 +1,177 @@
+//! Entries in a list: the first that holds decides, as in a VirtualService.
+//!
+//! Position is all that ranks an entry, so an index cannot stop at the first hit: it collects the few entries that
+//! may hold and takes the first of them.
+//!
+//! ```text
+//! host ──► exact path ───┐
+//!          prefixes ─────┼─► by header, parameter, method or authority ─► the lowest position that holds
+//!          expressions ──┘   (by their literal beginning, and last)
+//! ```
+
+mod bucket;
+mod predicates;
+#[cfg(test)]
+mod tests;
+mod trie;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::{Found, RuleId};
+use crate::matcher::{HostPattern, ValuePattern};
+use crate::policy::RequestHead;
+use bucket::Bucket;
+pub use predicates::{Condition, Conditions, PathCondition, Subject};
+use trie::Texts;
+
+/// One way to reach a rule.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) rule: RuleId,
+    pub(super) match_index: u32,
+    pub(super) host: HostPattern,
+    pub(super) conditions: Arc<Conditions>,
+}
+
+/// A list and its index.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub(super) entries: Vec<Entry>,
+    exact: HashMap<Box<str>, Paths>,
+    /// By suffix, its leading dot included.
+    suffixes: HashMap<Box<str>, Paths>,
+    any: Option<Paths>,
+}
+
+/// Entries of one host, by path.
+#[derive(Debug)]
+struct Paths<T = Bucket> {
+    texts: Texts<T>,
+    /// In lower case.
+    folded: Texts<T>,
+    /// By what every match of the expression begins with.
+    expressions: Texts<T>,
+}
+
+impl Listed {
+    /// Indexes entries that are in order.
+    pub(super) fn new(entries: Vec<Entry>) -> Self {
+        let mut by_host: HashMap<&HostPattern, Vec<u32>> = HashMap::new();
+        for (rank, entry) in entries.iter().enumerate() {
+            by_host.entry(&entry.host).or_default().push(rank as u32);
+        }
+        let (mut exact, mut suffixes, mut any) = (HashMap::new(), HashMap::new(), None);
+        for (host, ranks) in by_host {
+            let paths = Paths::new(&ranks, &entries);
+            match host {
+                HostPattern::Any => any = Some(paths),
+                HostPattern::Suffix(suffix) => {
+                    suffixes.insert(suffix.clone(), paths);
+                }
+                HostPattern::Exact(host) => {
+                    exact.insert(host.as_str().into(), paths);
+                }
+            }
+        }
+        Self {
+            entries,
+            exact,
+            suffixes,
+            any,
+        }
+    }
+
+    /// The first entry that holds. The host is in lower case, without port. The most specific host that there are
+    /// entries for decides alone, as Envoy's virtual hosts do.
+    pub(super) fn find(&self, host: &str, head: &RequestHead<'_>) -> Option<Found> {
+        let entry = self
+            .entries
+            .get(self.paths(host)?.find(&self.entries, head)? as usize)?;
+        Some(Found {
+            rule: entry.rule,
+            matched: entry.conditions.matched(head.path)?,
+        })
+    }
+
+    fn paths(&self, host: &str) -> Option<&Paths> {
+        if !self.exact.is_empty()
+            && let Some(paths) = self.exact.get(host)
+        {
+            return Some(paths);
+        }
+        if !self.suffixes.is_empty() {
+            // The first byte cannot be a suffix' dot: a wildcard stands for at least one label.
+            for (dot, _) in host.match_indices('.').filter(|(at, _)| *at > 0) {
+                if let Some(paths) = self.suffixes.get(&host[dot..]) {
+                    return Some(paths);
+                }
+            }
+        }
+        self.any.as_ref()
+    }
+
+    /// The host that decides for a host.
+    pub(super) fn host(&self, host: &str) -> Option<&HostPattern> {
+        let matching = self
+            .entries
+            .iter()
+            .map(|it| &it.host)
+            .filter(|it| it.matches(host));
+        matching.min_by_key(|it| it.order())
+    }
+}
+
+impl<T> Default for Paths<T> {
+    fn default() -> Self {
+        Self {
+            texts: Texts::default(),
+            folded: Texts::default(),
+            expressions: Texts::default(),
+        }
+    }
+}
+
+impl Paths {
+    fn new(ranks: &[u32], entries: &[Entry]) -> Self {
+        let mut paths = Paths::<Vec<u32>>::default();
+        for rank in ranks {
+            let condition = entries
+                .get(*rank as usize)
+                .and_then(|it| it.conditions.path.as_ref());
+            let texts = match condition.is_some_and(PathCondition::ignores_case) {
+                true => &mut paths.folded,
+                false => &mut paths.texts,
+            };
+            let slot = match condition.map(PathCondition::value) {
+                None | Some(ValuePattern::Any) => texts.prefix(""),
+                Some(ValuePattern::Exact(text)) => texts.exact(text),
+                Some(ValuePattern::Prefix(text)) => texts.prefix(text),
+                Some(ValuePattern::Regex(regex)) => paths.expressions.prefix(regex.literal_prefix()),
+            };
+            slot.push(*rank);
+        }
+        let bucket = |ranks| Bucket::new(ranks, entries);
+        Self {
+            texts: paths.texts.map(bucket),
+            folded: paths.folded.map(bucket),
+            expressions: paths.expressions.map(bucket),
+        }
+    }
+
+    fn find(&self, entries: &[Entry], head: &RequestHead<'_>) -> Option<u32> {
+        let mut best = u32::MAX;
+        let path = head.path.as_bytes();
+        let mut lower = |bucket: &Bucket| bucket.lower(entries, head, &mut best);
+        self.texts.of(path, &mut lower);
+        if !self.folded.is_empty() {
+            let mut folded: SmallVec<[u8; 256]> = SmallVec::from_slice(path);
+            folded.make_ascii_lowercase();
+            self.folded.of(&folded, &mut lower);
+        }
+        self.expressions.of(path, &mut lower);
+        (best != u32::MAX).then_some(best)
+    }
+}
