@@ -117,6 +117,9 @@ impl Client {
 
     /// Sends a request. Its URI must be absolute (`http://reviews:9080/…`), or it must have a `Host` header.
     ///
+    /// Where it has both, the URI says which service is dialled, by name or by address, and the `Host` header is what
+    /// the server is told: a `Host` that names another service does not switch to that service or to its routes.
+    ///
     /// # Errors
     /// As [`Client::get`].
     ///

@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::Request;
 use http::header::HOST;
+use http::uri::Authority;
+use http::{Request, Uri};
 
 use super::MeshBody;
 use crate::name::Peer;
@@ -26,6 +27,8 @@ pub struct Call {
     pub place: Option<Arc<Place>>,
     /// Who sent it; `None` where this process itself is the caller.
     pub peer: Option<Arc<Peer>>,
+    /// What this process dials as the caller, where that is not the host that the request names.
+    pub dialled: Option<Authority>,
 }
 
 impl Call {
@@ -60,6 +63,16 @@ impl Call {
     }
 }
 
+impl Call {
+    /// The authority that the caller dials: where the request goes, whatever host it names.
+    pub(super) fn dialled(&self) -> &str {
+        match &self.dialled {
+            Some(dialled) => dialled.as_str(),
+            None => authority(&self.request),
+        }
+    }
+}
+
 /// The authority a request names: of its URI, else its `Host` header; empty if neither says.
 pub(crate) fn authority<B>(request: &Request<B>) -> &str {
     match request.uri().authority() {
@@ -70,6 +83,24 @@ pub(crate) fn authority<B>(request: &Request<B>) -> &str {
             .and_then(|host| host.to_str().ok())
             .unwrap_or_default(),
     }
+}
+
+/// Tells what a caller dials from the host that its request names.
+///
+/// As with hyper's own client, a URI says where a request goes, and a `Host` header beside it what the server is told.
+/// From here on the request has one authority, the latter; the former is returned.
+pub(super) fn dialled(request: &mut Request<MeshBody>) -> Option<Authority> {
+    let dialled = request.uri().authority()?;
+    let host = request.headers().get(HOST)?;
+    if host.as_bytes().eq_ignore_ascii_case(dialled.as_str().as_bytes()) {
+        return None;
+    }
+    let host = Authority::try_from(host.as_bytes()).ok()?;
+    let dialled = dialled.clone();
+    let mut parts = request.uri().clone().into_parts();
+    parts.authority = Some(host);
+    *request.uri_mut() = Uri::from_parts(parts).ok()?;
+    Some(dialled)
 }
 
 /// A request whose rule and destination are settled.
@@ -171,3 +202,32 @@ pub struct Served {
 /// Marks a response, by its extensions, whose request a fault delayed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Delayed;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(uri: &str, host: Option<&str>) -> Request<MeshBody> {
+        let mut request = Request::builder().uri(uri);
+        if let Some(host) = host {
+            request = request.header(HOST, host);
+        }
+        request.body(MeshBody::empty()).unwrap()
+    }
+
+    #[test]
+    fn what_is_dialled_is_the_uris_authority_and_what_is_named_is_the_host_header() {
+        let mut apart = request("http://10.96.0.1:80/a?b", Some("reviews"));
+        assert_eq!(dialled(&mut apart).unwrap(), "10.96.0.1:80");
+        assert_eq!(apart.uri().to_string(), "http://reviews/a?b");
+        for (uri, host) in [
+            ("http://reviews/", None),
+            ("http://reviews/", Some("Reviews")),
+            ("/", Some("reviews")),
+        ] {
+            let mut same = request(uri, host);
+            assert_eq!(dialled(&mut same), None);
+            assert_eq!(same.uri().to_string(), uri);
+        }
+    }
+}

@@ -11,7 +11,7 @@ use http::{Request, Response, Version};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::call::authority;
+use super::call::{authority, dialled};
 use super::record::{Counted, Record};
 use super::{BoxError, Call, MeshBody, Origin, Refusal, hygiene};
 use crate::snapshot::Live;
@@ -83,6 +83,7 @@ where
                     view,
                     place: Some(Arc::clone(&origin.place)),
                     peer: Some(Arc::clone(&origin.peer)),
+                    dialled: None,
                 };
                 let inner = &mut self.inner;
                 (Some(record.span.in_scope(|| inner.call(call))), None)
@@ -167,6 +168,7 @@ where
 
     fn call(&mut self, mut request: Request<MeshBody>) -> Self::Future {
         let view = self.live.pin();
+        let dialled = dialled(&mut request);
         let span = telemetry::client_span(&RequestSpan {
             method: request.method(),
             authority: authority(&request),
@@ -185,6 +187,7 @@ where
                     view,
                     place: None,
                     peer: None,
+                    dialled,
                 };
                 (Some(record.span.in_scope(|| self.inner.call(call))), None)
             }

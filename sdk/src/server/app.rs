@@ -59,6 +59,7 @@ where
             view,
             place,
             peer,
+            ..
         } = call;
         if let (Some(peer), Some(place)) = (peer, place) {
             let headers = request.headers_mut();

@@ -104,6 +104,7 @@ impl Again {
             view: Arc::clone(&self.view),
             place: self.place.clone(),
             peer: self.peer.clone(),
+            dialled: None,
         };
         Ok(Routed {
             call,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Answer, Directory, refuse};
-use crate::layer::call::{Call, Destination, authority};
+use crate::layer::call::{Call, Destination};
 use crate::layer::{Reason, Refusal};
 use crate::name::{Host, split_authority};
 use crate::policy::route::RouteTable;
@@ -40,7 +40,7 @@ pub(super) fn scope<D: Directory>(call: &Call, directory: &D) -> Result<Scope, A
         Some(Place::Service { host, port }) => (view.service_by_host(host), *port),
         Some(Place::Workload { .. }) => return refuse(Reason::Misconfigured, "a workload does not forward"),
         None => {
-            let authority = authority(&call.request);
+            let authority = call.dialled();
             let unusable =
                 |error| Refusal::new(Reason::BadRequest, format!("the authority is unusable: {error}"));
             let (name, port) = split_authority(authority).map_err(|error| Box::new(Err(unusable(error))))?;
@@ -70,7 +70,7 @@ pub(super) fn scope<D: Directory>(call: &Call, directory: &D) -> Result<Scope, A
         }
     };
     let Some(service) = id.and_then(|id| view.service(id)) else {
-        let authority = authority(&call.request);
+        let authority = call.dialled();
         return refuse(
             Reason::NoRoute,
             format!(
