@@ -48,6 +48,23 @@ impl<'a> Grants<'a> {
     }
 }
 
+/// What a route is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Frontend {
+    /// A service of the mesh. Its callers could call the backend themselves, so a route to another namespace opens
+    /// nothing and needs no ReferenceGrant (GEP-1294).
+    Mesh,
+    /// A Gateway, which lets in what could not call the backend: other namespaces must agree to it.
+    Gateway,
+}
+
+/// A directory as a frontend's routes may use it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen<'d> {
+    directory: &'d Directory<'d>,
+    frontend: Frontend,
+}
+
 /// What can be a backend, seen from here.
 #[derive(Debug)]
 pub(crate) struct Directory<'a> {
@@ -62,6 +79,14 @@ impl<'a> Directory<'a> {
             grants,
             clusters: HashMap::new(),
             services: HashSet::new(),
+        }
+    }
+
+    /// As routes attached to such a frontend may use it.
+    pub(crate) fn seen_from(&'a self, frontend: Frontend) -> Seen<'a> {
+        Seen {
+            directory: self,
+            frontend,
         }
     }
 
@@ -82,9 +107,10 @@ impl<'a> Directory<'a> {
         self.clusters.entry(key).or_insert((cluster, protocol));
     }
 
-    /// The cluster a backend means.
+    /// The cluster a backend means in a route that is attached to such a frontend.
     pub(crate) fn find(
         &self,
+        frontend: Frontend,
         from: &ResourceRef,
         backend: &BackendObjectReference,
     ) -> Result<ClusterId, Unresolved> {
@@ -104,7 +130,8 @@ impl<'a> Directory<'a> {
         };
         let namespace = backend.namespace.as_deref().unwrap_or(&from.namespace);
         let name = &backend.name;
-        if namespace != &*from.namespace && !self.grants.admit(from, group, spelled, namespace, name) {
+        let granted = || self.grants.admit(from, group, spelled, namespace, name);
+        if frontend == Frontend::Gateway && namespace != &*from.namespace && !granted() {
             let text = format!(
                 "no ReferenceGrant in {namespace} lets {}s of {} refer to {spelled} {name}",
                 from.kind, from.namespace
@@ -139,12 +166,12 @@ impl<'a> Directory<'a> {
     }
 }
 
-impl Backends for &Directory<'_> {
+impl Backends for Seen<'_> {
     fn resolve(
         &mut self,
         from: &ResourceRef,
         target: &BackendObjectReference,
     ) -> Result<ClusterId, Unresolved> {
-        self.find(from, target)
+        self.directory.find(self.frontend, from, target)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::authz::{GatewayTarget, Target};
-use super::backends::Directory;
+use super::backends::{Directory, Frontend};
 use super::guard::Guards;
 use super::namespace::Namespaces;
 use super::route::for_listener;
@@ -81,7 +81,7 @@ impl Listeners<'_, '_> {
                     &routes,
                     reference,
                     listener,
-                    &mut &*self.directory,
+                    &mut self.directory.seen_from(Frontend::Gateway),
                     problems,
                 )),
                 authz: guards.engine(Layer::Http, &target, problems),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::backends::Directory;
+use super::backends::{Directory, Frontend};
 use super::binding::Bindings;
 use super::carry::{Carry, Cells};
 use super::labels;
@@ -135,7 +135,8 @@ impl<'s, 'a> Outbound<'s, 'a> {
                             number: port.number,
                             name: port.name.as_deref(),
                         };
-                        Arc::new(for_service(routes, &it.name, named, &mut &*directory, problems))
+                        let mut seen = directory.seen_from(Frontend::Mesh);
+                        Arc::new(for_service(routes, &it.name, named, &mut seen, problems))
                     }
                 };
                 ServicePortView {
@@ -162,10 +163,19 @@ impl<'s, 'a> Outbound<'s, 'a> {
 
     fn routes_of(&self, it: &Destination<'a>, port: &Port) -> Vec<super::route::RouteInput<'a>> {
         match self.gateway {
-            None if self.via(it).is_some() => Vec::new(),
-            None => self
-                .routes
-                .for_client(it.kind, &it.name, port.number, &self.node.namespace),
+            None => match self.via(it) {
+                None => self
+                    .routes
+                    .for_client(it.kind, &it.name, port.number, &self.node.namespace),
+                // The waypoint routes, but knows nothing of its callers' own routes.
+                Some(waypoint) => self.routes.beside_waypoint(
+                    it.kind,
+                    &it.name,
+                    port.number,
+                    &self.node.namespace,
+                    &waypoint.reference.namespace,
+                ),
+            },
             Some(own) if self.bindings.served_by(&it.entry.reference(), own).is_some() => {
                 self.routes.for_waypoint(it.kind, &it.name, &own.namespace)
             }

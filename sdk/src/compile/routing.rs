@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::backends::Directory;
+use super::backends::{Directory, Frontend};
 use super::namespace::Namespaces;
 use super::route::{Route, RouteInput};
 use super::status::{ACCEPTED, Condition, RESOLVED_REFS, Reference, Statuses};
@@ -101,6 +101,24 @@ impl<'a> Routes<'a> {
         }
     }
 
+    /// Those a client applies although the service has a waypoint: its own namespace's (consumer routes), which the
+    /// waypoint would not apply, not even for its own client.
+    pub(crate) fn beside_waypoint(
+        &self,
+        kind: Kind,
+        service: &ServiceName,
+        port: u16,
+        client: &str,
+        waypoint: &str,
+    ) -> Vec<RouteInput<'a>> {
+        if client == &*service.namespace || client == waypoint {
+            return Vec::new();
+        }
+        self.of(kind, &service.namespace, &service.name)
+            .filter(|it| &**it.route.namespace() == client && names_port(it, &service.name, port))
+            .collect()
+    }
+
     /// Those a waypoint applies: of the service's namespace and of its own (ambient.md §5.1).
     pub(crate) fn for_waypoint(
         &self,
@@ -170,8 +188,8 @@ pub(crate) struct Sight<'s> {
 impl Sight<'_> {
     fn route(&self, input: &RouteInput<'_>, problems: &mut Vec<Problem>, statuses: &mut Statuses) {
         let meta = input.route.metadata();
-        let unresolved = self.unresolved(input);
         for (at, parent) in input.route.parents().iter().enumerate() {
+            let unresolved = self.unresolved(input, parent);
             let accepted = self.parent(input, parent);
             if let Err((reason, text)) = &accepted {
                 problems.push(input.entry.problem(
@@ -214,10 +232,14 @@ impl Sight<'_> {
     }
 
     /// The first backend that cannot be used. `for_service` reports each of those that matter here.
-    fn unresolved(&self, input: &RouteInput<'_>) -> Option<(&'static str, String)> {
+    fn unresolved(&self, input: &RouteInput<'_>, parent: &ParentRef) -> Option<(&'static str, String)> {
+        let frontend = match parent_kind(parent) {
+            Some(Kind::Service | Kind::ServiceEntry) => Frontend::Mesh,
+            _ => Frontend::Gateway,
+        };
         let from = input.entry.reference();
         let mut targets = input.route.targets();
-        let unresolved = targets.find_map(|target| self.directory.find(&from, &target).err())?;
+        let unresolved = targets.find_map(|target| self.directory.find(frontend, &from, &target).err())?;
         Some((unresolved.reason.as_str(), unresolved.text))
     }
 
@@ -304,7 +326,7 @@ impl Sight<'_> {
         Err(("NoMatchingListenerHostname", text))
     }
 
-    /// A consumer route is not heard by a waypoint of another namespace.
+    /// A consumer route is not heard by a waypoint of another namespace: only clients apply it, those that can.
     fn unheard(&self, input: &RouteInput<'_>, parent: &ParentRef, at: usize, problems: &mut Vec<Problem>) {
         let own = &**input.route.namespace();
         let namespace = parent.namespace.as_deref().unwrap_or(own);
@@ -319,10 +341,11 @@ impl Sight<'_> {
                 Severity::Ignored,
                 format!("spec.parentRefs[{at}]"),
                 format!(
-                    "the waypoint of {namespace}/{} does not apply routes of namespace {own}",
+                    "the waypoint of {namespace}/{} does not apply routes of namespace {own}; clients of that namespace \
+                     do if they link inmesh",
                     parent.name
                 ),
-                "move the route to the service's or the waypoint's namespace",
+                "move the route to the service's or the waypoint's namespace, unless all its clients link inmesh",
             ));
         }
     }

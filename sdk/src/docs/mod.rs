@@ -2,3 +2,6 @@
 
 #[doc = include_str!("identity.md")]
 pub mod identity {}
+
+#[doc = include_str!("routing.md")]
+pub mod routing {}

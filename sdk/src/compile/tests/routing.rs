@@ -60,10 +60,20 @@ fn a_consumer_route_overrides_the_producers_for_its_own_namespace_alone() {
     );
     assert_eq!(origins(&bound), ["HTTPRoute default/producer"]);
     bound.problem("does not apply routes of namespace shop");
+    assert_eq!(
+        origins(&seen_by(&shop, &[TOWN, BOUND, &producer, &consumer])),
+        ["HTTPRoute shop/consumer"],
+        "the client applies what the waypoint does not"
+    );
+    assert_eq!(
+        origins(&caller(&[TOWN, BOUND, &producer, &consumer])),
+        Vec::<String>::new(),
+        "nobody else applies what the waypoint will"
+    );
 }
 
 #[test]
-fn a_backend_of_another_namespace_needs_a_grant() {
+fn a_backend_of_another_namespace_needs_a_grant_behind_a_gateway_and_none_in_the_mesh() {
     let far = "
 apiVersion: v1
 kind: Service
@@ -76,14 +86,29 @@ kind: ReferenceGrant
 metadata: {name: g, namespace: other}
 spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: default}], to: [{group: '', kind: Service}]}
 ";
-    let route = route("default", "r", "{name: far, namespace: other, port: 80}");
-    let refused = caller(&[TOWN, far, &route]);
-    assert_eq!(
-        refused.reason("HTTPRoute default/r", "ResolvedRefs"),
-        "RefNotPermitted"
-    );
-    assert_eq!(origins(&refused).len(), 1, "the rule stands");
-    let granted = caller(&[TOWN, far, &route, grant]);
+    let meshed = route("default", "r", "{name: far, namespace: other, port: 80}");
+    let reason = |files: &[&str]| {
+        caller(files)
+            .reason("HTTPRoute default/r", "ResolvedRefs")
+            .to_owned()
+    };
+    assert_eq!(reason(&[TOWN, far, &meshed]), "ResolvedRefs");
+    let route = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r, namespace: default}
+spec:
+  parentRefs: [{name: edge}]
+  rules: [{backendRefs: [{name: far, namespace: other, port: 80}]}]
+";
+    let edge = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: default}
+spec: {gatewayClassName: x, listeners: [{name: http, port: 80, protocol: HTTP}]}
+";
+    assert_eq!(reason(&[TOWN, far, edge, route]), "RefNotPermitted");
+    let granted = caller(&[TOWN, far, edge, route, grant]);
     assert_eq!(
         granted.reason("HTTPRoute default/r", "ResolvedRefs"),
         "ResolvedRefs"
