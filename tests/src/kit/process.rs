@@ -44,7 +44,8 @@ impl Process {
         )
     }
 
-    fn spawn(command: &mut Command, log: &Path) -> Result<Self> {
+    /// Starts any command; what it prints goes to a file.
+    pub fn spawn(command: &mut Command, log: &Path) -> Result<Self> {
         let log = std::fs::File::create(log)?;
         let child = command
             .stdin(Stdio::null())
