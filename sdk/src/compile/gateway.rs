@@ -14,7 +14,6 @@ use crate::config::gateway::{Gateway, Listener};
 use crate::config::{Entry, Labels, Problem, Severity};
 use crate::matcher::HostPattern;
 use crate::name::ResourceRef;
-use crate::policy::authz::Layer;
 use crate::snapshot::ListenerView;
 
 /// The class whose Gateways are nothing but waypoints.
@@ -84,7 +83,7 @@ impl Listeners<'_, '_> {
                     &mut self.directory.seen_from(Frontend::Gateway),
                     problems,
                 )),
-                authz: guards.engine(Layer::Http, &target, problems),
+                gate: guards.gate(&target, problems),
             })
         };
         http.map(view).collect()

@@ -3,37 +3,38 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::authz::{MeshSettings, PeerInput, PolicyInput, Target, attached, engine, validate, validate_peer};
-use crate::config::istio::{AuthorizationPolicy, PolicyTargetReference};
-use crate::config::{Problem, ResourceStore};
+use super::authn::{self, KeyCells};
+use super::authz::{
+    Attaches, MeshSettings, PeerInput, PolicyInput, Target, attached, engine, rules_about_tokens, validate,
+    validate_peer,
+};
+use crate::config::istio::{AuthorizationPolicy, RequestAuthentication};
+use crate::config::{Entry, Problem, Severity};
 use crate::policy::authz::{AuthzEngine, Layer};
-use crate::snapshot::Node;
+use crate::snapshot::{Gate, KeyCell, Node, Snapshot};
 
-/// AuthorizationPolicies by what they may attach to, so that a target asks few of them.
-#[derive(Debug, Default)]
-pub(crate) struct Policies<'a> {
-    all: Vec<PolicyInput<'a>>,
+/// Policies of one kind by what they may attach to, so that a target asks few of them.
+#[derive(Debug)]
+pub(crate) struct Policies<'a, P = AuthorizationPolicy> {
+    all: Vec<PolicyInput<'a, P>>,
     targeted: HashMap<(&'a str, &'a str, &'a str), Vec<usize>>,
     untargeted: HashMap<&'a str, Vec<usize>>,
     /// Broken ones whose target is not known: they meet everything in their namespace.
     broken: HashMap<&'a str, Vec<usize>>,
 }
 
-/// The references that count: the legacy singular only where there is no list.
-pub(crate) fn target_refs(policy: &AuthorizationPolicy) -> &[PolicyTargetReference] {
-    match (&policy.spec.target_refs[..], &policy.spec.target_ref) {
-        ([], Some(one)) => std::slice::from_ref(one),
-        (list, _) => list,
-    }
-}
-
-impl<'a> Policies<'a> {
-    pub(crate) fn read(store: &'a ResourceStore) -> Self {
-        let mut index = Self::default();
-        for (at, (policy, entry)) in store.authorization_policies().enumerate() {
+impl<'a, P: Attaches> Policies<'a, P> {
+    pub(crate) fn read(policies: impl Iterator<Item = (&'a P, &'a Arc<Entry>)>) -> Self {
+        let mut index = Self {
+            all: Vec::new(),
+            targeted: HashMap::new(),
+            untargeted: HashMap::new(),
+            broken: HashMap::new(),
+        };
+        for (at, (policy, entry)) in policies.enumerate() {
             index.all.push(PolicyInput { policy, entry });
-            let namespace = &*policy.metadata.namespace;
-            let refs = target_refs(policy);
+            let namespace = &*policy.metadata().namespace;
+            let refs = policy.target_refs();
             for it in refs {
                 index
                     .targeted
@@ -51,8 +52,15 @@ impl<'a> Policies<'a> {
         index
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &PolicyInput<'a>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &PolicyInput<'a, P>> {
         self.all.iter()
+    }
+
+    /// The policies that attach to the target, by index.
+    fn attached(&self, target: &Target<'_>, settings: &MeshSettings<'_>) -> Vec<usize> {
+        let mut chosen = self.candidates(target, settings.root_namespace);
+        chosen.retain(|at| !attached(std::iter::once(self.all[*at]), target, settings).is_empty());
+        chosen
     }
 
     /// A superset of the policies that attach to the target.
@@ -86,6 +94,8 @@ impl<'a> Policies<'a> {
             take(self.broken.get(gateway.namespace));
         }
         take(self.broken.get(root));
+        // Not even their namespace could be read.
+        take(self.broken.get(""));
         found.sort_unstable();
         found.dedup();
         found
@@ -95,49 +105,113 @@ impl<'a> Policies<'a> {
 /// Makes engines, and keeps them for targets with the same policies.
 pub(crate) struct Guards<'s, 'a> {
     policies: &'s Policies<'a>,
+    tokens: &'s Policies<'a, RequestAuthentication>,
     settings: MeshSettings<'s>,
-    made: HashMap<(u8, Vec<usize>), Arc<AuthzEngine>>,
+    keys: KeyCells,
+    engines: HashMap<(u8, Vec<usize>), Arc<AuthzEngine>>,
+    gates: HashMap<(Vec<usize>, Vec<usize>), Arc<Gate>>,
 }
 
 impl<'s, 'a> Guards<'s, 'a> {
-    pub(crate) fn new(policies: &'s Policies<'a>, node: &'s Node) -> Self {
+    pub(crate) fn new(
+        policies: &'s Policies<'a>,
+        tokens: &'s Policies<'a, RequestAuthentication>,
+        node: &'s Node,
+        previous: Option<&Snapshot>,
+    ) -> Self {
         Self {
             policies,
+            tokens,
             settings: MeshSettings::from(node),
-            made: HashMap::new(),
+            keys: KeyCells::carried(previous),
+            engines: HashMap::new(),
+            gates: HashMap::new(),
         }
     }
 
-    /// The engine of a target on a layer.
+    /// What requests meet at a target.
+    pub(crate) fn gate(&mut self, target: &Target<'_>, problems: &mut Vec<Problem>) -> Arc<Gate> {
+        let chosen = self.policies.attached(target, &self.settings);
+        let believed = self.tokens.attached(target, &self.settings);
+        let key = (chosen, believed);
+        if let Some(made) = self.gates.get(&key) {
+            return made.clone();
+        }
+        if key.1.is_empty() {
+            for input in key.0.iter().map(|at| self.policies.all[*at]) {
+                problems.extend(rules_about_tokens(input.policy).map(|rule| tokenless(&input, rule)));
+            }
+        }
+        let inputs = key.1.iter().map(|at| self.tokens.all[*at]);
+        let made = match authn::rules(inputs, &mut self.keys, problems) {
+            Ok(tokens) => Gate {
+                authz: self.made(Layer::Http, key.0.clone(), problems),
+                tokens,
+            },
+            Err(why) => Gate {
+                authz: Arc::new(AuthzEngine::deny_all(why)),
+                tokens: None,
+            },
+        };
+        let made = Arc::new(made);
+        self.gates.insert(key, made.clone());
+        made
+    }
+
+    /// The engine of a target on a layer without requests.
     pub(crate) fn engine(
         &mut self,
         layer: Layer,
         target: &Target<'_>,
         problems: &mut Vec<Problem>,
     ) -> Arc<AuthzEngine> {
-        let candidates = self.policies.candidates(target, self.settings.root_namespace);
-        let meets = |at: &usize| {
-            let one = std::iter::once(self.policies.all[*at]);
-            !attached(one, target, &self.settings).is_empty()
-        };
-        let chosen: Vec<usize> = candidates.into_iter().filter(meets).collect();
+        let chosen = self.policies.attached(target, &self.settings);
+        self.made(layer, chosen, problems)
+    }
+
+    fn made(&mut self, layer: Layer, chosen: Vec<usize>, problems: &mut Vec<Problem>) -> Arc<AuthzEngine> {
         let key = (layer as u8, chosen);
-        if let Some(made) = self.made.get(&key) {
+        if let Some(made) = self.engines.get(&key) {
             return made.clone();
         }
         let inputs: Vec<PolicyInput<'a>> = key.1.iter().map(|at| self.policies.all[*at]).collect();
         let (made, found) = engine(&inputs, layer, &self.settings);
         problems.extend(found);
         let made = Arc::new(made);
-        self.made.insert(key, made.clone());
+        self.engines.insert(key, made.clone());
         made
+    }
+
+    /// The key sources that any target needs.
+    pub(crate) fn into_keys(self) -> Vec<Arc<KeyCell>> {
+        self.keys.used()
     }
 }
 
+/// A rule asks about tokens where none is ever verified.
+fn tokenless(input: &PolicyInput<'_>, rule: usize) -> Problem {
+    let text =
+        "no RequestAuthentication applies to the same target: every request counts as one without a token";
+    input.entry.problem(
+        Severity::Warning,
+        format!("spec.rules[{rule}]"),
+        text,
+        "add a RequestAuthentication with the same selector or targetRefs",
+    )
+}
+
 /// What is wrong with security resources, wherever they attach.
-pub(crate) fn check(policies: &Policies<'_>, peers: &[PeerInput<'_>], problems: &mut Vec<Problem>) {
+pub(crate) fn check(
+    policies: &Policies<'_>,
+    tokens: &Policies<'_, RequestAuthentication>,
+    peers: &[PeerInput<'_>],
+    problems: &mut Vec<Problem>,
+) {
     for it in policies.iter() {
         problems.extend(validate(it.policy, it.entry));
+    }
+    for it in tokens.iter() {
+        problems.extend(authn::validate(it.policy, it.entry));
     }
     for it in peers {
         problems.extend(validate_peer(it.policy, it.entry));

@@ -14,7 +14,7 @@ use crate::config::{Labels, Place, Problem, Severity};
 use crate::name::{Kind, ResourceRef};
 use crate::policy::authz::{AuthzEngine, Layer};
 use crate::policy::balance::Workload;
-use crate::snapshot::{Node, ServiceGuard, ServiceId, StrictPorts, WaypointInbound, WorkloadInbound};
+use crate::snapshot::{Gate, Node, ServiceGuard, ServiceId, StrictPorts, WaypointInbound, WorkloadInbound};
 
 /// This process's own workload: its Pod where that is known, else what the environment says.
 #[derive(Debug)]
@@ -132,7 +132,7 @@ impl Inbound<'_, '_> {
             .map(|member| self.members.get(member).entry.reference());
         let waypoints = own.map(|own| self.bindings.trusted(&own)).unwrap_or_default();
         WorkloadInbound {
-            http: guards.engine(Layer::Http, &target, problems),
+            http: guards.gate(&target, problems),
             l4: guards.engine(Layer::L4, &target, problems),
             ports,
             strict,
@@ -167,7 +167,7 @@ impl Inbound<'_, '_> {
             });
         }
         WorkloadInbound {
-            http: Arc::new(AuthzEngine::deny_all(Arc::clone(&why))),
+            http: Arc::new(Gate::closed(Arc::clone(&why))),
             l4: Arc::new(AuthzEngine::deny_all(why)),
             ports: HashMap::new(),
             strict,
@@ -246,13 +246,13 @@ impl Inbound<'_, '_> {
                 gateway: target,
                 labels: &self.own.labels,
             };
-            let engine = guards.engine(Layer::Http, &target, problems);
+            let gate = guards.gate(&target, problems);
             for address in member
                 .addresses
                 .iter()
                 .filter(|it| self.members.at_address(**it) == Some(at))
             {
-                workloads.insert(*address, engine.clone());
+                workloads.insert(*address, gate.clone());
             }
         }
         WaypointInbound {
@@ -284,7 +284,7 @@ fn service_guard(
         service: it.name.clone(),
         host: it.host.clone(),
         port: port.number,
-        http: guards.engine(Layer::Http, &target, problems),
+        http: guards.gate(&target, problems),
         tcp: guards.engine(Layer::Tcp, &target, problems),
         waypoints: Vec::new(),
     }

@@ -9,6 +9,7 @@
 //! The only room that knows both Kubernetes and engines. [`compile`] is pure: same inputs, same result; it reads no
 //! clock, no network and no file. What must be known of time comes in as a [`Handover`].
 
+pub mod authn;
 pub mod authz;
 mod backends;
 mod binding;
@@ -125,13 +126,14 @@ pub fn compile(
     };
     outbound.services(&mut snapshot, &directory, &mut problems);
 
-    let policies = guard::Policies::read(store);
+    let policies = guard::Policies::read(store.authorization_policies());
+    let tokens = guard::Policies::read(store.request_authentications());
     let peers: Vec<PeerInput<'_>> = store
         .peer_authentications()
         .map(|(policy, entry)| PeerInput { policy, entry })
         .collect();
-    guard::check(&policies, &peers, &mut problems);
-    let mut guards = guard::Guards::new(&policies, node);
+    guard::check(&policies, &tokens, &peers, &mut problems);
+    let mut guards = guard::Guards::new(&policies, &tokens, node, previous);
     let inbound = inbound::Inbound {
         node,
         members: &members,
@@ -160,6 +162,7 @@ pub fn compile(
         };
         snapshot.listeners = listeners.of(waypoint.gateway, &waypoint.reference, &mut guards, &mut problems);
     }
+    snapshot.keys = guards.into_keys();
 
     gateway::report(&waypoints, &mut problems, &mut statuses);
     let waypoint_home = |kind: Kind, namespace: &str, name: &str| {

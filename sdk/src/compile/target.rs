@@ -1,8 +1,8 @@
 //! The status of AuthorizationPolicies that name their targets.
 
-use super::authz::{PolicyInput, validate};
+use super::authz::{Attaches, PolicyInput, validate};
 use super::binding::Bindings;
-use super::guard::{Policies, target_refs};
+use super::guard::Policies;
 use super::status::{Condition, Statuses, WAYPOINT_ACCEPTED};
 use crate::config::istio::PolicyTargetReference;
 use crate::config::{Problem, ResourceStore, Severity};
@@ -31,7 +31,7 @@ impl Targets<'_, '_> {
         statuses: &mut Statuses,
     ) {
         for input in policies.iter() {
-            let refs = target_refs(input.policy);
+            let refs = input.policy.target_refs();
             if !refs.is_empty() {
                 let condition = self.policy(input, refs, problems);
                 statuses.of(input.entry).set(condition);

@@ -7,3 +7,5 @@ mod handover;
 mod kit;
 mod routing;
 mod steady;
+#[cfg(feature = "jwt")]
+mod tokens;

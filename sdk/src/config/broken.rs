@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
-use super::istio::{AuthorizationPolicy, PeerAuthentication};
+use super::istio::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
 use super::node::Node;
 use super::{ObjectMeta, Resource, typed};
 use crate::name::Kind;
@@ -13,14 +13,22 @@ pub(super) fn remains(kind: Kind, node: &Node) -> Resource {
     let mut resource = blank(kind, metadata(node));
     let spec = node.get("spec");
     let selector = || spec.and_then(|spec| exactly(spec.get("selector")?));
+    let target_ref = || spec.and_then(|spec| exactly(spec.get("targetRef")?));
+    let target_refs = || {
+        spec.and_then(|spec| exactly(spec.get("targetRefs")?))
+            .unwrap_or_default()
+    };
     match &mut resource {
         Resource::AuthorizationPolicy(policy) => {
             policy.spec.selector = selector();
-            policy.spec.target_ref = spec.and_then(|spec| exactly(spec.get("targetRef")?));
-            policy.spec.target_refs = spec
-                .and_then(|spec| exactly(spec.get("targetRefs")?))
-                .unwrap_or_default();
+            policy.spec.target_ref = target_ref();
+            policy.spec.target_refs = target_refs();
             policy.spec.action = spec.and_then(|spec| exactly(spec.get("action")?));
+        }
+        Resource::RequestAuthentication(policy) => {
+            policy.spec.selector = selector();
+            policy.spec.target_ref = target_ref();
+            policy.spec.target_refs = target_refs();
         }
         Resource::PeerAuthentication(policy) => policy.spec.selector = selector(),
         _ => {}
@@ -32,6 +40,10 @@ pub(super) fn remains(kind: Kind, node: &Node) -> Resource {
 pub(super) fn blank(kind: Kind, metadata: ObjectMeta) -> Resource {
     match kind {
         Kind::PeerAuthentication => Resource::PeerAuthentication(PeerAuthentication {
+            metadata,
+            ..Default::default()
+        }),
+        Kind::RequestAuthentication => Resource::RequestAuthentication(RequestAuthentication {
             metadata,
             ..Default::default()
         }),

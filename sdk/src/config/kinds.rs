@@ -51,6 +51,7 @@ pub(super) fn dispatch(api_version: &str, kind: &str) -> Known {
         ("gateway.networking.k8s.io", "ReferenceGrant") => Kind::ReferenceGrant,
         (SECURITY_GROUP | "", "AuthorizationPolicy") => Kind::AuthorizationPolicy,
         (SECURITY_GROUP | "", "PeerAuthentication") => Kind::PeerAuthentication,
+        (SECURITY_GROUP | "", "RequestAuthentication") => Kind::RequestAuthentication,
         _ => return Known::No,
     };
     match served.contains(&version) && !(group.is_empty() && kind.is_security()) {
@@ -89,5 +90,6 @@ pub(super) fn read(kind: Kind, node: &Node) -> (Result<Resource, Misfit>, Remark
         Kind::ReferenceGrant => shape(node, Resource::ReferenceGrant),
         Kind::AuthorizationPolicy => shape(node, Resource::AuthorizationPolicy),
         Kind::PeerAuthentication => shape(node, Resource::PeerAuthentication),
+        Kind::RequestAuthentication => shape(node, Resource::RequestAuthentication),
     }
 }

@@ -27,6 +27,7 @@ pub enum Resource {
     ReferenceGrant(gateway::ReferenceGrant),
     AuthorizationPolicy(istio::AuthorizationPolicy),
     PeerAuthentication(istio::PeerAuthentication),
+    RequestAuthentication(istio::RequestAuthentication),
 }
 
 macro_rules! each {
@@ -51,6 +52,7 @@ macro_rules! each {
             Resource::ReferenceGrant($it) => $body,
             Resource::AuthorizationPolicy($it) => $body,
             Resource::PeerAuthentication($it) => $body,
+            Resource::RequestAuthentication($it) => $body,
         }
     };
 }
@@ -88,6 +90,7 @@ impl Resource {
             Self::ReferenceGrant(_) => Kind::ReferenceGrant,
             Self::AuthorizationPolicy(_) => Kind::AuthorizationPolicy,
             Self::PeerAuthentication(_) => Kind::PeerAuthentication,
+            Self::RequestAuthentication(_) => Kind::RequestAuthentication,
         }
     }
 

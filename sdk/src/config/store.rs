@@ -145,6 +145,9 @@ kinds! {
     /// All PeerAuthentications.
     peer_authentications, /// One PeerAuthentication.
     peer_authentication: PeerAuthentication(istio::PeerAuthentication);
+    /// All RequestAuthentications.
+    request_authentications, /// One RequestAuthentication.
+    request_authentication: RequestAuthentication(istio::RequestAuthentication);
 }
 
 /// Kinds outside namespaces.

@@ -98,17 +98,21 @@ fn policies(text: &str) -> Vec<Kind> {
     if bare.contains("apiVersion:") && !bare.contains(SECURITY_GROUP) {
         return Vec::new();
     }
-    [Kind::AuthorizationPolicy, Kind::PeerAuthentication]
-        .into_iter()
-        .flat_map(|kind| {
-            let wanted = format!("kind:{kind}");
-            let found = bare.match_indices(&wanted).filter(|(start, _)| {
-                let rest = &bare[start + wanted.len()..];
-                !rest.starts_with(|c: char| c.is_ascii_alphanumeric())
-            });
-            vec![kind; found.count()]
-        })
-        .collect()
+    [
+        Kind::AuthorizationPolicy,
+        Kind::PeerAuthentication,
+        Kind::RequestAuthentication,
+    ]
+    .into_iter()
+    .flat_map(|kind| {
+        let wanted = format!("kind:{kind}");
+        let found = bare.match_indices(&wanted).filter(|(start, _)| {
+            let rest = &bare[start + wanted.len()..];
+            !rest.starts_with(|c: char| c.is_ascii_alphanumeric())
+        });
+        vec![kind; found.count()]
+    })
+    .collect()
 }
 
 #[cfg(test)]

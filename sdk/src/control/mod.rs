@@ -11,6 +11,8 @@
 mod clock;
 mod dns;
 mod inbox;
+#[cfg(feature = "jwt")]
+mod keys;
 mod run;
 mod status;
 #[cfg(test)]
@@ -22,6 +24,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+#[cfg(feature = "jwt")]
+pub(crate) use keys::{Fetch, keep as keep_keys};
 pub use status::{Failed, Report, Status};
 
 use crate::snapshot::{Live, Node, Snapshot};

@@ -61,10 +61,10 @@ where
     fn call(&mut self, call: Call) -> Self::Future {
         if let Some(place) = call.place.as_deref() {
             call.view
-                .remarks(place, &call.head(), |remark| note(place, remark));
+                .remarks(place, &call.head(), &call.found, |remark| note(place, remark));
         }
         let refusal = match (call.place.as_deref(), &call.peer) {
-            (Some(place), Some(_)) => match call.view.authorize(place, &call.head()) {
+            (Some(place), Some(_)) => match call.view.authorize_found(place, &call.head(), &call.found) {
                 Decision::Allow { .. } => None,
                 Decision::Deny { by, why } => {
                     let detail = match by {

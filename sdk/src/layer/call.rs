@@ -14,7 +14,7 @@ use crate::policy::balance::{Endpoint, Tried};
 use crate::policy::route::{Action, Backend, RouteRule, RouteTable, RuleId};
 use crate::policy::timeout::Limit;
 use crate::policy::{Caller, RequestHead};
-use crate::snapshot::{Cluster, Place, Snapshot};
+use crate::snapshot::{Cluster, Findings, Place, Snapshot};
 
 /// A request and the world it is judged in: nothing decided yet.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub struct Call {
     pub peer: Option<Arc<Peer>>,
     /// What this process dials as the caller, where that is not the host that the request names.
     pub dialled: Option<Authority>,
+    /// What was found out about it on the way here.
+    pub found: Findings,
 }
 
 impl Call {
@@ -59,6 +61,7 @@ impl Call {
                 None => NOWHERE,
             };
         }
+        head.claims = self.found.claims(0).map(|claims| &**claims);
         head
     }
 }

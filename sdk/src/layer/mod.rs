@@ -6,6 +6,8 @@
 //! The stack is monomorphic over one body type, [`MeshBody`]: bodies of applications are wrapped once at the ends.
 //! That compiles once, however many services use it, and a body that is one of ours or hyper's is taken as it is.
 
+#[cfg(feature = "jwt")]
+mod authenticate;
 mod authorize;
 mod balance;
 mod body;
@@ -22,6 +24,8 @@ mod route;
 pub mod stack;
 pub(crate) mod upgrade;
 
+#[cfg(feature = "jwt")]
+pub use authenticate::{Authenticate, AuthenticateFuture, AuthenticateLayer, TokenClaims};
 pub use authorize::{Authorize, AuthorizeFuture, AuthorizeLayer};
 pub use balance::{Balance, BalanceFuture, BalanceLayer};
 pub use body::{BoxError, MeshBody};

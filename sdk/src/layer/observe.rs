@@ -14,7 +14,7 @@ use tower_service::Service;
 use super::call::{authority, dialled};
 use super::record::{Counted, Record};
 use super::{BoxError, Call, MeshBody, Origin, Refusal, hygiene};
-use crate::snapshot::Live;
+use crate::snapshot::{Findings, Live};
 use crate::telemetry::{self, Meter, RequestSpan, TraceContext};
 
 /// How long a caller over HTTP/1 may keep silent in the middle of a request's body; Envoy's stream idle timeout.
@@ -84,6 +84,7 @@ where
                     place: Some(Arc::clone(&origin.place)),
                     peer: Some(Arc::clone(&origin.peer)),
                     dialled: None,
+                    found: Findings::default(),
                 };
                 let inner = &mut self.inner;
                 (Some(record.span.in_scope(|| inner.call(call))), None)
@@ -188,6 +189,7 @@ where
                     place: None,
                     peer: None,
                     dialled,
+                    found: Findings::default(),
                 };
                 (Some(record.span.in_scope(|| self.inner.call(call))), None)
             }

@@ -21,6 +21,8 @@ pub enum Reason {
     BadRequest,
     /// An authorization policy, or the lack of configuration, denies it.
     Denied,
+    /// It carries a token that is not believed.
+    Unauthenticated,
     /// No such service, or no route of it matches.
     NoRoute,
     /// The route or its backend is configured, but invalidly.
@@ -54,7 +56,7 @@ impl Reason {
     pub fn flag(self) -> &'static str {
         match self {
             Self::BadRequest => "DPE",
-            Self::Denied | Self::Application => "-",
+            Self::Denied | Self::Unauthenticated | Self::Application => "-",
             Self::NoRoute => "NR",
             Self::Misconfigured => "NC",
             Self::NoEndpoint => "UH",
@@ -74,6 +76,7 @@ impl Reason {
         match self {
             Self::BadRequest => "bad_request",
             Self::Denied => "denied",
+            Self::Unauthenticated => "unauthenticated",
             Self::NoRoute => "no_route",
             Self::Misconfigured => "misconfigured",
             Self::NoEndpoint => "no_endpoint",
@@ -134,6 +137,7 @@ impl Refusal {
         let (status, body) = match reason {
             Reason::BadRequest => (StatusCode::BAD_REQUEST, ""),
             Reason::Denied => (StatusCode::FORBIDDEN, "RBAC: access denied"),
+            Reason::Unauthenticated => (StatusCode::UNAUTHORIZED, ""),
             Reason::NoRoute => (StatusCode::NOT_FOUND, ""),
             Reason::Misconfigured | Reason::Application => (StatusCode::INTERNAL_SERVER_ERROR, ""),
             Reason::NoEndpoint => (StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream"),

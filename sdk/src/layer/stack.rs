@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! client     ObserveClient ─ Route ─ Retry ─ Balance ─ Upstream
-//! server     Observe ─ Authorize ─ application
-//! waypoint   Observe ─ Authorize ─ Route ─ Retry ─ Balance ─ Upstream
+//! server     Observe ─ Authenticate ─ Authorize ─ application
+//! waypoint   Observe ─ Authenticate ─ Authorize ─ Route ─ Retry ─ Balance ─ Upstream
 //! ```
+//!
+//! `Authenticate` is there with feature `jwt`, and passes straight through where no policy asks about tokens.
 
 use std::sync::Arc;
 
@@ -18,7 +20,12 @@ use crate::snapshot::Live;
 use crate::telemetry::Meter;
 
 /// What a server puts in front of its application.
-pub type Inbound<S> = Observe<Authorize<S>>;
+pub type Inbound<S> = Observe<Authenticated<Authorize<S>>>;
+
+#[cfg(feature = "jwt")]
+type Authenticated<S> = super::Authenticate<S>;
+#[cfg(not(feature = "jwt"))]
+type Authenticated<S> = S;
 
 /// What a client sends its requests through.
 pub type Outbound<D, S> = ObserveClient<Forward<D, S>>;
@@ -26,10 +33,12 @@ pub type Outbound<D, S> = ObserveClient<Forward<D, S>>;
 /// The outbound layers without the observation, as a waypoint uses them behind its inbound half.
 pub type Forward<D, S> = Route<Retry<Balance<S>>, D>;
 
-/// Observe → Authorize → `next`.
+/// Observe → Authenticate → Authorize → `next`.
 pub fn inbound<S>(origin: Arc<Origin>, next: S) -> Inbound<S> {
-    let authorize = AuthorizeLayer::new(origin.meter().clone()).layer(next);
-    Observe::new(origin, authorize)
+    let stack = AuthorizeLayer::new(origin.meter().clone()).layer(next);
+    #[cfg(feature = "jwt")]
+    let stack = super::AuthenticateLayer::new(origin.meter().clone()).layer(stack);
+    Observe::new(origin, stack)
 }
 
 /// ObserveClient → Route → Retry → Balance → `next`.

@@ -179,7 +179,7 @@ fn dump(view: &Snapshot) -> Value {
                 "strict": policy.strict.default,
                 "strictPorts": policy.strict.ports.iter().map(|(port, strict)| (port.to_string(), json!(strict)))
                     .collect::<serde_json::Map<_, _>>(),
-                "restricted": policy.http.restricts(),
+                "restricted": policy.http.authz.restricts(),
                 "ports": policy.ports.iter().map(|(port, guards)| (port.to_string(), guards.iter().map(guard).collect()))
                     .collect::<serde_json::Map<_, _>>(),
             }
@@ -207,7 +207,7 @@ fn guard(guard: &crate::snapshot::ServiceGuard) -> Value {
     json!({
         "service": guard.service.to_string(),
         "port": guard.port,
-        "restricted": guard.http.restricts(),
+        "restricted": guard.http.authz.restricts(),
         "waypoints": guard.waypoints.iter().map(|identity| identity.as_str()).collect::<Vec<_>>(),
     })
 }

@@ -315,6 +315,11 @@ impl MeshBuilder {
             addr: self.addr,
             tasks,
         });
+        #[cfg(feature = "jwt")]
+        mesh.spawn(control::keep_keys(
+            Arc::clone(mesh.live()),
+            super::fetch::fetcher(mesh.client(), Arc::clone(mesh.live())),
+        ));
         if let Some(addr) = self.admin {
             super::admin::listen(&mesh, addr).await?;
         }

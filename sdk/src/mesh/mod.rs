@@ -4,6 +4,8 @@ pub(crate) mod admin;
 mod builder;
 mod env;
 mod error;
+#[cfg(feature = "jwt")]
+mod fetch;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -27,6 +27,7 @@ pub enum Kind {
     ReferenceGrant,
     AuthorizationPolicy,
     PeerAuthentication,
+    RequestAuthentication,
 }
 
 impl Kind {
@@ -52,6 +53,7 @@ impl Kind {
             Self::ReferenceGrant => "ReferenceGrant",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::PeerAuthentication => "PeerAuthentication",
+            Self::RequestAuthentication => "RequestAuthentication",
         }
     }
 
@@ -72,7 +74,9 @@ impl Kind {
             Self::Gateway | Self::GatewayClass | Self::HTTPRoute | Self::GRPCRoute | Self::ReferenceGrant => {
                 "gateway.networking.k8s.io"
             }
-            Self::AuthorizationPolicy | Self::PeerAuthentication => "security.istio.io",
+            Self::AuthorizationPolicy | Self::PeerAuthentication | Self::RequestAuthentication => {
+                "security.istio.io"
+            }
         }
     }
 
@@ -92,7 +96,10 @@ impl Kind {
 
     /// Whether the kind decides who may do what, so that nothing in it may be overlooked.
     pub fn is_security(self) -> bool {
-        matches!(self, Self::AuthorizationPolicy | Self::PeerAuthentication)
+        matches!(
+            self,
+            Self::AuthorizationPolicy | Self::PeerAuthentication | Self::RequestAuthentication
+        )
     }
 }
 

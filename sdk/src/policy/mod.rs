@@ -14,6 +14,8 @@ pub mod outlier;
 pub mod retry;
 pub mod route;
 pub mod timeout;
+#[cfg(feature = "jwt")]
+pub mod token;
 pub mod traffic;
 
 pub use digest::digest;

@@ -3,9 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{InboundPolicy, ServiceGuard, Snapshot};
+use smallvec::SmallVec;
+
+use super::{Gate, InboundPolicy, ServiceGuard, Snapshot, WaypointInbound, WorkloadInbound};
 use crate::name::{Host, SpiffeId};
-use crate::policy::authz::{AuthzEngine, Decision, RuleRef};
+use crate::policy::authz::{Decision, RuleRef};
 use crate::policy::{ConnectionHead, RequestHead};
 
 /// Where something came in: what a server knows of a connection before it reads a request.
@@ -39,41 +41,48 @@ pub enum Place {
     },
 }
 
-/// What is asked of an engine: a request or a connection.
-enum Question<'q, 'h> {
-    Request(&'q RequestHead<'h>),
-    Connection(&'q ConnectionHead<'h>),
+/// One gate on the way of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Passage<'s> {
+    /// The gate.
+    pub gate: &'s Gate,
+    /// The port that its policies judge, where that is not the one addressed: policies that target a service judge the
+    /// service's port, at the waypoint and at the workload alike.
+    pub port: Option<u16>,
 }
 
-impl Question<'_, '_> {
-    fn ask<'s>(&self, engine: &'s AuthzEngine) -> Decision<'s> {
-        match self {
-            Self::Request(head) => engine.decide(head),
-            Self::Connection(head) => engine.decide_connection(head),
+impl Passage<'_> {
+    /// The request as this gate sees it.
+    pub fn head<'h>(&self, head: &RequestHead<'h>) -> RequestHead<'h> {
+        let mut head = *head;
+        if let Some(port) = self.port {
+            head.destination.set_port(port);
         }
+        head
+    }
+}
+
+/// The gates on the way of a request, in the order in which they are asked. All must open.
+pub type Passages<'s> = SmallVec<[Passage<'s>; 2]>;
+
+/// What was found out about a request on its way to authorization, gate by gate.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    claims: SmallVec<[Option<Arc<Claims>>; 2]>,
+}
+
+/// The claims of a verified token.
+pub type Claims = serde_json::Map<String, serde_json::Value>;
+
+impl Findings {
+    /// Notes whose token the next gate believes.
+    pub fn push(&mut self, claims: Option<Arc<Claims>>) {
+        self.claims.push(claims);
     }
 
-    fn guard<'s>(&self, guard: &'s ServiceGuard) -> Decision<'s> {
-        // Policies that target a service judge the service's port, at the waypoint and at the workload alike.
-        match *self {
-            Self::Request(head) => {
-                let mut head = *head;
-                head.destination.set_port(guard.port);
-                guard.http.decide(&head)
-            }
-            Self::Connection(head) => {
-                let mut head = *head;
-                head.destination.set_port(guard.port);
-                guard.tcp.decide_connection(&head)
-            }
-        }
-    }
-
-    fn caller(&self) -> Option<&SpiffeId> {
-        match self {
-            Self::Request(head) => head.caller.identity,
-            Self::Connection(head) => head.caller.identity,
-        }
+    /// The claims that a gate believes; the first gate is 0.
+    pub fn claims(&self, gate: usize) -> Option<&Arc<Claims>> {
+        self.claims.get(gate)?.as_ref()
     }
 }
 
@@ -87,108 +96,146 @@ pub enum Remark<'s> {
 }
 
 impl Snapshot {
-    /// Judges a request that came in at `place`.
+    /// The gates that a request at `place` has to pass.
+    ///
+    /// # Errors
+    /// Why it passes none.
+    pub fn passages(&self, place: &Place, caller: Option<&SpiffeId>) -> Result<Passages<'_>, &'static str> {
+        let mut passages = Passages::new();
+        let of_service = |guard: &ServiceGuard| Some(guard.port);
+        match (&self.inbound, place) {
+            (InboundPolicy::DenyAll, _) => return Err(NOTHING),
+            (InboundPolicy::Workload(policy), Place::Workload { port }) => {
+                passages.push(Passage {
+                    gate: &policy.http,
+                    port: None,
+                });
+                // What comes from a service's waypoint was judged there.
+                let asked = guards(policy, *port, caller).map(|guard| Passage {
+                    gate: &guard.http,
+                    port: of_service(guard),
+                });
+                passages.extend(asked);
+            }
+            (InboundPolicy::Waypoint(policy), Place::Service { host, port }) => {
+                let guard = self.guard(policy, host, *port).ok_or(ELSEWHERE)?;
+                passages.push(Passage {
+                    gate: &guard.http,
+                    port: of_service(guard),
+                });
+            }
+            (InboundPolicy::Waypoint(policy), Place::Pod { ip, .. }) => {
+                let gate = policy.workloads.get(ip).ok_or(ELSEWHERE)?;
+                passages.push(Passage { gate, port: None });
+            }
+            (InboundPolicy::Waypoint(_), Place::Listener { name }) => {
+                let mut listeners = self.listeners.iter();
+                let listener = listeners
+                    .find(|listener| listener.name == *name)
+                    .ok_or(ELSEWHERE)?;
+                passages.push(Passage {
+                    gate: &listener.gate,
+                    port: None,
+                });
+            }
+            _ => return Err(ELSEWHERE),
+        }
+        Ok(passages)
+    }
+
+    /// Judges a request that came in at `place`, with the claims that its head names.
     pub fn authorize(&self, place: &Place, head: &RequestHead<'_>) -> Decision<'_> {
-        self.judge(place, &Question::Request(head))
+        self.authorize_found(place, head, &Findings::default())
+    }
+
+    /// Judges a request that came in at `place`, with what was found out about it on the way here.
+    pub fn authorize_found(&self, place: &Place, head: &RequestHead<'_>, found: &Findings) -> Decision<'_> {
+        let passages = match self.passages(place, head.caller.identity) {
+            Ok(passages) => passages,
+            Err(why) => return Decision::Deny { by: None, why },
+        };
+        let mut answer = Decision::Allow { by: None };
+        for (index, passage) in passages.iter().enumerate() {
+            let mut head = passage.head(head);
+            if let Some(claims) = found.claims(index) {
+                head.claims = Some(claims);
+            }
+            answer = stricter(answer, passage.gate.authz.decide(&head));
+            if matches!(answer, Decision::Deny { .. }) {
+                break;
+            }
+        }
+        answer
     }
 
     /// Judges a connection that is not HTTP, or not yet.
     pub fn authorize_connection(&self, place: &Place, head: &ConnectionHead<'_>) -> Decision<'_> {
-        self.judge(place, &Question::Connection(head))
-    }
-
-    fn judge(&self, place: &Place, question: &Question<'_, '_>) -> Decision<'_> {
-        const ELSEWHERE: Decision<'static> = Decision::Deny {
-            by: None,
-            why: "the configuration does not place this destination here",
+        let denied = |why| Decision::Deny { by: None, why };
+        let of_service = |guard: &ServiceGuard| {
+            let mut head = *head;
+            head.destination.set_port(guard.port);
+            head
         };
         match (&self.inbound, place) {
-            (InboundPolicy::DenyAll, _) => Decision::Deny {
-                by: None,
-                why: "no configuration has been loaded yet",
-            },
+            (InboundPolicy::DenyAll, _) => denied(NOTHING),
             (InboundPolicy::Workload(policy), Place::Workload { port }) => {
-                let own = match question {
-                    Question::Request(_) => &policy.http,
-                    Question::Connection(_) => &policy.l4,
-                };
-                let mut answer = question.ask(own);
-                for guard in policy.ports.get(port).map(Vec::as_slice).unwrap_or_default() {
+                let mut answer = policy.l4.decide_connection(head);
+                for guard in guards(policy, *port, head.caller.identity) {
                     if matches!(answer, Decision::Deny { .. }) {
                         break;
                     }
-                    if !question
-                        .caller()
-                        .is_some_and(|caller| guard.waypoints.contains(caller))
-                    {
-                        answer = stricter(answer, question.guard(guard));
-                    }
+                    answer = stricter(answer, guard.tcp.decide_connection(&of_service(guard)));
                 }
                 answer
             }
-            (InboundPolicy::Waypoint(policy), Place::Service { host, port }) => self
-                .service_by_host(host)
-                .and_then(|id| policy.services.get(&id))
-                .and_then(|guards| guards.iter().find(|guard| guard.port == *port))
-                .map_or(ELSEWHERE, |guard| question.guard(guard)),
+            (InboundPolicy::Waypoint(policy), Place::Service { host, port }) => {
+                self.guard(policy, host, *port).map_or_else(
+                    || denied(ELSEWHERE),
+                    |guard| guard.tcp.decide_connection(&of_service(guard)),
+                )
+            }
             (InboundPolicy::Waypoint(policy), Place::Pod { ip, .. }) => policy
                 .workloads
                 .get(ip)
-                .map_or(ELSEWHERE, |engine| question.ask(engine)),
+                .map_or_else(|| denied(ELSEWHERE), |gate| gate.authz.decide_connection(head)),
             (InboundPolicy::Waypoint(_), Place::Listener { name }) => self
                 .listeners
                 .iter()
                 .find(|listener| listener.name == *name)
-                .map_or(ELSEWHERE, |listener| question.ask(&listener.authz)),
-            _ => ELSEWHERE,
+                .map_or_else(
+                    || denied(ELSEWHERE),
+                    |listener| listener.gate.authz.decide_connection(head),
+                ),
+            _ => denied(ELSEWHERE),
         }
+    }
+
+    fn guard<'s>(&self, policy: &'s WaypointInbound, host: &Host, port: u16) -> Option<&'s ServiceGuard> {
+        let guards = policy.services.get(&self.service_by_host(host)?)?;
+        guards.iter().find(|guard| guard.port == port)
     }
 
     /// What policies that decide nothing say of a request: AUDIT rules that match, and what dry-run policies would have
     /// decided. Costs nothing where there are none.
-    pub fn remarks<'s>(&'s self, place: &Place, head: &RequestHead<'_>, mut say: impl FnMut(Remark<'s>)) {
-        let mut ask = |engine: &'s AuthzEngine, port: Option<u16>| {
-            let mut head = *head;
-            if let Some(port) = port {
-                head.destination.set_port(port);
+    pub fn remarks<'s>(
+        &'s self,
+        place: &Place,
+        head: &RequestHead<'_>,
+        found: &Findings,
+        mut say: impl FnMut(Remark<'s>),
+    ) {
+        let passages = self.passages(place, head.caller.identity).unwrap_or_default();
+        for (index, passage) in passages.iter().enumerate() {
+            let mut head = passage.head(head);
+            if let Some(claims) = found.claims(index) {
+                head.claims = Some(claims);
             }
-            if let Some(rule) = engine.audit(&head) {
+            if let Some(rule) = passage.gate.authz.audit(&head) {
                 say(Remark::Audited(rule));
             }
-            if let Some(decision) = engine.shadow(&head) {
+            if let Some(decision) = passage.gate.authz.shadow(&head) {
                 say(Remark::DryRun(decision));
             }
-        };
-        match (&self.inbound, place) {
-            (InboundPolicy::Workload(policy), Place::Workload { port }) => {
-                ask(&policy.http, None);
-                for guard in policy.ports.get(port).into_iter().flatten() {
-                    if !head
-                        .caller
-                        .identity
-                        .is_some_and(|caller| guard.waypoints.contains(caller))
-                    {
-                        ask(&guard.http, Some(guard.port));
-                    }
-                }
-            }
-            (InboundPolicy::Waypoint(policy), Place::Service { host, port }) => {
-                let guards = self.service_by_host(host).and_then(|id| policy.services.get(&id));
-                for guard in guards.into_iter().flatten().filter(|guard| guard.port == *port) {
-                    ask(&guard.http, Some(guard.port));
-                }
-            }
-            (InboundPolicy::Waypoint(policy), Place::Pod { ip, .. }) => {
-                if let Some(engine) = policy.workloads.get(ip) {
-                    ask(engine, None);
-                }
-            }
-            (InboundPolicy::Waypoint(_), Place::Listener { name }) => {
-                for listener in self.listeners.iter().filter(|listener| listener.name == *name) {
-                    ask(&listener.authz, None);
-                }
-            }
-            _ => {}
         }
     }
 
@@ -227,6 +274,21 @@ impl Snapshot {
             _ => false,
         }
     }
+}
+
+const NOTHING: &str = "no configuration has been loaded yet";
+const ELSEWHERE: &str = "the configuration does not place this destination here";
+
+/// The guards of a local port that a caller has to pass: what comes from a service's waypoint was judged there.
+fn guards<'s>(
+    policy: &'s WorkloadInbound,
+    port: u16,
+    caller: Option<&SpiffeId>,
+) -> impl Iterator<Item = &'s ServiceGuard> {
+    let guards = policy.ports.get(&port).map(Vec::as_slice).unwrap_or_default();
+    guards
+        .iter()
+        .filter(move |guard| !caller.is_some_and(|caller| guard.waypoints.contains(caller)))
 }
 
 /// Both must allow; an allowance that names a rule is worth more to a reader than one by default.

@@ -1,10 +1,14 @@
 //! The waist: one immutable world per configuration generation, read once per request.
 
+mod gate;
 mod inbound;
+mod keys;
 mod live;
 mod view;
 
-pub use inbound::{Place, Remark};
+pub use gate::{Gate, TokenGuard};
+pub use inbound::{Claims, Findings, Passage, Passages, Place, Remark};
+pub use keys::{KeyCell, KeySource};
 pub use live::Live;
 pub use view::{
     AppProtocol, Cluster, InboundPolicy, ListenerView, Node, PodView, Role, ServiceGuard, ServiceId,

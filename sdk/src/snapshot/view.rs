@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::{Gate, KeyCell};
 use crate::name::{Host, ResourceRef, ServiceName, SpiffeId};
 use crate::policy::authz::AuthzEngine;
 use crate::policy::balance::{Endpoint, EndpointSet, Workload};
@@ -76,6 +77,8 @@ pub struct Snapshot {
     pub listeners: Vec<Arc<ListenerView>>,
     /// Workloads addressed by pod IP: how to reach them, by address. Port is appended to the CONNECT authority.
     pub pods: HashMap<IpAddr, Arc<PodView>>,
+    /// Where the keys come from that verify tokens.
+    pub keys: Vec<Arc<KeyCell>>,
     /// The labels of this process's own workload.
     pub me: Arc<Workload>,
     /// This process's own identity, if known.
@@ -206,7 +209,7 @@ pub enum InboundPolicy {
 #[derive(Debug)]
 pub struct WorkloadInbound {
     /// Policies of workload, namespace and mesh (no `targetRefs`), on HTTP requests.
-    pub http: Arc<AuthzEngine>,
+    pub http: Arc<Gate>,
     /// The same policies on connections, as ztunnel would enforce them.
     pub l4: Arc<AuthzEngine>,
     /// Every service port behind which a local port stands: a tunnel to `podIP:port` does not prove which service
@@ -228,7 +231,7 @@ pub struct ServiceGuard {
     /// The service port: policies that target services judge this port, wherever they are enforced.
     pub port: u16,
     /// On HTTP requests.
-    pub http: Arc<AuthzEngine>,
+    pub http: Arc<Gate>,
     /// On TCP connections.
     pub tcp: Arc<AuthzEngine>,
     /// Identities of the waypoints that configuration binds to the service (empty in a waypoint). What comes from
@@ -263,7 +266,7 @@ pub struct WaypointInbound {
     /// `ambient.istio.io/xfcc-include-client-identity` of the Gateway).
     pub forwards_client_cert: bool,
     /// Guards of the workloads it serves (pod-addressed calls), by address.
-    pub workloads: HashMap<IpAddr, Arc<AuthzEngine>>,
+    pub workloads: HashMap<IpAddr, Arc<Gate>>,
 }
 
 /// One plain HTTP listener of a Gateway.
@@ -275,8 +278,8 @@ pub struct ListenerView {
     pub port: u16,
     /// Routes by the listener's host names.
     pub routes: Arc<RouteTable>,
-    /// What is enforced on it (AuthorizationPolicies that target the Gateway).
-    pub authz: Arc<AuthzEngine>,
+    /// What is enforced on it (policies that target the Gateway).
+    pub gate: Arc<Gate>,
 }
 
 impl Snapshot {

@@ -3,21 +3,64 @@
 use std::sync::Arc;
 
 use super::MeshSettings;
-use crate::config::istio::{AuthorizationPolicy, PolicyTargetReference};
-use crate::config::{Entry, Labels};
+use crate::config::istio::{
+    AuthorizationPolicy, PolicyTargetReference, RequestAuthentication, WorkloadSelector,
+};
+use crate::config::{Entry, Labels, ObjectMeta};
 use crate::name::ServiceName;
 
 /// The class of Istio's waypoints.
 const WAYPOINT_CLASS: &str = "istio-waypoint";
 
 /// A policy and where it was read.
-#[derive(Clone, Copy, Debug)]
-pub struct PolicyInput<'a> {
+#[derive(Debug)]
+pub struct PolicyInput<'a, P = AuthorizationPolicy> {
     /// The policy.
-    pub policy: &'a AuthorizationPolicy,
+    pub policy: &'a P,
     /// Where it was read.
     pub entry: &'a Arc<Entry>,
 }
+
+impl<P> Clone for PolicyInput<'_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P> Copy for PolicyInput<'_, P> {}
+
+/// A policy that says itself to what it applies.
+pub trait Attaches {
+    /// Its metadata.
+    fn metadata(&self) -> &ObjectMeta;
+    /// Workloads by label.
+    fn selector(&self) -> Option<&WorkloadSelector>;
+    /// The targets that count: the legacy singular only where there is no list.
+    fn target_refs(&self) -> &[PolicyTargetReference];
+}
+
+macro_rules! attaches {
+    ($($policy:ty),*) => {
+        $(impl Attaches for $policy {
+            fn metadata(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+
+            fn selector(&self) -> Option<&WorkloadSelector> {
+                self.spec.selector.as_ref()
+            }
+
+            fn target_refs(&self) -> &[PolicyTargetReference] {
+                match (&self.spec.target_refs[..], &self.spec.target_ref) {
+                    ([], Some(one)) => std::slice::from_ref(one),
+                    (list, _) => list,
+                }
+            }
+        })*
+    };
+}
+
+attaches!(AuthorizationPolicy, RequestAuthentication);
 
 /// Where a service is declared; policies name the two kinds apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,22 +114,22 @@ pub enum Target<'a> {
 ///
 /// A policy that could not be read so far that its target is unknown applies to every target of its namespace, and
 /// from the root namespace, or where not even the namespace is known, to every target.
-pub fn attached<'a>(
-    all: impl Iterator<Item = PolicyInput<'a>>,
+pub fn attached<'a, P: Attaches>(
+    all: impl Iterator<Item = PolicyInput<'a, P>>,
     target: &Target<'_>,
     settings: &MeshSettings<'_>,
-) -> Vec<PolicyInput<'a>> {
+) -> Vec<PolicyInput<'a, P>> {
     all.filter(|input| target.is_met_by(input, settings.root_namespace))
         .collect()
 }
 
 impl Target<'_> {
-    fn is_met_by(&self, input: &PolicyInput<'_>, root: &str) -> bool {
+    fn is_met_by<P: Attaches>(&self, input: &PolicyInput<'_, P>, root: &str) -> bool {
         let policy = input.policy;
-        let namespace = &*policy.metadata.namespace;
-        let refs = target_refs(policy);
+        let namespace = &*policy.metadata().namespace;
+        let refs = policy.target_refs();
         if super::broken(input.entry).is_some() {
-            let untold = refs.is_empty() && policy.spec.selector.is_none();
+            let untold = refs.is_empty() && policy.selector().is_none();
             let near = namespace == root || self.namespaces().contains(&Some(namespace));
             if namespace.is_empty() || (untold && near) {
                 return true;
@@ -147,17 +190,9 @@ impl GatewayTarget<'_> {
     }
 }
 
-/// The targets that count: the legacy singular only where there is no list.
-pub(super) fn target_refs(policy: &AuthorizationPolicy) -> &[PolicyTargetReference] {
-    match (&policy.spec.target_refs[..], &policy.spec.target_ref) {
-        ([], Some(one)) => std::slice::from_ref(one),
-        (list, _) => list,
-    }
-}
-
-fn selects(policy: &AuthorizationPolicy, namespace: &str, labels: &Labels, root: &str) -> bool {
-    let from = &*policy.metadata.namespace;
-    let chosen = policy.spec.selector.as_ref().is_none_or(|selector| {
+fn selects(policy: &impl Attaches, namespace: &str, labels: &Labels, root: &str) -> bool {
+    let from = &*policy.metadata().namespace;
+    let chosen = policy.selector().is_none_or(|selector| {
         selector
             .match_labels
             .iter()

@@ -150,11 +150,6 @@ fn shortfalls(policy: &AuthorizationPolicy, entry: &Entry, action: Action, layer
     }
     for (index, rule) in policy.spec.rules.iter().enumerate() {
         let field = format!("spec.rules[{index}]");
-        if layer == Layer::Http && needs_token(rule) {
-            let text =
-                "no RequestAuthentication is enforced yet: every request counts as one without a token";
-            problems.push(entry.problem(Severity::Warning, &field, text, "decide on principals instead"));
-        }
         let domains = rule.from.iter().filter_map(|from| from.source.as_ref());
         let mut domains =
             domains.filter(|one| !one.trust_domains.is_empty() || !one.not_trust_domains.is_empty());
@@ -164,6 +159,14 @@ fn shortfalls(policy: &AuthorizationPolicy, entry: &Entry, action: Action, layer
         }
     }
     problems
+}
+
+/// The rules of a policy that ask for what only a verified token can say.
+pub(in crate::compile) fn rules_about_tokens(policy: &AuthorizationPolicy) -> impl Iterator<Item = usize> {
+    let rules = policy.spec.rules.iter().enumerate();
+    rules
+        .filter(|(_, rule)| needs_token(rule))
+        .map(|(index, _)| index)
 }
 
 fn needs_token(rule: &AuthorizationRule) -> bool {

@@ -17,14 +17,17 @@ mod tests;
 mod validate;
 mod values;
 
-pub use attach::{GatewayTarget, PolicyInput, Registry, Target, attached};
+pub use attach::{Attaches, GatewayTarget, PolicyInput, Registry, Target, attached};
 pub use engine::{MeshSettings, engine};
 pub use peer::{PeerInput, strict_ports, validate_peer};
 pub use validate::validate;
 
+pub(in crate::compile) use engine::rules_about_tokens;
+pub(in crate::compile) use validate::Check;
+
 use crate::config::Entry;
 
 /// Why an object must not be trusted, if so.
-fn broken(entry: &Entry) -> Option<&str> {
+pub(in crate::compile) fn broken(entry: &Entry) -> Option<&str> {
     entry.broken.as_deref()
 }

@@ -204,16 +204,6 @@ fn custom_fails_closed_and_says_so() {
     );
 }
 
-#[test]
-fn rules_about_tokens_are_warned_of() {
-    let spec = json!({"rules": [{"from": [{"source": {"requestPrincipals": ["*"]}}]}]});
-    let (engine, problems) = for_workload(&[policy("default", "jwt", spec)], Layer::Http);
-    assert!(ask(&engine, &Method::GET, "curl").is_err());
-    assert!(problems.iter().any(|one| {
-        one.severity == Severity::Warning && one.text.contains("no RequestAuthentication is enforced yet")
-    }));
-}
-
 /// §9: the same DENY rule on three layers.
 #[test]
 fn a_deny_rule_about_http_means_different_things_without_http() {

@@ -1,6 +1,6 @@
 //! What Istio's admission would say of an AuthorizationPolicy.
 
-use super::attach::target_refs;
+use super::attach::Attaches;
 use super::engine::action;
 use super::values::{
     Judge, WhenKey, bad_block, bad_path, bad_port, bad_service_account, bad_trust_domain, nothing_bad,
@@ -13,12 +13,9 @@ use crate::policy::authz::Action;
 
 /// Everything that is wrong with a policy. An error means that the policy is refused: its targets deny.
 pub fn validate(policy: &AuthorizationPolicy, entry: &Entry) -> Vec<Problem> {
-    let mut check = Check {
-        entry,
-        problems: Vec::new(),
-    };
+    let mut check = Check::new(entry);
     check.action(policy);
-    check.targets(policy);
+    check.targets(policy, policy.spec.target_refs.is_empty());
     let action = action(policy);
     for (index, rule) in policy.spec.rules.iter().enumerate() {
         let field = format!("spec.rules[{index}]");
@@ -49,18 +46,25 @@ pub fn validate(policy: &AuthorizationPolicy, entry: &Entry) -> Vec<Problem> {
 }
 
 /// Collects what is wrong.
-struct Check<'e> {
+pub(in crate::compile) struct Check<'e> {
     entry: &'e Entry,
-    problems: Vec<Problem>,
+    pub(in crate::compile) problems: Vec<Problem>,
 }
 
-impl Check<'_> {
-    fn error(&mut self, field: &str, text: &str, remedy: &str) {
+impl<'e> Check<'e> {
+    pub(in crate::compile) fn new(entry: &'e Entry) -> Self {
+        Self {
+            entry,
+            problems: Vec::new(),
+        }
+    }
+
+    pub(in crate::compile) fn error(&mut self, field: &str, text: &str, remedy: &str) {
         self.problems
             .push(self.entry.problem(Severity::Error, field, text, remedy));
     }
 
-    fn warn(&mut self, field: &str, text: &str, remedy: &str) {
+    pub(in crate::compile) fn warn(&mut self, field: &str, text: &str, remedy: &str) {
         self.problems
             .push(self.entry.problem(Severity::Warning, field, text, remedy));
     }
@@ -107,9 +111,10 @@ impl Check<'_> {
         }
     }
 
-    fn targets(&mut self, policy: &AuthorizationPolicy) {
-        let refs = target_refs(policy);
-        if let Some(selector) = &policy.spec.selector {
+    /// What is wrong with the targets; `legacy` says that they are written in the singular.
+    pub(in crate::compile) fn targets(&mut self, policy: &impl Attaches, legacy: bool) {
+        let refs = policy.target_refs();
+        if let Some(selector) = policy.selector() {
             let field = "spec.selector.matchLabels";
             if !refs.is_empty() {
                 let text = "only one of selector and targetRefs can be set";
@@ -143,7 +148,7 @@ impl Check<'_> {
             );
         }
         for (index, one) in refs.iter().enumerate() {
-            let field = match policy.spec.target_refs.is_empty() {
+            let field = match legacy {
                 true => "spec.targetRef".to_owned(),
                 false => format!("spec.targetRefs[{index}]"),
             };

@@ -10,15 +10,16 @@ use crate::config::ResourceStore;
 use crate::config::yaml;
 use crate::name::SpiffeId;
 use crate::policy::RequestHead;
-use crate::policy::authz::{AuthzEngine, Decision};
+use crate::policy::authz::Decision;
+use crate::snapshot::{Gate, InboundPolicy};
 
-fn allows(engine: &AuthzEngine, method: &Method, caller: &str) -> bool {
+fn allows(gate: &Gate, method: &Method, caller: &str) -> bool {
     let headers = HeaderMap::new();
     let id = SpiffeId::parse(&format!("spiffe://cluster.local/ns/default/sa/{caller}")).unwrap();
     let mut head = RequestHead::unsent(method, "reviews", "/", None, &headers);
     head.caller.identity = Some(&id);
     head.destination = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9080);
-    matches!(engine.decide(&head), Decision::Allow { .. })
+    matches!(gate.authz.decide(&head), Decision::Allow { .. })
 }
 
 fn policy(spec: &str) -> String {
@@ -34,6 +35,29 @@ spec: {{{spec}, action: ALLOW, rules: [{{from: [{{source: {{principals: [cluster
 
 const ON_SERVICE: &str = "targetRefs: [{kind: Service, group: '', name: reviews}]";
 const ON_GATEWAY: &str = "targetRefs: [{kind: Gateway, group: gateway.networking.k8s.io, name: waypoint}]";
+
+/// Of a policy that is no YAML not even the namespace may be known: then it is everybody's.
+#[test]
+fn a_policy_without_a_namespace_that_can_be_read_closes_everything() {
+    let mut all = store(&[TOWN, BOUND]);
+    let text = "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: x}, spec: [";
+    for entry in yaml::read("wreck.yaml", text, None).entries {
+        all.apply(entry);
+    }
+    for node in [workload("reviews-v1-1"), gateway("default", "waypoint")] {
+        let compiled = compile(&all, &node, &Handover::default(), None);
+        let open = match &compiled.snapshot.inbound {
+            InboundPolicy::Workload(it) => allows(&it.http, &Method::GET, "curl"),
+            InboundPolicy::Waypoint(it) => it
+                .services
+                .values()
+                .flatten()
+                .any(|guard| allows(&guard.http, &Method::GET, "curl")),
+            InboundPolicy::DenyAll => false,
+        };
+        assert!(!open, "{:?}", node.role);
+    }
+}
 
 #[test]
 fn a_policy_on_a_service_guards_at_the_workload_and_at_the_waypoint() {

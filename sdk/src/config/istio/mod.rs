@@ -2,6 +2,7 @@
 
 pub mod destination_rule;
 mod duration;
+mod request_authentication;
 pub mod virtual_service;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,9 @@ use serde::Deserialize;
 
 pub use destination_rule::DestinationRule;
 pub use duration::GoDuration;
+pub use request_authentication::{
+    ClaimToHeader, JwtHeader, JwtRule, RequestAuthentication, RequestAuthenticationSpec,
+};
 pub use virtual_service::VirtualService;
 
 use super::{Labels, ObjectMeta};

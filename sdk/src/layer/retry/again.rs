@@ -10,7 +10,7 @@ use crate::layer::call::{Call, Destination, Routed, Won};
 use crate::name::Peer;
 use crate::policy::balance::{Endpoint, EndpointKey, Tried};
 use crate::policy::retry::RetryPolicy;
-use crate::snapshot::{AppProtocol, Place, Snapshot};
+use crate::snapshot::{AppProtocol, Findings, Place, Snapshot};
 
 /// What another attempt is made of.
 #[derive(Debug)]
@@ -105,6 +105,8 @@ impl Again {
             place: self.place.clone(),
             peer: self.peer.clone(),
             dialled: None,
+            // Authorization, which asks for them, is behind us.
+            found: Findings::default(),
         };
         Ok(Routed {
             call,

@@ -1,0 +1,310 @@
+//! Authenticate: verifies the tokens that RequestAuthentication asks about.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderMap, HeaderValue, Response};
+use pin_project_lite::pin_project;
+use smallvec::SmallVec;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::call::authority;
+use super::{Call, MeshBody, Reason, Refusal};
+use crate::name::SpiffeId;
+use crate::policy::token::{Reject, Token, TokenRule, Verdict};
+use crate::snapshot::{Claims, Findings, KeyCell, KeySource, Snapshot};
+use crate::telemetry::Meter;
+
+/// Makes [`Authenticate`].
+#[derive(Clone, Debug)]
+pub struct AuthenticateLayer {
+    meter: Meter,
+}
+
+impl AuthenticateLayer {
+    /// Refusals are counted in `meter`.
+    pub fn new(meter: Meter) -> Self {
+        Self { meter }
+    }
+}
+
+impl<S> Layer<S> for AuthenticateLayer {
+    type Service = Authenticate<S>;
+
+    fn layer(&self, inner: S) -> Authenticate<S> {
+        Authenticate {
+            inner,
+            meter: self.meter.clone(),
+        }
+    }
+}
+
+/// Verifies the tokens that RequestAuthentication asks about: a request with a bad one is refused, the claims of a good
+/// one become known to policy.
+///
+/// A request without a token passes; asking for one is authorization's part. It waits only where keys have not been
+/// fetched yet, or where a token is signed with a key that nobody has seen.
+#[derive(Clone, Debug)]
+pub struct Authenticate<S> {
+    inner: S,
+    meter: Meter,
+}
+
+/// A token that a gate believes.
+struct Accepted<'v> {
+    gate: usize,
+    rule: &'v TokenRule,
+    token: Arc<Token>,
+}
+
+/// What the gates say.
+enum Judged<'v> {
+    /// The request may go on.
+    Passed(Findings, SmallVec<[Accepted<'v>; 1]>),
+    Refused(Reject, Option<Arc<KeyCell>>),
+    Wait(Arc<KeyCell>),
+}
+
+impl<S> Service<Call> for Authenticate<S>
+where
+    S: Service<Call, Response = Response<MeshBody>, Error = Refusal> + Clone,
+{
+    type Response = S::Response;
+    type Error = Refusal;
+    type Future = AuthenticateFuture<S>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut call: Call) -> Self::Future {
+        if !asks(&call) {
+            return AuthenticateFuture::Inner {
+                future: self.inner.call(call),
+            };
+        }
+        let view = Arc::clone(&call.view);
+        sanitize(&view, &mut call);
+        match judge(&view, &call) {
+            Judged::Passed(found, accepted) => {
+                settle(&mut call, found, accepted);
+                AuthenticateFuture::Inner {
+                    future: self.inner.call(call),
+                }
+            }
+            Judged::Refused(why, None) => AuthenticateFuture::Refused {
+                refusal: Some(refuse(&call, why, &self.meter)),
+            },
+            Judged::Refused(_, Some(_)) | Judged::Wait(_) => AuthenticateFuture::Waiting {
+                waiting: Box::pin(wait(call, self.meter.clone())),
+                inner: self.inner.clone(),
+            },
+        }
+    }
+}
+
+/// Whether any gate on the way looks at tokens.
+fn asks(call: &Call) -> bool {
+    let Some(place) = call.place.as_deref() else {
+        return false;
+    };
+    let passages = call.view.passages(place, caller(call));
+    passages.is_ok_and(|passages| passages.iter().any(|passage| passage.gate.tokens.is_some()))
+}
+
+/// Removes headers that only a verified token may set.
+fn sanitize(view: &Snapshot, call: &mut Call) {
+    let passages = call
+        .place
+        .as_deref()
+        .map(|place| view.passages(place, caller(call)));
+    for passage in passages.and_then(Result::ok).unwrap_or_default() {
+        if let Some(tokens) = &passage.gate.tokens {
+            tokens.rules.sanitize(call.request.headers_mut());
+        }
+    }
+}
+
+fn caller(call: &Call) -> Option<&SpiffeId> {
+    call.peer.as_ref()?.identity.as_ref()
+}
+
+/// Asks every gate. All judge the request as it came, so that one gate's edits hide nothing from another.
+fn judge<'v>(view: &'v Snapshot, call: &Call) -> Judged<'v> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let head = call.head();
+    let (mut found, mut accepted) = (Findings::default(), SmallVec::new());
+    let passages = call
+        .place
+        .as_deref()
+        .map(|place| view.passages(place, head.caller.identity));
+    for (gate, passage) in passages
+        .and_then(Result::ok)
+        .unwrap_or_default()
+        .iter()
+        .enumerate()
+    {
+        let Some(tokens) = &passage.gate.tokens else {
+            found.push(None);
+            continue;
+        };
+        let cell = |source: usize| tokens.keys.get(source).cloned();
+        match tokens.rules.judge(&head, now, tokens) {
+            Verdict::Absent => found.push(None),
+            Verdict::Accepted { rule, token, claims } => {
+                found.push(Some(claims));
+                accepted.push(Accepted { gate, rule, token });
+            }
+            Verdict::Refused { why, stale } => return Judged::Refused(why, stale.and_then(cell)),
+            Verdict::Wait(source) => {
+                return cell(source).map_or(Judged::Refused(Reject::Fetch, None), Judged::Wait);
+            }
+        }
+    }
+    Judged::Passed(found, accepted)
+}
+
+/// Writes down what was found, for policy and for the application.
+fn settle(call: &mut Call, found: Findings, accepted: SmallVec<[Accepted<'_>; 1]>) {
+    if let Some(claims) = accepted.first().and_then(|first| found.claims(first.gate)) {
+        call.request
+            .extensions_mut()
+            .insert(TokenClaims(Arc::clone(claims)));
+    }
+    for Accepted { rule, token, .. } in accepted {
+        let (mut parts, body) = std::mem::take(&mut call.request).into_parts();
+        rule.edit(&token, &mut parts);
+        call.request = http::Request::from_parts(parts, body);
+    }
+    call.found = found;
+}
+
+/// Waits for keys, at most as long as fetching them may take, and judges again.
+async fn wait(mut call: Call, meter: Meter) -> Result<Call, Refusal> {
+    let view = Arc::clone(&call.view);
+    // Every source is waited for at most twice: for its first keys, and for newer ones.
+    for _ in 0..8 {
+        match judge(&view, &call) {
+            Judged::Passed(found, accepted) => {
+                settle(&mut call, found, accepted);
+                return Ok(call);
+            }
+            Judged::Wait(cell) => {
+                let mut answers = cell.answers();
+                let pending = matches!(cell.lookup(), crate::policy::token::Lookup::Pending);
+                let waited = tokio::time::timeout(patience(cell.source()), answers.changed());
+                if pending && !matches!(waited.await, Ok(Ok(()))) {
+                    return Err(refuse(&call, Reject::Fetch, &meter));
+                }
+            }
+            Judged::Refused(why, stale) => {
+                let Some((cell, mut answers)) = stale.and_then(|cell| Some((cell.clone(), cell.ask()?)))
+                else {
+                    return Err(refuse(&call, why, &meter));
+                };
+                // Whether in time or not: what is known then decides.
+                let _ = tokio::time::timeout(patience(cell.source()), answers.changed()).await;
+            }
+        }
+    }
+    Err(refuse(&call, Reject::Fetch, &meter))
+}
+
+fn patience(source: &KeySource) -> Duration {
+    match source {
+        KeySource::Inline(_) => Duration::ZERO,
+        KeySource::Url { timeout, .. } | KeySource::Discovery { timeout, .. } => *timeout,
+    }
+}
+
+/// The answer to a request whose token is not believed, as Envoy gives it.
+fn refuse(call: &Call, why: Reject, meter: &Meter) -> Refusal {
+    meter.denied("RequestAuthentication");
+    let mut refusal = Refusal::new(Reason::Unauthenticated, why.details()).status(why.status());
+    refusal.body = why.to_string().into();
+    let mut headers = HeaderMap::new();
+    if let Ok(challenge) = HeaderValue::try_from(challenge(call)) {
+        headers.insert(WWW_AUTHENTICATE, challenge);
+    }
+    refusal.with_headers(headers)
+}
+
+/// `Bearer realm="…", error="invalid_token"` (RFC 6750 §3). The query is left out of the realm: there may be a token in it.
+fn challenge(call: &Call) -> String {
+    const LONGEST: usize = 256;
+    let uri = call.request.uri();
+    let path = uri.path().get(..LONGEST).unwrap_or_else(|| uri.path());
+    let realm = format!(
+        "{}://{}{path}",
+        uri.scheme_str().unwrap_or("http"),
+        authority(&call.request)
+    );
+    let realm = realm.replace('\\', "%5C").replace('"', "%22");
+    format!("Bearer realm=\"{realm}\", error=\"invalid_token\"")
+}
+
+/// The claims of the verified token, as an extension of requests that carried one.
+///
+/// It is there only if a RequestAuthentication accepted the token: nothing that a caller merely says is in it.
+#[derive(Clone, PartialEq)]
+pub struct TokenClaims(pub Arc<Claims>);
+
+/// Claims are about people: only the issuer is shown.
+impl std::fmt::Debug for TokenClaims {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenClaims")
+            .field("iss", &self.0.get("iss"))
+            .finish_non_exhaustive()
+    }
+}
+
+type Waiting = Pin<Box<dyn Future<Output = Result<Call, Refusal>> + Send>>;
+
+pin_project! {
+    /// The future of [`Authenticate`].
+    #[project = AuthenticateProjection]
+    #[allow(missing_docs)] // the variants are not for callers
+    pub enum AuthenticateFuture<S: Service<Call>> {
+        Waiting { waiting: Waiting, inner: S },
+        Calling { call: Option<Call>, inner: S },
+        Inner { #[pin] future: S::Future },
+        Refused { refusal: Option<Refusal> },
+    }
+}
+
+impl<S> Future for AuthenticateFuture<S>
+where
+    S: Service<Call, Response = Response<MeshBody>, Error = Refusal> + Clone,
+{
+    type Output = Result<S::Response, Refusal>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let again = || Refusal::new(Reason::Denied, "polled after completion");
+        loop {
+            let next = match self.as_mut().project() {
+                AuthenticateProjection::Waiting { waiting, inner } => Self::Calling {
+                    call: Some(ready!(waiting.as_mut().poll(cx))?),
+                    inner: inner.clone(),
+                },
+                AuthenticateProjection::Calling { call, inner } => {
+                    ready!(inner.poll_ready(cx))?;
+                    let call = call.take().ok_or_else(again)?;
+                    Self::Inner {
+                        future: inner.call(call),
+                    }
+                }
+                AuthenticateProjection::Inner { future } => return future.poll(cx),
+                AuthenticateProjection::Refused { refusal } => {
+                    return Poll::Ready(Err(refusal.take().unwrap_or_else(again)));
+                }
+            };
+            self.set(next);
+        }
+    }
+}

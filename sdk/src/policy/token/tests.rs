@@ -1,0 +1,731 @@
+//! Tokens that are what they say, and every way in which they can be something else.
+
+use std::sync::Arc;
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{self as sig, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as B64;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::name::{Kind, ResourceRef};
+use crate::policy::RequestHead;
+use crate::policy::authz::RuleRef;
+
+const NOW: u64 = 1_800_000_000;
+
+enum Signer {
+    Rsa(RsaKeyPair, &'static dyn sig::RsaEncoding),
+    Ec(EcdsaKeyPair),
+    Ed(Ed25519KeyPair),
+}
+
+impl Signer {
+    fn rsa(how: &'static dyn sig::RsaEncoding) -> Self {
+        Self::Rsa(
+            RsaKeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap(),
+            how,
+        )
+    }
+
+    fn ec(how: &'static sig::EcdsaSigningAlgorithm) -> Self {
+        Self::Ec(EcdsaKeyPair::generate(how).unwrap())
+    }
+
+    fn ed() -> Self {
+        Self::Ed(Ed25519KeyPair::generate().unwrap())
+    }
+
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        let random = SystemRandom::new();
+        match self {
+            Self::Rsa(pair, how) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(*how, &random, message, &mut signature).unwrap();
+                signature
+            }
+            Self::Ec(pair) => pair.sign(&random, message).unwrap().as_ref().to_vec(),
+            Self::Ed(pair) => pair.sign(message).as_ref().to_vec(),
+        }
+    }
+
+    fn jwk(&self) -> Value {
+        match self {
+            Self::Rsa(pair, _) => {
+                // RSAPublicKey (RFC 8017 §A.1.1): a sequence of two integers, the first of 257 bytes with its sign.
+                let der = pair.public_key().as_ref();
+                let start = der.len() - 5 - 256;
+                json!({"kty": "RSA", "n": B64.encode(&der[start..start + 256]), "e": B64.encode(&der[der.len() - 3..])})
+            }
+            Self::Ec(pair) => {
+                let point = &pair.public_key().as_ref()[1..];
+                let (x, y) = point.split_at(point.len() / 2);
+                let curve = match x.len() {
+                    32 => "P-256",
+                    48 => "P-384",
+                    _ => "P-521",
+                };
+                json!({"kty": "EC", "crv": curve, "x": B64.encode(x), "y": B64.encode(y)})
+            }
+            Self::Ed(pair) => {
+                json!({"kty": "OKP", "crv": "Ed25519", "x": B64.encode(pair.public_key().as_ref())})
+            }
+        }
+    }
+
+    fn token(&self, header: Value, claims: &Value) -> String {
+        self.raw(&header.to_string(), &claims.to_string())
+    }
+
+    fn raw(&self, header: &str, claims: &str) -> String {
+        let message = format!("{}.{}", B64.encode(header), B64.encode(claims));
+        let signature = B64.encode(self.sign(message.as_bytes()));
+        format!("{message}.{signature}")
+    }
+}
+
+fn with(mut jwk: Value, more: Value) -> Value {
+    jwk.as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    jwk
+}
+
+fn set(keys: &[Value]) -> Arc<KeySet> {
+    Arc::new(KeySet::parse(&json!({ "keys": keys }).to_string()).unwrap())
+}
+
+fn verify(token: &str, keys: &KeySet) -> Result<(), Reject> {
+    Token::parse(token)?.verify(keys)
+}
+
+#[test]
+fn every_algorithm_verifies_its_own_signatures_and_nothing_else() {
+    let signers = [
+        ("RS256", Signer::rsa(&sig::RSA_PKCS1_SHA256)),
+        ("RS384", Signer::rsa(&sig::RSA_PKCS1_SHA384)),
+        ("RS512", Signer::rsa(&sig::RSA_PKCS1_SHA512)),
+        ("PS256", Signer::rsa(&sig::RSA_PSS_SHA256)),
+        ("PS384", Signer::rsa(&sig::RSA_PSS_SHA384)),
+        ("PS512", Signer::rsa(&sig::RSA_PSS_SHA512)),
+        ("ES256", Signer::ec(&sig::ECDSA_P256_SHA256_FIXED_SIGNING)),
+        ("ES384", Signer::ec(&sig::ECDSA_P384_SHA384_FIXED_SIGNING)),
+        ("ES512", Signer::ec(&sig::ECDSA_P521_SHA512_FIXED_SIGNING)),
+        ("EdDSA", Signer::ed()),
+    ];
+    let claims = json!({"iss": "i"});
+    for (name, signer) in &signers {
+        for alg in [json!({}), json!({ "alg": name })] {
+            let keys = set(&[with(signer.jwk(), alg)]);
+            assert_eq!(keys.len(), 1, "{name}");
+            let token = signer.token(json!({ "alg": name }), &claims);
+            assert_eq!(verify(&token, &keys), Ok(()), "{name}");
+            let (message, signature) = token.rsplit_once('.').unwrap();
+            let forged = format!(
+                "{}.{}.{signature}",
+                message.split_once('.').unwrap().0,
+                B64.encode("{\"iss\":\"j\"}")
+            );
+            assert_eq!(verify(&forged, &keys), Err(Reject::Signature), "{name}");
+        }
+        for (other, _) in &signers {
+            // The header may lie about the algorithm: the key decides which there are.
+            if other != name {
+                let keys = set(&[with(signer.jwk(), json!({ "alg": name }))]);
+                let token = signer.token(json!({ "alg": other }), &claims);
+                assert_eq!(
+                    verify(&token, &keys),
+                    Err(Reject::NoMatchingKey),
+                    "{name} as {other}"
+                );
+            }
+        }
+    }
+}
+
+/// `spec/hardening.md` row 34; RFC 8725 §2.1 and §3.1.
+#[test]
+fn none_and_public_keys_as_secrets_are_refused() {
+    let signer = Signer::rsa(&sig::RSA_PKCS1_SHA256);
+    let keys = set(&[signer.jwk()]);
+    let claims = json!({"iss": "i"});
+    for none in ["none", "None", "NONE", "nOnE", ""] {
+        let header = B64.encode(json!({ "alg": none }).to_string());
+        let payload = B64.encode(claims.to_string());
+        for signature in ["", "AA"] {
+            let token = format!("{header}.{payload}.{signature}");
+            assert_eq!(verify(&token, &keys), Err(Reject::UnknownAlgorithm), "{none}");
+        }
+    }
+    // Signed with the public key's bytes as an HMAC secret.
+    let header = B64.encode(json!({"alg": "HS256"}).to_string());
+    let message = format!("{header}.{}", B64.encode(claims.to_string()));
+    let secret = aws_lc_rs::hmac::Key::new(
+        aws_lc_rs::hmac::HMAC_SHA256,
+        signer.jwk()["n"].as_str().unwrap().as_bytes(),
+    );
+    let tag = aws_lc_rs::hmac::sign(&secret, message.as_bytes());
+    let token = format!("{message}.{}", B64.encode(tag.as_ref()));
+    assert_eq!(verify(&token, &keys), Err(Reject::NoMatchingKey));
+    // And symmetric keys in a key set are no keys.
+    let symmetric = set(&[json!({"kty": "oct", "k": "c2VjcmV0", "alg": "HS256"})]);
+    assert!(symmetric.is_empty() && symmetric.has_private());
+    assert_eq!(verify(&token, &symmetric), Err(Reject::NoKeys));
+}
+
+#[test]
+fn a_key_id_chooses_among_the_keys_and_names_nothing_else() {
+    let (a, b) = (Signer::ed(), Signer::ed());
+    let keys = set(&[
+        with(a.jwk(), json!({"kid": "a"})),
+        with(b.jwk(), json!({"kid": "b"})),
+    ]);
+    let claims = json!({"iss": "i"});
+    let with_kid = |signer: &Signer, kid: &str| signer.token(json!({"alg": "EdDSA", "kid": kid}), &claims);
+    assert_eq!(verify(&with_kid(&a, "a"), &keys), Ok(()));
+    assert_eq!(verify(&with_kid(&a, "b"), &keys), Err(Reject::Signature));
+    for kid in [
+        "../../etc/passwd",
+        "a' OR '1'='1",
+        "https://evil.example/key",
+        "\u{0}",
+        "",
+    ] {
+        assert_eq!(
+            verify(&with_kid(&a, kid), &keys),
+            Err(Reject::NoMatchingKey),
+            "{kid}"
+        );
+    }
+    // Without one every key may be it.
+    assert_eq!(verify(&b.token(json!({"alg": "EdDSA"}), &claims), &keys), Ok(()));
+    // Keys that the token brings along are not looked at.
+    let own = Signer::ed();
+    let token = own.token(
+        json!({"alg": "EdDSA", "jwk": own.jwk(), "jku": "https://evil.example/"}),
+        &claims,
+    );
+    assert_eq!(verify(&token, &keys), Err(Reject::Signature));
+}
+
+#[test]
+fn a_token_that_has_not_the_form_of_one_is_refused_in_envoys_words() {
+    let signer = Signer::ed();
+    let good = json!({"alg": "EdDSA"}).to_string();
+    let raw = |header: &str, claims: &str| signer.raw(header, claims);
+    for (token, why) in [
+        (String::new(), Reject::Format),
+        ("a.b".into(), Reject::Format),
+        ("a.b.c.d".into(), Reject::Format),
+        (".".repeat(1 << 20), Reject::Format),
+        (format!("{}.e30.", "A".repeat(1 << 20)), Reject::Format),
+        ("!.e30.AA".into(), Reject::HeaderEncoding),
+        (raw("x", "{}"), Reject::HeaderJson),
+        (raw("[]", "{}"), Reject::HeaderJson),
+        (raw(r#"{"alg":"EdDSA","alg":"none"}"#, "{}"), Reject::HeaderJson),
+        (raw("{}", "{}"), Reject::HeaderAlgorithm),
+        (raw(r#"{"alg":1}"#, "{}"), Reject::HeaderAlgorithm),
+        (raw(r#"{"alg":"EdDSA","kid":1}"#, "{}"), Reject::HeaderKey),
+        (
+            raw(r#"{"alg":"EdDSA","crit":["x"],"x":1}"#, "{}"),
+            Reject::Signature,
+        ),
+        (format!("{}.!.AA", B64.encode(&good)), Reject::PayloadEncoding),
+        (raw(&good, "x"), Reject::PayloadJson),
+        (raw(&good, r#"{"sub":"a","sub":"b"}"#), Reject::PayloadJson),
+        (raw(&good, r#"{"iss":1}"#), Reject::IssuerType),
+        (raw(&good, r#"{"sub":["a"]}"#), Reject::SubjectType),
+        (raw(&good, r#"{"iat":"x"}"#), Reject::IssuedAtType),
+        (raw(&good, r#"{"nbf":-1}"#), Reject::NotBeforeType),
+        (raw(&good, r#"{"exp":"1900000000"}"#), Reject::ExpiryType),
+        (raw(&good, r#"{"exp":-5}"#), Reject::ExpiryType),
+        (raw(&good, r#"{"jti":1}"#), Reject::IdType),
+        (raw(&good, r#"{"aud":{}}"#), Reject::AudienceType),
+        (raw(&good, r#"{"aud":["a",1]}"#), Reject::AudienceType),
+        (format!("{}.e30.!", B64.encode(&good)), Reject::SignatureEncoding),
+    ] {
+        assert_eq!(
+            Token::parse(&token).err(),
+            Some(why),
+            "{}",
+            token.get(..80).unwrap_or(&token)
+        );
+    }
+    assert_eq!(
+        Reject::Expired.details(),
+        "jwt_authn_access_denied{Jwt_is_expired}"
+    );
+}
+
+#[test]
+fn clocks_may_disagree_by_a_minute() {
+    let signer = Signer::ed();
+    let at = |claims: Value| {
+        Token::parse(&signer.token(json!({"alg": "EdDSA"}), &claims))
+            .unwrap()
+            .check_time(NOW)
+    };
+    assert_eq!(at(json!({})), Ok(()));
+    assert_eq!(at(json!({"exp": 0})), Ok(()));
+    assert_eq!(at(json!({"exp": NOW - 60})), Ok(()));
+    assert_eq!(at(json!({"exp": NOW - 61})), Err(Reject::Expired));
+    assert_eq!(at(json!({"exp": (NOW + 1) as f64 + 0.5})), Ok(()));
+    assert_eq!(at(json!({"nbf": NOW + 60})), Ok(()));
+    assert_eq!(at(json!({"nbf": NOW + 61})), Err(Reject::NotYetValid));
+    assert_eq!(at(json!({"nbf": u64::MAX})), Err(Reject::NotYetValid));
+    assert_eq!(at(json!({"exp": u64::MAX})), Ok(()));
+}
+
+#[test]
+fn key_sets_are_read_as_rfc_7517_says() {
+    let signer = Signer::ed();
+    assert!(KeySet::parse("not json").is_err());
+    assert!(KeySet::parse("{}").is_err());
+    assert!(KeySet::parse(r#"{"keys":{}}"#).is_err());
+    assert!(KeySet::parse(r#"{"keys":[]}"#).unwrap().is_empty());
+    assert_eq!(KeySet::parse(&signer.jwk().to_string()).unwrap().len(), 1);
+    let odd = [
+        json!(1),
+        json!({"kty": "RSA"}),
+        json!({"kty": "RSA", "n": "AQAB", "e": "AQAB"}),
+        json!({"kty": "EC", "crv": "secp256k1", "x": "AA", "y": "AA"}),
+        json!({"kty": "EC", "crv": "P-256", "x": B64.encode([1; 33]), "y": "AA"}),
+        json!({"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}),
+        json!({"kty": "OKP", "crv": "X25519", "x": B64.encode([1; 32])}),
+        with(signer.jwk(), json!({"use": "enc"})),
+        with(signer.jwk(), json!({"alg": "RSA-OAEP"})),
+        with(signer.jwk(), json!({"alg": "RS256"})),
+        with(
+            signer.jwk(),
+            json!({"use": "sig", "alg": "EdDSA", "x5c": ["…"], "kid": "k"}),
+        ),
+    ];
+    assert_eq!(set(&odd).len(), 1);
+}
+
+/// One issuer after another, whose keys are all here.
+struct Ring {
+    keys: Vec<Lookup>,
+    cache: TokenCache,
+}
+
+impl KeyRing for Ring {
+    fn keys(&self, source: usize) -> Lookup {
+        self.keys[source].clone()
+    }
+
+    fn cache(&self, _: usize) -> Option<&TokenCache> {
+        Some(&self.cache)
+    }
+}
+
+fn rule(issuer: &str, locations: Vec<Location>) -> TokenRule {
+    TokenRule {
+        by: RuleRef {
+            policy: ResourceRef::new(Kind::RequestAuthentication, "ns", "jwt"),
+            rule: 0,
+        },
+        issuer: issuer.into(),
+        audiences: Vec::new(),
+        locations,
+        forward: false,
+        payload_header: None,
+        claim_headers: Vec::new(),
+        spaced: Vec::new(),
+        keys: 0,
+    }
+}
+
+fn header(name: &'static str, prefix: &str) -> Location {
+    Location::Header {
+        name: HeaderName::from_static(name),
+        prefix: prefix.into(),
+    }
+}
+
+struct Asked {
+    method: Method,
+    query: Option<String>,
+    headers: HeaderMap,
+}
+
+impl Asked {
+    fn new(headers: &[(&'static str, &str)]) -> Self {
+        let headers = headers.iter().map(|(name, value)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_str(value).unwrap(),
+            )
+        });
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(name, value);
+        }
+        Self {
+            method: Method::GET,
+            query: None,
+            headers: map,
+        }
+    }
+
+    fn query(query: &str) -> Self {
+        Self {
+            query: Some(query.into()),
+            ..Self::new(&[])
+        }
+    }
+
+    fn judge(&self, rules: &TokenRules, ring: &Ring) -> Result<Option<String>, Reject> {
+        let head = RequestHead::unsent(&self.method, "svc", "/", self.query.as_deref(), &self.headers);
+        match rules.judge(&head, NOW, ring) {
+            Verdict::Absent => Ok(None),
+            Verdict::Accepted { claims, .. } => Ok(Some(claims["sub"].as_str().unwrap().into())),
+            Verdict::Refused { why, .. } => Err(why),
+            Verdict::Wait(source) => panic!("waits for {source}"),
+        }
+    }
+}
+
+struct Issuer(Signer);
+
+impl Issuer {
+    fn new() -> (Self, Ring) {
+        let signer = Signer::ed();
+        let ring = Ring {
+            keys: vec![Lookup::Ready(set(&[signer.jwk()]))],
+            cache: TokenCache::default(),
+        };
+        (Self(signer), ring)
+    }
+
+    fn token(&self, claims: Value) -> String {
+        self.0.token(json!({"alg": "EdDSA"}), &claims)
+    }
+}
+
+#[test]
+fn the_default_places_are_the_bearer_header_and_a_query_parameter() {
+    let (issuer, ring) = Issuer::new();
+    let rules = TokenRules::new(vec![rule("i", Location::defaults())]);
+    let token = issuer.token(json!({"iss": "i", "sub": "s"}));
+    let bearer = format!("Bearer {token}");
+    let ask = |headers: &[(&'static str, &str)]| Asked::new(headers).judge(&rules, &ring);
+    assert_eq!(ask(&[("authorization", &bearer)]), Ok(Some("s".into())));
+    assert_eq!(
+        ask(&[("authorization", &bearer.replace("Bearer", "bearer"))]),
+        Ok(None)
+    );
+    assert_eq!(ask(&[("authorization", "Basic dXNlcjpwYXNz")]), Ok(None));
+    assert_eq!(ask(&[("authorization", "Bearer ")]), Err(Reject::Format));
+    assert_eq!(ask(&[("authorization", "Bearer x")]), Err(Reject::Format));
+    // The second line is not believed for the sake of the first.
+    assert_eq!(
+        ask(&[("authorization", &bearer), ("authorization", "Bearer x.y.z")]),
+        Err(Reject::HeaderEncoding)
+    );
+    assert_eq!(
+        ask(&[("authorization", &bearer), ("authorization", "Basic eDp5")]),
+        Ok(Some("s".into()))
+    );
+    for (query, answer) in [
+        (format!("a=b&access_token={token}"), Ok(Some("s".into()))),
+        (
+            format!("access%5Ftoken={}", token.replace('.', "%2E")),
+            Ok(Some("s".into())),
+        ),
+        (format!("Access_token={token}"), Ok(None)),
+        (
+            format!("access_token={token}&access_token=x"),
+            Err(Reject::Format),
+        ),
+        ("access_token=".into(), Err(Reject::Format)),
+    ] {
+        assert_eq!(Asked::query(&query).judge(&rules, &ring), answer, "{query}");
+    }
+    let mut binary = Asked::new(&[]);
+    binary.headers.insert(
+        "authorization",
+        HeaderValue::from_bytes(b"Bearer \xff\xfe").unwrap(),
+    );
+    assert_eq!(binary.judge(&rules, &ring), Err(Reject::Format));
+}
+
+#[test]
+fn cookies_and_headers_without_a_prefix_hold_tokens_too() {
+    let (issuer, ring) = Issuer::new();
+    let rules = TokenRules::new(vec![rule(
+        "i",
+        vec![header("x-jwt", ""), Location::Cookie("sess".into())],
+    )]);
+    let token = issuer.token(json!({"iss": "i", "sub": "s"}));
+    let ask = |headers: &[(&'static str, &str)]| Asked::new(headers).judge(&rules, &ring);
+    assert_eq!(ask(&[("x-jwt", &token)]), Ok(Some("s".into())));
+    assert_eq!(
+        ask(&[("cookie", &format!("a=b; sess={token}"))]),
+        Ok(Some("s".into()))
+    );
+    assert_eq!(
+        ask(&[("cookie", &format!("sess=\"{token}\""))]),
+        Ok(Some("s".into()))
+    );
+    assert_eq!(ask(&[("cookie", &format!("xsess={token}"))]), Ok(None));
+    assert_eq!(
+        ask(&[("cookie", &format!("sess={token}; sess=bad"))]),
+        Err(Reject::Format)
+    );
+    assert_eq!(
+        ask(&[("x-jwt", &token), ("cookie", "sess=bad")]),
+        Err(Reject::Format)
+    );
+    assert_eq!(ask(&[("authorization", &format!("Bearer {token}"))]), Ok(None));
+}
+
+#[test]
+fn audiences_are_any_of_those_wanted() {
+    let (issuer, ring) = Issuer::new();
+    let wanted = TokenRule {
+        audiences: vec!["app".into(), "api".into()],
+        ..rule("i", Location::defaults())
+    };
+    let rules = TokenRules::new(vec![wanted]);
+    for (aud, fits) in [
+        (json!("app"), true),
+        (json!(["x", "api"]), true),
+        (json!("App"), false),
+        (json!(["x"]), false),
+        (json!([]), false),
+    ] {
+        let token = issuer.token(json!({"iss": "i", "sub": "s", "aud": aud}));
+        let answer = Asked::new(&[("authorization", &format!("Bearer {token}"))]).judge(&rules, &ring);
+        assert_eq!(
+            answer,
+            if fits {
+                Ok(Some("s".into()))
+            } else {
+                Err(Reject::Audience)
+            },
+            "{aud}"
+        );
+    }
+    let token = issuer.token(json!({"iss": "i", "sub": "s"}));
+    assert_eq!(
+        Asked::new(&[("authorization", &format!("Bearer {token}"))]).judge(&rules, &ring),
+        Err(Reject::Audience)
+    );
+    assert_eq!(
+        (
+            Reject::Audience.status().as_u16(),
+            Reject::Expired.status().as_u16()
+        ),
+        (403, 401)
+    );
+}
+
+#[test]
+fn the_first_rule_that_is_satisfied_decides() {
+    let (issuer, ring) = Issuer::new();
+    let rules = TokenRules::new(vec![
+        rule("b", vec![header("x-b", "")]),
+        rule("a", vec![header("x-a", "")]),
+    ]);
+    assert_eq!(&*rules.rules()[0].issuer, "a", "rules are sorted by issuer");
+    let a = issuer.token(json!({"iss": "a", "sub": "of-a"}));
+    let b = issuer.token(json!({"iss": "b", "sub": "of-b"}));
+    let old = issuer.token(json!({"iss": "b", "sub": "of-b", "exp": 1}));
+    let ask = |headers: &[(&'static str, &str)]| Asked::new(headers).judge(&rules, &ring);
+    assert_eq!(ask(&[("x-a", &a), ("x-b", &b)]), Ok(Some("of-a".into())));
+    assert_eq!(ask(&[("x-a", &a), ("x-b", "bad")]), Ok(Some("of-a".into())));
+    assert_eq!(ask(&[("x-a", "bad"), ("x-b", &b)]), Ok(Some("of-b".into())));
+    assert_eq!(ask(&[("x-a", &b)]), Err(Reject::UnknownIssuer));
+    assert_eq!(ask(&[("x-a", &b), ("x-b", &old)]), Err(Reject::Expired));
+    assert_eq!(ask(&[("x-a", "bad"), ("x-b", &old)]), Err(Reject::Format));
+    assert_eq!(ask(&[]), Ok(None));
+}
+
+#[test]
+fn a_preflight_needs_no_token_and_shows_none() {
+    let (_, ring) = Issuer::new();
+    let rules = TokenRules::new(vec![rule("i", Location::defaults())]);
+    let preflight = |method: Method, origin: &str, asked: &str| {
+        let mut asked = Asked::new(&[
+            ("authorization", "Bearer bad"),
+            ("origin", origin),
+            ("access-control-request-method", asked),
+        ]);
+        asked.method = method;
+        asked.judge(&rules, &ring)
+    };
+    assert_eq!(preflight(Method::OPTIONS, "https://x", "POST"), Ok(None));
+    assert_eq!(preflight(Method::GET, "https://x", "POST"), Err(Reject::Format));
+    assert_eq!(preflight(Method::OPTIONS, "", "POST"), Err(Reject::Format));
+    assert_eq!(preflight(Method::OPTIONS, "https://x", ""), Err(Reject::Format));
+}
+
+#[test]
+fn keys_that_are_missing_are_waited_for_or_missed() {
+    let (issuer, mut ring) = Issuer::new();
+    let rules = TokenRules::new(vec![rule("i", Location::defaults())]);
+    let token = issuer.token(json!({"iss": "i", "sub": "s"}));
+    let asked = Asked::new(&[("authorization", &format!("Bearer {token}"))]);
+    ring.keys = vec![Lookup::Pending];
+    let head = RequestHead::unsent(&asked.method, "svc", "/", None, &asked.headers);
+    assert!(matches!(rules.judge(&head, NOW, &ring), Verdict::Wait(0)));
+    ring.keys = vec![Lookup::Failed];
+    assert_eq!(asked.judge(&rules, &ring), Err(Reject::Fetch));
+    ring.keys = vec![Lookup::Ready(set(&[with(
+        Signer::ed().jwk(),
+        json!({"alg": "EdDSA"}),
+    )]))];
+    assert_eq!(asked.judge(&rules, &ring), Err(Reject::Signature));
+    ring.keys = vec![Lookup::Ready(set(&[Signer::rsa(&sig::RSA_PKCS1_SHA256).jwk()]))];
+    assert!(matches!(
+        rules.judge(&head, NOW, &ring),
+        Verdict::Refused {
+            why: Reject::NoMatchingKey,
+            stale: Some(0)
+        }
+    ));
+}
+
+#[test]
+fn the_cache_believes_a_token_only_with_the_keys_that_verified_it() {
+    let (issuer, mut ring) = Issuer::new();
+    let rules = TokenRules::new(vec![rule("i", Location::defaults())]);
+    let claims = json!({"iss": "i", "sub": "s", "exp": NOW});
+    let token = issuer.token(claims);
+    let asked = Asked::new(&[("authorization", &format!("Bearer {token}"))]);
+    assert_eq!(asked.judge(&rules, &ring), Ok(Some("s".into())));
+    let Lookup::Ready(keys) = ring.keys[0].clone() else {
+        unreachable!()
+    };
+    assert!(ring.cache.get(&token, &keys).is_some());
+    // A signature that differs in its last bit is another token.
+    let forged = format!("{}A", &token[..token.len() - 1]);
+    assert!(ring.cache.get(&forged, &keys).is_none());
+    assert_eq!(
+        Asked::new(&[("authorization", &format!("Bearer {forged}x"))]).judge(&rules, &ring),
+        Err(Reject::SignatureEncoding)
+    );
+    let head = RequestHead::unsent(&asked.method, "svc", "/", None, &asked.headers);
+    assert!(matches!(
+        rules.judge(&head, NOW + 61, &ring),
+        Verdict::Refused {
+            why: Reject::Expired,
+            ..
+        }
+    ));
+    assert!(
+        ring.cache.get(&token, &keys).is_none(),
+        "an expired token is forgotten"
+    );
+    assert_eq!(asked.judge(&rules, &ring), Ok(Some("s".into())));
+    ring.keys = vec![Lookup::Ready(set(&[Signer::ed().jwk()]))];
+    assert_eq!(asked.judge(&rules, &ring), Err(Reject::Signature));
+}
+
+#[test]
+fn an_accepted_token_is_taken_away_and_its_claims_are_passed_on() {
+    let (issuer, _) = Issuer::new();
+    let text =
+        issuer.token(json!({"iss": "i", "sub": "s", "n": 7, "t": true, "deep": {"er": "x"}, "list": ["a"]}));
+    let claim = |header: &'static str, claim: &[&str]| ClaimHeader {
+        header: HeaderName::from_static(header),
+        claim: claim.iter().map(|key| (*key).into()).collect(),
+    };
+    let mut rule = TokenRule {
+        payload_header: Some(HeaderName::from_static("x-payload")),
+        claim_headers: vec![
+            claim("x-sub", &["sub"]),
+            claim("x-n", &["n"]),
+            claim("x-t", &["t"]),
+            claim("x-deep", &["deep", "er"]),
+            claim("x-list", &["list"]),
+            claim("x-none", &["none"]),
+        ],
+        ..rule(
+            "i",
+            vec![
+                header("authorization", "Bearer "),
+                Location::Param("access_token".into()),
+                Location::Cookie("sess".into()),
+            ],
+        )
+    };
+    let request = || {
+        let request = Request::builder()
+            .uri(format!("http://svc/p?a=1&access_token={text}&b=%20"))
+            .header("authorization", "Basic eDp5")
+            .header("authorization", format!("Bearer {text}"))
+            .header("cookie", format!("sess={text}; k=v"))
+            .header("x-sub", "spoofed")
+            .header("x-none", "spoofed")
+            .header("x-payload", "spoofed");
+        request.body(()).unwrap().into_parts().0
+    };
+    let token = Token::parse(&text).unwrap();
+    let mut parts = request();
+    TokenRules::new(vec![rule.clone()]).sanitize(&mut parts.headers);
+    assert!(!parts.headers.contains_key("x-none") && !parts.headers.contains_key("x-payload"));
+    rule.edit(&token, &mut parts);
+    let of = |name: &str| parts.headers.get(name).map(|value| value.to_str().unwrap());
+    assert_eq!(of("x-payload"), Some(text.split('.').nth(1).unwrap()));
+    assert_eq!(
+        (of("x-sub"), of("x-n"), of("x-t"), of("x-deep")),
+        (Some("s"), Some("7"), Some("true"), Some("x"))
+    );
+    assert_eq!((of("x-list"), of("x-none")), (None, None));
+    assert_eq!(
+        (of("authorization"), of("cookie")),
+        (Some("Basic eDp5"), Some("k=v"))
+    );
+    assert_eq!(parts.uri.to_string(), "http://svc/p?a=1&b=%20");
+    rule.forward = true;
+    let mut parts = request();
+    rule.edit(&token, &mut parts);
+    assert_eq!(parts.headers.get_all("authorization").iter().count(), 2);
+    assert!(parts.uri.query().unwrap().contains("access_token"));
+}
+
+#[test]
+fn claims_with_spaces_become_lists_where_the_rule_says_so() {
+    let (issuer, ring) = Issuer::new();
+    let spaced = TokenRule {
+        spaced: vec!["roles".into(), "n".into()],
+        ..rule("i", Location::defaults())
+    };
+    let rules = TokenRules::new(vec![spaced]);
+    let token = issuer.token(json!({"iss": "i", "sub": "s", "roles": "a  b", "other": "a b", "n": 1}));
+    let asked = Asked::new(&[("authorization", &format!("Bearer {token}"))]);
+    let head = RequestHead::unsent(&asked.method, "svc", "/", None, &asked.headers);
+    let Verdict::Accepted { claims, token, .. } = rules.judge(&head, NOW, &ring) else {
+        panic!("it is not accepted")
+    };
+    assert_eq!(
+        (&claims["roles"], &claims["other"], &claims["n"]),
+        (&json!(["a", "b"]), &json!("a b"), &json!(1))
+    );
+    assert_eq!(token.claims()["roles"], json!("a  b"));
+}
+
+#[test]
+fn a_token_is_never_shown() {
+    let (issuer, _) = Issuer::new();
+    let text = issuer.token(json!({"iss": "i", "sub": "secret-subject"}));
+    let shown = format!("{:?}", Token::parse(&text).unwrap());
+    assert!(
+        !shown.contains(text.split('.').nth(2).unwrap()) && !shown.contains("secret-subject"),
+        "{shown}"
+    );
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_a_token_panic(text in ".{0,200}", parts in proptest::collection::vec("[A-Za-z0-9_-]{0,40}", 0..5)) {
+        let _ = Token::parse(&text);
+        let _ = Token::parse(&parts.join("."));
+        let _ = KeySet::parse(&text);
+        let _ = location::decoded(&text);
+    }
+}
