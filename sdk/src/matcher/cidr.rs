@@ -1,8 +1,9 @@
 //! Sets of addresses, written as blocks.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::cmp::Reverse;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// Why a text is neither an address nor a block.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,8 +41,94 @@ pub fn parse_block(text: &str) -> Result<IpNet, CidrError> {
     }
 }
 
+/// Values filed under blocks: one look-up finds those of all blocks that hold an address.
+///
+/// Two blocks nest or have nothing in common. So the last block that begins at or before an address, together with
+/// those around it, holds every block with the address in it.
+#[derive(Clone, Debug)]
+pub struct BlockMap<V> {
+    v4: Nest<u32, V>,
+    v6: Nest<u128, V>,
+}
+
+/// The blocks of one kind, sorted.
+#[derive(Clone, Debug)]
+struct Nest<T, V> {
+    /// Where each begins: apart from the rest, because this is what a search goes through.
+    firsts: Vec<T>,
+    blocks: Vec<Block<T, V>>,
+}
+
+#[derive(Clone, Debug)]
+struct Block<T, V> {
+    last: T,
+    /// The place of the smallest block around it.
+    around: Option<u32>,
+    value: V,
+}
+
+impl<V> Default for BlockMap<V> {
+    fn default() -> Self {
+        Self::from_iter([])
+    }
+}
+
+impl<V> BlockMap<V> {
+    /// Calls with the values of all blocks that hold the address, the smallest block first. An IPv4-mapped IPv6
+    /// address is looked up as IPv4.
+    pub fn each<'m>(&'m self, addr: IpAddr, mut then: impl FnMut(&'m V)) {
+        match addr.to_canonical() {
+            IpAddr::V4(addr) => self.v4.around(addr.into()).for_each(&mut then),
+            IpAddr::V6(addr) => self.v6.around(addr.into()).for_each(&mut then),
+        }
+    }
+}
+
+impl<V> FromIterator<(IpNet, V)> for BlockMap<V> {
+    fn from_iter<I: IntoIterator<Item = (IpNet, V)>>(blocks: I) -> Self {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for (block, value) in blocks {
+            match block {
+                IpNet::V4(block) => v4.push((block.network().into(), block.broadcast().into(), value)),
+                IpNet::V6(block) => v6.push((block.network().into(), block.broadcast().into(), value)),
+            }
+        }
+        Self {
+            v4: Nest::new(v4),
+            v6: Nest::new(v6),
+        }
+    }
+}
+
+impl<T: Ord + Copy, V> Nest<T, V> {
+    fn new(mut blocks: Vec<(T, T, V)>) -> Self {
+        blocks.sort_by_key(|(first, last, _)| (*first, Reverse(*last)));
+        let firsts: Vec<_> = blocks.iter().map(|(first, ..)| *first).collect();
+        // The blocks around the one at hand, the largest first.
+        let mut open: Vec<(usize, T)> = Vec::new();
+        let blocks = blocks.into_iter().enumerate().map(|(at, (first, last, value))| {
+            while open.pop_if(|(_, outer)| *outer < first).is_some() {}
+            let around = open.last().and_then(|(outer, _)| u32::try_from(*outer).ok());
+            open.push((at, last));
+            Block { last, around, value }
+        });
+        Self {
+            blocks: blocks.collect(),
+            firsts,
+        }
+    }
+
+    fn around(&self, addr: T) -> impl Iterator<Item = &V> {
+        let after = self.firsts.partition_point(|first| *first <= addr);
+        let nearest = after.checked_sub(1).and_then(|at| self.blocks.get(at));
+        std::iter::successors(nearest, |block| self.blocks.get(block.around? as usize))
+            .filter(move |block| addr <= block.last)
+            .map(|block| &block.value)
+    }
+}
+
 /// A set of addresses: sorted ranges, so that a look-up is a binary search. IPv4 and IPv6 never match each other.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct CidrSet {
     v4: Vec<(u32, u32)>,
     v6: Vec<(u128, u128)>,
@@ -73,6 +160,20 @@ impl CidrSet {
                 .map(parse_block)
                 .collect::<Result<Vec<_>, _>>()?,
         ))
+    }
+
+    /// The blocks, without those that lie within others.
+    pub fn blocks(&self) -> impl Iterator<Item = IpNet> {
+        // Blocks that overlap nest, so what merging leaves are blocks.
+        let v4 = self.v4.iter().map(|(first, last)| {
+            let bits = (first ^ last).leading_zeros() as u8;
+            Ipv4Net::new_assert(Ipv4Addr::from(*first), bits).into()
+        });
+        let v6 = self.v6.iter().map(|(first, last)| {
+            let bits = (first ^ last).leading_zeros() as u8;
+            Ipv6Net::new_assert(Ipv6Addr::from(*first), bits).into()
+        });
+        v4.chain(v6)
     }
 
     /// Whether the address is in the set. An IPv4-mapped IPv6 address, as dual-stack sockets report IPv4 peers,
@@ -173,8 +274,15 @@ mod tests {
                 .map(|(addr, bits)| IpNet::new(Ipv4Addr::from(*addr & 0xff00_000f).into(), *bits).unwrap().trunc())
                 .collect();
             let addr = IpAddr::V4(Ipv4Addr::from(addr & 0xff00_000f));
-            let any = blocks.iter().any(|block| block.contains(&addr));
-            proptest::prop_assert_eq!(CidrSet::new(blocks).contains(addr), any);
+            let mut holding: Vec<_> = blocks.iter().filter(|block| block.contains(&addr)).copied().collect();
+            holding.sort_by_key(|block| Reverse(block.prefix_len()));
+            let mut found = Vec::new();
+            let map: BlockMap<IpNet> = blocks.iter().map(|block| (*block, *block)).collect();
+            map.each(addr, |block| found.push(*block));
+            proptest::prop_assert_eq!(&found, &holding);
+            let set = CidrSet::new(blocks);
+            proptest::prop_assert_eq!(set.contains(addr), !holding.is_empty());
+            proptest::prop_assert_eq!(CidrSet::new(set.blocks()), set);
         }
     }
 }

@@ -34,7 +34,7 @@ pub enum Width {
 /// A path template such as `/store/{*}/items/{**}`.
 ///
 /// `{*}` is one non-empty segment; `{**}` is any text, also none. The whole path must match.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PathTemplate {
     /// What precedes each `{*}`, then what precedes `{**}` or the end.
     literals: Box<[Box<str>]>,
@@ -95,6 +95,22 @@ impl PathTemplate {
     /// What every matching path starts with.
     pub fn prefix(&self) -> &str {
         self.literals.first().map_or("", |first| first)
+    }
+
+    /// What every matching path ends with.
+    pub fn suffix(&self) -> &str {
+        let last = self.tail.as_ref().or_else(|| self.literals.last());
+        last.map_or("", |last| last)
+    }
+
+    /// Segments that every matching path has, with their places counted from zero.
+    pub fn segments(&self) -> impl Iterator<Item = (usize, &str)> {
+        // Each literal starts with a slash. What follows its last slash is an operator's place, or the end.
+        let texts = self
+            .literals
+            .iter()
+            .flat_map(|literal| literal.split('/').skip(1));
+        texts.enumerate().filter(|(_, text)| !text.is_empty())
     }
 
     /// Whether the whole path (without query) matches.
@@ -162,6 +178,21 @@ mod tests {
             for width in [Width::Narrow, Width::Wide] {
                 assert_eq!(template.matches(path, width), expected, "{template:?} on {path}");
             }
+        }
+    }
+
+    #[test]
+    fn what_every_matching_path_has_is_told() {
+        for (template, prefix, suffix, segments) in [
+            ("/a/{*}/b/c", "/a/", "/b/c", &[(0, "a"), (2, "b"), (3, "c")][..]),
+            ("/a/{*}/b/{**}", "/a/", "", &[(0, "a"), (2, "b")]),
+            ("/{**}/x/y", "/", "/x/y", &[]),
+            ("/{*}/{*}/z/", "/", "/z/", &[(2, "z")]),
+        ] {
+            let template = PathTemplate::parse(template).unwrap();
+            assert_eq!(template.prefix(), prefix);
+            assert_eq!(template.suffix(), suffix);
+            assert_eq!(template.segments().collect::<Vec<_>>(), segments);
         }
     }
 

@@ -1,6 +1,8 @@
 //! How Istio matches text: equality, a prefix, a suffix, or mere presence. No regular expressions, always the
 //! whole value, always case-sensitive (whoever wants otherwise lowers both sides).
 
+use std::cmp::Ordering;
+
 /// One value of an Istio string list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TextMatch {
@@ -40,11 +42,13 @@ impl TextMatch {
     }
 }
 
-/// A list of values of which any one suffices. Exact values are found by binary search.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// A list of values of which any one suffices. They are found by binary search, whichever their form.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TextSet {
     exact: Vec<Box<str>>,
+    /// None of them starts with another.
     prefix: Vec<Box<str>>,
+    /// None of them ends with another; sorted from their last bytes on.
     suffix: Vec<Box<str>>,
     present: bool,
 }
@@ -62,9 +66,14 @@ impl TextSet {
 
     /// Whether any value other than `*` is satisfied.
     pub fn matches_literally(&self, text: &str) -> bool {
+        // Since no prefix starts with another, only the last one that is not greater than the text can be one of it.
+        let prefix = self.prefix.partition_point(|prefix| **prefix <= *text);
+        let suffix = self
+            .suffix
+            .partition_point(|suffix| from_the_end(suffix, text) != Ordering::Greater);
         self.exact.binary_search_by(|exact| (**exact).cmp(text)).is_ok()
-            || self.prefix.iter().any(|prefix| text.starts_with(&**prefix))
-            || self.suffix.iter().any(|suffix| text.ends_with(&**suffix))
+            || prefix > 0 && text.starts_with(&*self.prefix[prefix - 1])
+            || suffix > 0 && text.ends_with(&*self.suffix[suffix - 1])
     }
 
     /// Whether `*` is among the values.
@@ -82,12 +91,12 @@ impl TextSet {
         self.exact.iter().map(|text| &**text)
     }
 
-    /// The values that are prefixes, without their star.
+    /// The values that are prefixes, without their star; those that others imply are left out.
     pub fn prefixes(&self) -> impl Iterator<Item = &str> {
         self.prefix.iter().map(|text| &**text)
     }
 
-    /// The values that are suffixes, without their star.
+    /// The values that are suffixes, without their star; those that others imply are left out.
     pub fn suffixes(&self) -> impl Iterator<Item = &str> {
         self.suffix.iter().map(|text| &**text)
     }
@@ -106,12 +115,21 @@ impl FromIterator<TextMatch> for TextSet {
         }
         set.exact.sort_unstable();
         set.exact.dedup();
+        set.prefix.sort_unstable();
+        set.prefix.dedup_by(|next, kept| next.starts_with(&**kept));
+        set.suffix
+            .sort_unstable_by(|left, right| from_the_end(left, right));
+        set.suffix.dedup_by(|next, kept| next.ends_with(&**kept));
         set
     }
 }
 
+fn from_the_end(left: &str, right: &str) -> Ordering {
+    left.bytes().rev().cmp(right.bytes().rev())
+}
+
 /// A text in which every `*` stands for any run of characters: how Istio matches namespaces.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Glob {
     head: Box<str>,
     middle: Box<[Box<str>]>,
@@ -132,6 +150,16 @@ impl Glob {
                 .collect(),
             tail: tail.into(),
         })
+    }
+
+    /// What every text that fits starts with.
+    pub fn prefix(&self) -> &str {
+        &self.head
+    }
+
+    /// What every text that fits ends with.
+    pub fn suffix(&self) -> &str {
+        &self.tail
     }
 
     /// Whether the whole text fits the pattern.
