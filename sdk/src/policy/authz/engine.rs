@@ -170,12 +170,12 @@ impl EngineBuilder {
             };
             table.extend(rules.into_iter().map(named));
         }
-        let [denied, dry_denied] = deny.map(Table::new);
-        let [allowed, dry_allowed] = allow.map(Table::new);
+        let [denied, dry_denied] = deny.map(|rules| Table::new(rules, true));
+        let [allowed, dry_allowed] = allow.map(|rules| Table::new(rules, false));
         AuthzEngine {
             layer: self.layer,
             broken: None,
-            custom: Table::new(custom),
+            custom: Table::new(custom, true),
             enforced: Pair {
                 deny: denied,
                 allow: allowed,
@@ -186,7 +186,7 @@ impl EngineBuilder {
                 allow: dry_allowed,
                 closed: closed[1],
             },
-            audit: Table::new(audit),
+            audit: Table::new(audit, false),
         }
     }
 }
@@ -232,7 +232,7 @@ impl AuthzEngine {
         if self.audit.is_empty() {
             return None;
         }
-        self.audit.find(&self.facts(head), false).map(|(by, _)| by)
+        self.audit.find(&self.facts(head)).map(|(by, _)| by)
     }
 
     /// What the policies in dry run would say of a request; `None` if there are none.
@@ -261,7 +261,7 @@ impl AuthzEngine {
     }
 
     fn judge(&self, facts: &Facts<'_>) -> Decision<'_> {
-        match self.custom.find(facts, true) {
+        match self.custom.find(facts) {
             Some((by, _)) => Decision::Deny {
                 by: Some(by),
                 why: UNASKED,
@@ -277,14 +277,14 @@ impl Pair {
     }
 
     fn judge(&self, facts: &Facts<'_>) -> Decision<'_> {
-        if let Some((by, truth)) = self.deny.find(facts, true) {
+        if let Some((by, truth)) = self.deny.find(facts) {
             let why = if truth == Truth::Yes { DENIED } else { UNCLEAR };
             return Decision::Deny { by: Some(by), why };
         }
         if !self.closed {
             return Decision::Allow { by: None };
         }
-        match self.allow.find(facts, false) {
+        match self.allow.find(facts) {
             Some((by, _)) => Decision::Allow { by: Some(by) },
             None => Decision::Deny {
                 by: None,

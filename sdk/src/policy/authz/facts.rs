@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use http::HeaderMap;
-use serde_json::Value;
+use http::header::{GetAll, HeaderMap, HeaderValue};
+use serde_json::{Map, Value};
 use smallvec::SmallVec;
 
 use super::rule::{AuthzRule, Clause, Condition, HeaderKey, RequestPrincipal, Test};
@@ -92,7 +92,8 @@ impl<'a> Facts<'a> {
         })
     }
 
-    fn condition(&self, condition: &Condition, closes: bool) -> Truth {
+    /// Whether one condition holds.
+    pub(super) fn condition(&self, condition: &Condition, closes: bool) -> Truth {
         let Condition { test, negated } = condition;
         let truth = self.test(test, closes, *negated);
         if *negated { !truth } else { truth }
@@ -132,7 +133,10 @@ impl<'a> Facts<'a> {
     fn http_test(&self, head: &RequestHead<'_>, test: &Test, closes: bool, negated: bool) -> Truth {
         match test {
             Test::RequestPrincipal(principals) => principals.iter().any(|one| is_principal(head, one)).into(),
-            Test::Claim { path, values } => has_claim(head, path, values).into(),
+            Test::Claim { path, values } => head
+                .claims
+                .is_some_and(|claims| any_text(claims, path, |text| values.matches(text)))
+                .into(),
             Test::Host(values) => values.matches(self.host()).into(),
             Test::Method(values) => values.matches(head.method.as_str()).into(),
             Test::Path { values, templates } => {
@@ -181,8 +185,13 @@ fn is_principal(head: &RequestHead<'_>, wanted: &RequestPrincipal) -> bool {
 /// Claims whose text is a list separated by spaces (RFC 8693 §4.2 for `scope`; `permission` by Istio's custom).
 const SPACED: [&str; 2] = ["scope", "permission"];
 
-fn has_claim(head: &RequestHead<'_>, path: &[Box<str>], values: &TextSet) -> bool {
-    let (Some(claims), Some((first, rest))) = (head.claims, path.split_first()) else {
+/// Whether any text of a claim satisfies `judge`: the claim itself, or an element of its list.
+pub(super) fn any_text(
+    claims: &Map<String, Value>,
+    path: &[Box<str>],
+    mut judge: impl FnMut(&str) -> bool,
+) -> bool {
+    let Some((first, rest)) = path.split_first() else {
         return false;
     };
     let Some(mut claim) = claims.get(&**first) else {
@@ -195,14 +204,11 @@ fn has_claim(head: &RequestHead<'_>, path: &[Box<str>], values: &TextSet) -> boo
         claim = inner;
     }
     match claim {
-        Value::String(text) if rest.is_empty() && SPACED.contains(&&**first) => text
-            .split(' ')
-            .any(|word| !word.is_empty() && values.matches(word)),
-        Value::String(text) => values.matches(text),
-        Value::Array(items) => items
-            .iter()
-            .filter_map(Value::as_str)
-            .any(|text| values.matches(text)),
+        Value::String(text) if rest.is_empty() && SPACED.contains(&&**first) => {
+            text.split(' ').any(|word| !word.is_empty() && judge(word))
+        }
+        Value::String(text) => judge(text),
+        Value::Array(items) => items.iter().filter_map(Value::as_str).any(judge),
         _ => false,
     }
 }
@@ -213,19 +219,44 @@ fn header(head: &RequestHead<'_>, name: &HeaderKey, values: &TextSet, each: bool
         HeaderKey::Method => head.method.as_str(),
         HeaderKey::Authority => head.authority,
         HeaderKey::Scheme => head.scheme,
-        HeaderKey::Path => match head.query {
-            Some(query) => return values.matches(&format!("{}?{query}", head.path)).into(),
-            None => head.path,
-        },
+        HeaderKey::Path => {
+            // Both parts are text, so the whole is.
+            return values
+                .matches(std::str::from_utf8(&target(head)).unwrap_or(""))
+                .into();
+        }
     };
     values.matches(pseudo).into()
+}
+
+/// The path with its query.
+pub(super) fn target(head: &RequestHead<'_>) -> SmallVec<[u8; 256]> {
+    let mut target = SmallVec::from_slice(head.path.as_bytes());
+    if let Some(query) = head.query {
+        target.push(b'?');
+        target.extend_from_slice(query.as_bytes());
+    }
+    target
+}
+
+/// The lines of a header as one value.
+pub(super) fn join(lines: &GetAll<'_, HeaderValue>) -> SmallVec<[u8; 256]> {
+    let mut joined = SmallVec::new();
+    for (index, line) in lines.iter().enumerate() {
+        if index > 0 {
+            joined.push(b',');
+        }
+        joined.extend_from_slice(line.as_bytes());
+    }
+    joined
 }
 
 /// Repeated headers are one value joined with `,`, as Istio documents. With `each`, one of the repetitions alone is
 /// enough too: where a match closes, adding another must be no way round the rule (CVE-2026-26308).
 fn named_header(headers: &HeaderMap, name: &http::HeaderName, values: &TextSet, each: bool) -> Truth {
-    let mut lines = headers.get_all(name).iter();
-    let Some(first) = lines.next() else {
+    let lines = headers.get_all(name);
+    let mut rest = lines.iter();
+    let Some(first) = rest.next() else {
         return Truth::No;
     };
     // `*` asks for the header, not for a text: an empty one is there.
@@ -236,19 +267,10 @@ fn named_header(headers: &HeaderMap, name: &http::HeaderName, values: &TextSet, 
         Ok(text) => Truth::from(values.matches_literally(text)),
         Err(_) => Truth::Unknown,
     };
-    if lines.next().is_none() {
+    if rest.next().is_none() {
         return text(first.as_bytes());
     }
-    let mut joined: SmallVec<[u8; 256]> = SmallVec::new();
-    let mut truth = Truth::No;
-    for (index, line) in headers.get_all(name).iter().enumerate() {
-        if index > 0 {
-            joined.push(b',');
-        }
-        joined.extend_from_slice(line.as_bytes());
-        if each {
-            truth = truth.max(text(line.as_bytes()));
-        }
-    }
-    truth.max(text(&joined))
+    let joined = text(&join(&lines));
+    let any = lines.iter().map(|line| text(line.as_bytes())).max();
+    any.filter(|_| each).map_or(joined, |any| any.max(joined))
 }

@@ -31,21 +31,21 @@ pub enum Action {
 }
 
 /// A rule: it matches where all of its clauses do; one without clauses matches everything.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct AuthzRule {
     /// `from`, `to`, and each entry of `when`.
     pub clauses: Vec<Clause>,
 }
 
 /// Any of its alternatives; one without alternatives matches nothing.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Clause {
     /// Each is all of its conditions; an empty alternative matches everything.
     pub any: Vec<Vec<Condition>>,
 }
 
 /// A test, or its negation. A test of what is not there fails, so its negation holds.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Condition {
     /// The test.
     pub test: Test,
@@ -54,7 +54,7 @@ pub struct Condition {
 }
 
 /// One attribute and the values of which any suffices.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Test {
     /// The caller's SPIFFE id without its scheme.
@@ -110,7 +110,7 @@ pub enum Test {
 }
 
 /// A header that a rule may name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HeaderKey {
     /// `:method`.
     Method,
@@ -125,12 +125,27 @@ pub enum HeaderKey {
 }
 
 /// A value of `requestPrincipals`: `iss` and `sub` are matched each for itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RequestPrincipal {
     /// What `iss` must be.
     pub issuer: TextMatch,
     /// What `sub` must be.
     pub subject: TextMatch,
+}
+
+impl Test {
+    /// Whether connections that are not HTTP cannot be asked.
+    pub(super) fn is_of_requests(&self) -> bool {
+        matches!(
+            self,
+            Self::RequestPrincipal(_)
+                | Self::Claim { .. }
+                | Self::Host(_)
+                | Self::Method(_)
+                | Self::Path { .. }
+                | Self::Header { .. }
+        )
+    }
 }
 
 impl RequestPrincipal {
