@@ -11,7 +11,7 @@ use http::{Request, Uri};
 use super::MeshBody;
 use crate::name::Peer;
 use crate::policy::balance::{Endpoint, Tried};
-use crate::policy::route::{Action, Backend, RouteRule, RouteTable, RuleId};
+use crate::policy::route::{Action, Backend, Mirror, RouteRule, RouteTable, RuleId};
 use crate::policy::timeout::Limit;
 use crate::policy::{Caller, RequestHead};
 use crate::snapshot::{Cluster, Findings, Place, Snapshot};
@@ -166,6 +166,14 @@ impl Won {
             Action::Forward(backends) => backends.get(self.backend),
             _ => None,
         }
+    }
+}
+
+impl Won {
+    /// Who gets copies: by the rule, and by the backend.
+    pub fn mirrors(&self) -> impl Iterator<Item = &Mirror> {
+        let of_rule = self.rule().into_iter().flat_map(|rule| &rule.mirrors);
+        of_rule.chain(self.backend().into_iter().flat_map(|backend| &backend.mirrors))
     }
 }
 

@@ -15,6 +15,7 @@ pub(crate) mod call;
 mod drain;
 mod flags;
 mod hygiene;
+mod mirror;
 mod observe;
 mod origin;
 mod record;
@@ -22,6 +23,7 @@ pub(crate) mod refusal;
 mod retry;
 mod route;
 pub mod stack;
+mod tee;
 pub(crate) mod upgrade;
 
 #[cfg(feature = "jwt")]
@@ -33,6 +35,7 @@ pub(crate) use body::{Stalled, Watch};
 pub use call::{Call, Destination, Directed, Routed, Served, Won};
 pub use drain::{Drain, Draining, Stage};
 pub(crate) use hygiene::MOST_FIELDS;
+pub use mirror::Mirror;
 pub use observe::{Observe, ObserveClient, ObserveClientFuture, ObserveFuture};
 pub use origin::Origin;
 pub use refusal::{Reason, Refusal, grpc_status};

@@ -1,9 +1,9 @@
 //! The table of contents of the request path.
 //!
 //! ```text
-//! client     ObserveClient ─ Route ─ Retry ─ Balance ─ Upstream
+//! client     ObserveClient ─ Route ─ Mirror ─ Retry ─ Balance ─ Upstream
 //! server     Observe ─ Authenticate ─ Authorize ─ application
-//! waypoint   Observe ─ Authenticate ─ Authorize ─ Route ─ Retry ─ Balance ─ Upstream
+//! waypoint   Observe ─ Authenticate ─ Authorize ─ Route ─ Mirror ─ Retry ─ Balance ─ Upstream
 //! ```
 //!
 //! `Authenticate` is there with feature `jwt`, and passes straight through where no policy asks about tokens.
@@ -13,8 +13,8 @@ use std::sync::Arc;
 use tower_layer::Layer;
 
 use super::{
-    Authorize, AuthorizeLayer, Balance, BalanceLayer, Directory, Observe, ObserveClient, Origin, Retry,
-    RetryLayer, Route, RouteLayer,
+    Authorize, AuthorizeLayer, Balance, BalanceLayer, Directory, Mirror, Observe, ObserveClient, Origin,
+    Retry, RetryLayer, Route, RouteLayer,
 };
 use crate::snapshot::Live;
 use crate::telemetry::Meter;
@@ -31,7 +31,7 @@ type Authenticated<S> = S;
 pub type Outbound<D, S> = ObserveClient<Forward<D, S>>;
 
 /// The outbound layers without the observation, as a waypoint uses them behind its inbound half.
-pub type Forward<D, S> = Route<Retry<Balance<S>>, D>;
+pub type Forward<D, S> = Route<Mirror<Retry<Balance<S>>, Balance<S>>, D>;
 
 /// Observe → Authenticate → Authorize → `next`.
 pub fn inbound<S>(origin: Arc<Origin>, next: S) -> Inbound<S> {
@@ -41,14 +41,19 @@ pub fn inbound<S>(origin: Arc<Origin>, next: S) -> Inbound<S> {
     Observe::new(origin, stack)
 }
 
-/// ObserveClient → Route → Retry → Balance → `next`.
-pub fn outbound<D: Directory, S>(live: Arc<Live>, meter: Meter, directory: D, next: S) -> Outbound<D, S> {
+/// ObserveClient → Route → Mirror → Retry → Balance → `next`.
+pub fn outbound<D: Directory, S: Clone>(
+    live: Arc<Live>,
+    meter: Meter,
+    directory: D,
+    next: S,
+) -> Outbound<D, S> {
     ObserveClient::new(live, meter.clone(), forward(meter, directory, next))
 }
 
-/// Route → Retry → Balance → `next`.
-pub fn forward<D: Directory, S>(meter: Meter, directory: D, next: S) -> Forward<D, S> {
+/// Route → Mirror → Retry → Balance → `next`; copies go straight from Mirror to Balance.
+pub fn forward<D: Directory, S: Clone>(meter: Meter, directory: D, next: S) -> Forward<D, S> {
     let balance = BalanceLayer::new(meter.clone()).layer(next);
-    let retry = RetryLayer::new(meter).layer(balance);
-    RouteLayer::new(directory).layer(retry)
+    let retry = RetryLayer::new(meter.clone()).layer(balance.clone());
+    RouteLayer::new(directory).layer(Mirror::new(retry, balance, meter))
 }

@@ -408,7 +408,7 @@ pub struct OutboundLayer {
     mesh: Mesh,
 }
 
-impl<S> tower_layer::Layer<S> for OutboundLayer {
+impl<S: Clone> tower_layer::Layer<S> for OutboundLayer {
     type Service = stack::Outbound<PodDirectory, S>;
 
     fn layer(&self, inner: S) -> Self::Service {

@@ -126,6 +126,11 @@ impl Meter {
         self.0.own.introduction_refused(reason);
     }
 
+    /// Counts the copy of a request; `result` is one of a few fixed words.
+    pub fn mirrored(&self, result: &'static str) {
+        self.0.own.mirrored(result);
+    }
+
     /// Counts a request that was not retried because too many others were.
     pub fn retry_budget_exhausted(&self) {
         self.0.own.retry_budget_exhausted.inc();

@@ -67,6 +67,7 @@ pub(super) struct Own {
     pub(super) retry_budget_exhausted: Counter,
     retries_skipped: Family<Labels, Counter>,
     introductions_refused: Family<Labels, Counter>,
+    mirrored: Family<Labels, Counter>,
     pub(super) ejections: Counter,
     pub(super) certificate_expiry: Gauge,
     spans: std::sync::Arc<Spans>,
@@ -203,6 +204,7 @@ impl Own {
             retry_budget_exhausted: Counter::default(),
             retries_skipped: Family::default(),
             introductions_refused: Family::default(),
+            mirrored: Family::default(),
             ejections: Counter::default(),
             certificate_expiry: Gauge::default(),
             spans: std::sync::Arc::default(),
@@ -235,6 +237,11 @@ impl Own {
             self.introductions_refused.clone(),
         );
         registry.register(
+            "mesh_mirrored_requests",
+            "copies of requests, by what became of them",
+            self.mirrored.clone(),
+        );
+        registry.register(
             "mesh_endpoint_ejections",
             "endpoints taken out of rotation",
             self.ejections.clone(),
@@ -256,6 +263,12 @@ impl Own {
     pub(super) fn introduction_refused(&self, reason: &'static str) {
         self.introductions_refused
             .get_or_create(&[("reason", reason.to_owned())])
+            .inc();
+    }
+
+    pub(super) fn mirrored(&self, result: &'static str) {
+        self.mirrored
+            .get_or_create(&[("result", result.to_owned())])
             .inc();
     }
 

@@ -67,6 +67,18 @@ impl TraceContext {
         }
     }
 
+    /// The same trace, but not to be recorded from here on.
+    pub fn unsampled(&self) -> Self {
+        let unsampled = |span: &SpanContext| {
+            let flags = span.trace_flags().with_sampled(false);
+            let state = span.trace_state().clone();
+            SpanContext::new(span.trace_id(), span.span_id(), flags, span.is_remote(), state)
+        };
+        Self {
+            span: self.span.as_ref().map(unsampled),
+        }
+    }
+
     /// Whether there is no trace.
     pub fn is_none(&self) -> bool {
         self.span.is_none()
@@ -105,6 +117,18 @@ impl TraceContext {
             Some(state) => headers.insert(propagate::TRACESTATE, state.clone()),
             None => headers.remove(propagate::TRACESTATE),
         };
+    }
+
+    /// The same trace, but not to be recorded from here on.
+    pub fn unsampled(&self) -> Self {
+        let unsampled = |(parent, state): &(HeaderValue, Option<HeaderValue>)| {
+            let (rest, _) = parent.to_str().ok()?.rsplit_once('-')?;
+            let parent = HeaderValue::try_from(format!("{rest}-00")).ok()?;
+            Some((parent, state.clone()))
+        };
+        Self {
+            headers: self.headers.as_ref().and_then(unsampled),
+        }
     }
 
     /// Whether there is no trace.

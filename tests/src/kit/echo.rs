@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | `/sleep/MS` | later |
 //! | `/status/CODE` | with that status |
+//! | `/fail/CODE/TIMES/…` | with that status as many times (by path), then JSON |
+//! | `/grpc/CODE/TIMES/…` | likewise with that gRPC status in the head |
 //! | `/source/BYTES` | that many bytes, streamed |
 //! | `/sink` | how many bytes came |
 //! | `/mirror` | the request's body, streamed, and its trailers |
@@ -14,8 +16,8 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -52,6 +54,8 @@ pub struct Echo {
     pod: Arc<str>,
     client: Option<Client>,
     served: Arc<AtomicUsize>,
+    sunk: Arc<AtomicU64>,
+    failed: Arc<Mutex<BTreeMap<String, usize>>>,
 }
 
 impl Echo {
@@ -61,7 +65,25 @@ impl Echo {
             pod: pod.into(),
             client,
             served: Arc::default(),
+            sunk: Arc::default(),
+            failed: Arc::default(),
         }
+    }
+
+    /// How many bytes `/sink` has read to the end of a body.
+    pub fn sunk(&self) -> u64 {
+        self.sunk.load(Ordering::SeqCst)
+    }
+
+    /// The code that `/fail/CODE/TIMES/…`, or another such path, still has to give.
+    fn failure(&self, prefix: &str, path: &str) -> Option<u16> {
+        let mut parts = path.strip_prefix(prefix)?.split('/');
+        let code = parts.next()?.parse().ok()?;
+        let times: usize = parts.next()?.parse().ok()?;
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failed.entry(path.to_owned()).or_default();
+        *count += 1;
+        (*count <= times).then_some(code)
     }
 
     /// How many requests have reached the application.
@@ -82,11 +104,25 @@ impl Echo {
             *response.status_mut() = StatusCode::from_u16(code as u16).unwrap_or_default();
             return response;
         }
+        if let Some(code) = self.failure("/fail/", &path) {
+            let mut response = Response::new(Body::from("not yet"));
+            *response.status_mut() = StatusCode::from_u16(code).unwrap_or_default();
+            return response;
+        }
+        if let Some(code) = self.failure("/grpc/", &path) {
+            let mut response = Response::new(Body::empty());
+            response.headers_mut().insert("grpc-status", code.into());
+            return response;
+        }
         if let Some(bytes) = number("/source/") {
             return Response::new(Body::new(source(bytes)));
         }
         match path.as_str() {
-            "/sink" => Response::new(Body::from(sink(request.into_body()).await.to_string())),
+            "/sink" => {
+                let bytes = sink(request.into_body()).await;
+                self.sunk.fetch_add(bytes, Ordering::SeqCst);
+                Response::new(Body::from(bytes.to_string()))
+            }
             "/mirror" => {
                 let kind = request.headers().get(header::CONTENT_TYPE).cloned();
                 let mut response = Response::new(request.into_body());
