@@ -83,7 +83,7 @@ impl Client {
     ///
     /// # Errors
     /// Only where no response exists: [`Refusal::status`] is what a proxy would have answered. A response with an
-    /// error status is `Ok`.
+    /// error status is `Ok`. So is the refusal of a gRPC call: it has the form that a stub makes a status of.
     ///
     /// # Cancel safety
     /// Dropping the future cancels the request.

@@ -20,6 +20,7 @@ use super::translate::{from_upstream, to_http1, to_http2};
 use crate::hbone::{self, ConnectHead, TunnelPool, TunnelTarget};
 use crate::identity::Introducer;
 use crate::layer::call::{Destination, Directed, Served};
+use crate::layer::refusal::is_grpc;
 use crate::layer::upgrade::{self, Offer};
 use crate::layer::{MeshBody, Reason, Refusal, Stalled};
 use crate::policy::Outcome;
@@ -238,12 +239,10 @@ async fn exchange(wire: Wire, directed: Directed) -> Result<Response<MeshBody>, 
     };
     let view = Arc::clone(&routed.call.view);
     let mut request = routed.call.request;
+    // gRPC is spoken over HTTP/2, whatever the port declares.
     let protocol = match cluster.as_deref().map(|cluster| cluster.protocol) {
         Some(AppProtocol::Http2) => AppProtocol::Http2,
-        // A workload addressed directly, or an undeclared port: what the caller speaks decides.
-        None | Some(AppProtocol::Unknown) if crate::layer::refusal::is_grpc(request.headers()) => {
-            AppProtocol::Http2
-        }
+        _ if is_grpc(request.headers()) => AppProtocol::Http2,
         _ => AppProtocol::Http1,
     };
     let Some(lane) = endpoint.cell.connections(Lane::default) else {

@@ -22,6 +22,7 @@ mod labels;
 mod namespace;
 mod outbound;
 mod protocol;
+mod rivals;
 pub mod route;
 mod routing;
 mod service;
@@ -170,6 +171,7 @@ pub fn compile(
         Some(&*waypoint.reference.namespace)
     };
     let sight = routing::Sight {
+        routes: &routes,
         store,
         namespaces: &namespaces,
         directory: &directory,

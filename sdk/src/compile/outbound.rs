@@ -119,7 +119,11 @@ impl<'s, 'a> Outbound<'s, 'a> {
             let ports = it.ports.iter().map(|port| {
                 let cluster = ClusterId(next);
                 next += 1;
-                let routes = self.routes_of(it, port);
+                let named = PortRef {
+                    number: port.number,
+                    name: port.name.as_deref(),
+                };
+                let routes = self.routes_of(it, named);
                 let routes = match routes.as_slice() {
                     [] => empty.clone(),
                     routes if port.protocol == AppProtocol::Tcp => {
@@ -131,10 +135,6 @@ impl<'s, 'a> Outbound<'s, 'a> {
                         empty.clone()
                     }
                     routes => {
-                        let named = PortRef {
-                            number: port.number,
-                            name: port.name.as_deref(),
-                        };
                         let mut seen = directory.seen_from(Frontend::Mesh);
                         Arc::new(for_service(routes, &it.name, named, &mut seen, problems))
                     }
@@ -161,23 +161,23 @@ impl<'s, 'a> Outbound<'s, 'a> {
         self.short_names(snapshot);
     }
 
-    fn routes_of(&self, it: &Destination<'a>, port: &Port) -> Vec<super::route::RouteInput<'a>> {
+    fn routes_of(&self, it: &Destination<'a>, port: PortRef<'_>) -> Vec<super::route::RouteInput<'a>> {
         match self.gateway {
             None => match self.via(it) {
                 None => self
                     .routes
-                    .for_client(it.kind, &it.name, port.number, &self.node.namespace),
+                    .for_client(it.kind, &it.name, port, &self.node.namespace),
                 // The waypoint routes, but knows nothing of its callers' own routes.
                 Some(waypoint) => self.routes.beside_waypoint(
                     it.kind,
                     &it.name,
-                    port.number,
+                    port,
                     &self.node.namespace,
                     &waypoint.reference.namespace,
                 ),
             },
             Some(own) if self.bindings.served_by(&it.entry.reference(), own).is_some() => {
-                self.routes.for_waypoint(it.kind, &it.name, &own.namespace)
+                self.routes.for_waypoint(it.kind, &it.name, port, &own.namespace)
             }
             Some(_) => Vec::new(),
         }

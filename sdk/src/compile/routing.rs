@@ -5,17 +5,23 @@ use std::collections::HashMap;
 
 use super::backends::{Directory, Frontend};
 use super::namespace::Namespaces;
-use super::route::{Route, RouteInput};
+use super::rivals;
+use super::route::{PortRef, Route, RouteInput, to_listener, to_service};
 use super::status::{ACCEPTED, Condition, RESOLVED_REFS, Reference, Statuses};
 use crate::config::gateway::{Gateway, Listener, ParentRef};
 use crate::config::{Entry, Problem, ResourceStore, Severity};
 use crate::matcher::HostPattern;
-use crate::name::{Kind, ServiceName};
+use crate::name::{Kind, ResourceRef, ServiceName};
 
 const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
 /// The routes of the parents of one name, with the parent's kind.
-type Attached<'a> = Vec<(Kind, RouteInput<'a>)>;
+#[derive(Debug, Default)]
+struct Attached<'a> {
+    routes: Vec<(Kind, RouteInput<'a>)>,
+    /// Whether they are of several kinds, so that two may want the same requests.
+    are_mixed: bool,
+}
 
 /// Routes by what they attach to.
 #[derive(Debug, Default)]
@@ -60,11 +66,11 @@ impl<'a> Routes<'a> {
                     .entry(parent.name.as_str())
                     .or_default();
                 // Two references to the same parent (two ports) are one route.
-                if !list
-                    .iter()
-                    .any(|(known, it)| *known == kind && it.route.is(route))
-                {
-                    list.push((kind, input));
+                let mut latest = list.routes.iter().rev().take_while(|(_, it)| it.route.is(route));
+                if !latest.any(|(known, _)| *known == kind) {
+                    let other = |(_, first): &(Kind, RouteInput<'_>)| first.route.kind() != route.kind();
+                    list.are_mixed |= list.routes.first().is_some_and(other);
+                    list.routes.push((kind, input));
                 }
             }
         }
@@ -73,10 +79,16 @@ impl<'a> Routes<'a> {
 
     fn of(&self, kind: Kind, namespace: &str, name: &str) -> impl Iterator<Item = RouteInput<'a>> {
         let listed = self.by_parent.get(namespace).and_then(|it| it.get(name));
-        let listed = listed.into_iter().flatten();
+        let listed = listed.into_iter().flat_map(|it| &it.routes);
         listed
             .filter(move |(parent, _)| *parent == kind)
             .map(|(_, input)| *input)
+    }
+
+    /// Whether a route may lose a parent's requests to one of another kind.
+    fn has_rivals(&self, namespace: &str, name: &str) -> bool {
+        let listed = self.by_parent.get(namespace).and_then(|it| it.get(name));
+        listed.is_some_and(|it| it.are_mixed)
     }
 
     /// Those a client applies on a port: its own namespace's if it wrote any (consumer routes override), else the
@@ -85,20 +97,21 @@ impl<'a> Routes<'a> {
         &self,
         kind: Kind,
         service: &ServiceName,
-        port: u16,
+        port: PortRef<'_>,
         client: &str,
     ) -> Vec<RouteInput<'a>> {
         let of = |namespace: &str| -> Vec<RouteInput<'a>> {
             self.of(kind, &service.namespace, &service.name)
-                .filter(|it| &**it.route.namespace() == namespace && names_port(it, &service.name, port))
+                .filter(|it| &**it.route.namespace() == namespace && to_service(it.route, service, port))
                 .collect()
         };
         let own = of(client);
-        if own.is_empty() {
+        let routes = if own.is_empty() {
             of(&service.namespace)
         } else {
             own
-        }
+        };
+        rivals::accepted(routes, &rivals::always)
     }
 
     /// Those a client applies although the service has a waypoint: its own namespace's (consumer routes), which the
@@ -107,16 +120,17 @@ impl<'a> Routes<'a> {
         &self,
         kind: Kind,
         service: &ServiceName,
-        port: u16,
+        port: PortRef<'_>,
         client: &str,
         waypoint: &str,
     ) -> Vec<RouteInput<'a>> {
         if client == &*service.namespace || client == waypoint {
             return Vec::new();
         }
-        self.of(kind, &service.namespace, &service.name)
-            .filter(|it| &**it.route.namespace() == client && names_port(it, &service.name, port))
-            .collect()
+        let all = self.of(kind, &service.namespace, &service.name);
+        let routes =
+            all.filter(|it| &**it.route.namespace() == client && to_service(it.route, service, port));
+        rivals::accepted(routes.collect(), &rivals::always)
     }
 
     /// Those a waypoint applies: of the service's namespace and of its own (ambient.md §5.1).
@@ -124,11 +138,13 @@ impl<'a> Routes<'a> {
         &self,
         kind: Kind,
         service: &ServiceName,
+        port: PortRef<'_>,
         waypoint: &str,
     ) -> Vec<RouteInput<'a>> {
         let all = self.of(kind, &service.namespace, &service.name);
         let counts = |namespace: &str| namespace == &*service.namespace || namespace == waypoint;
-        all.filter(|it| counts(it.route.namespace())).collect()
+        let routes = all.filter(|it| counts(it.route.namespace()) && to_service(it.route, service, port));
+        rivals::accepted(routes.collect(), &rivals::always)
     }
 
     /// Those that a Gateway's listener admits.
@@ -140,8 +156,11 @@ impl<'a> Routes<'a> {
     ) -> Vec<RouteInput<'a>> {
         let meta = &gateway.metadata;
         let all = self.of(Kind::Gateway, &meta.namespace, &meta.name);
-        all.filter(|it| admits(gateway, listener, it, namespaces))
-            .collect()
+        let reference = ResourceRef::new(Kind::Gateway, meta.namespace.clone(), meta.name.clone());
+        let routes = all.filter(|it| {
+            admits(gateway, listener, it, namespaces) && to_listener(it.route, &reference, listener)
+        });
+        rivals::accepted(routes.collect(), &|a, b| overlap(listener, a, b))
     }
 
     /// The status of every route, and the problems of those that reach nobody.
@@ -152,12 +171,11 @@ impl<'a> Routes<'a> {
     }
 }
 
-/// Whether a route has a parent of this name that leaves the port open or names this one.
-fn names_port(input: &RouteInput<'_>, name: &str, port: u16) -> bool {
-    let parents = input.route.parents();
-    parents
-        .iter()
-        .any(|it| it.name == name && it.port.is_none_or(|it| it == port))
+/// Whether two routes share a host name on a listener.
+fn overlap(listener: &Listener, a: &RouteInput<'_>, b: &RouteInput<'_>) -> bool {
+    let hosts = |it: &RouteInput<'_>| hosts(listener, it.route.hostnames());
+    let (a, b) = (hosts(a), hosts(b));
+    a.iter().any(|a| b.iter().any(|b| a.intersect(b).is_some()))
 }
 
 fn admits(
@@ -178,6 +196,7 @@ fn admits(
 
 /// What a route's parents and backends are looked up in.
 pub(crate) struct Sight<'s> {
+    pub(crate) routes: &'s Routes<'s>,
     pub(crate) store: &'s ResourceStore,
     pub(crate) namespaces: &'s Namespaces<'s>,
     pub(crate) directory: &'s Directory<'s>,
@@ -252,26 +271,10 @@ impl Sight<'_> {
                 format!("{what} {namespace}/{name} does not exist"),
             ))
         };
-        let no_port = |port| {
-            Err((
-                "NoMatchingParent",
-                format!("{namespace}/{name} has no port {port}"),
-            ))
-        };
         match parent_kind(parent) {
-            Some(Kind::Service) => match (self.store.service(namespace, name), parent.port) {
-                (None, _) => missing("Service"),
-                (Some((it, _)), Some(port)) if it.spec.ports.iter().all(|it| it.port != port) => {
-                    no_port(port)
-                }
-                _ => Ok(()),
-            },
-            Some(Kind::ServiceEntry) => match (self.store.service_entry(namespace, name), parent.port) {
-                (None, _) => missing("ServiceEntry"),
-                (Some((it, _)), Some(port)) if it.spec.ports.iter().all(|it| it.number != port) => {
-                    no_port(port)
-                }
-                _ => Ok(()),
+            Some(kind @ (Kind::Service | Kind::ServiceEntry)) => match self.ports(kind, namespace, name) {
+                None => missing(kind.as_str()),
+                Some(ports) => self.service(input, parent, kind, &ports),
             },
             Some(_) => match self.store.gateway(namespace, name) {
                 None => missing("Gateway"),
@@ -286,6 +289,61 @@ impl Sight<'_> {
                 ))
             }
         }
+    }
+
+    /// The ports of a Service or ServiceEntry, if it exists.
+    fn ports(&self, kind: Kind, namespace: &str, name: &str) -> Option<Vec<PortRef<'_>>> {
+        if kind == Kind::Service {
+            let (service, _) = self.store.service(namespace, name)?;
+            let ports = service.spec.ports.iter().map(|it| PortRef {
+                number: it.port,
+                name: it.name.as_deref(),
+            });
+            return Some(ports.collect());
+        }
+        let (entry, _) = self.store.service_entry(namespace, name)?;
+        let ports = entry.spec.ports.iter();
+        Some(
+            ports
+                .map(|it| PortRef::from((it.number, it.name.as_str())))
+                .collect(),
+        )
+    }
+
+    fn service(
+        &self,
+        input: &RouteInput<'_>,
+        parent: &ParentRef,
+        kind: Kind,
+        ports: &[PortRef<'_>],
+    ) -> Result<(), (&'static str, String)> {
+        let own = input.route.namespace();
+        let namespace = parent.namespace.as_deref().unwrap_or(own);
+        let service = ServiceName::new(namespace, parent.name.as_str());
+        let mut named = ports
+            .iter()
+            .filter(|it| {
+                parent.port.is_none_or(|port| port == it.number)
+                    && parent
+                        .section_name
+                        .as_deref()
+                        .is_none_or(|section| Some(section) == it.name)
+            })
+            .peekable();
+        if named.peek().is_none() && (parent.port.is_some() || parent.section_name.is_some()) {
+            return Err((
+                "NoMatchingParent",
+                format!("{} {service} has no such port", kind.as_str()),
+            ));
+        }
+        let wins = |port: &PortRef<'_>| {
+            // As seen from the route's own namespace, which is who it is for.
+            let routes = self.routes.for_client(kind, &service, *port, own);
+            routes.iter().any(|it| it.route.is(input.route))
+        };
+        let loses =
+            named.peek().is_some() && self.routes.has_rivals(namespace, &parent.name) && !named.any(wins);
+        if loses { lost(input) } else { Ok(()) }
     }
 
     fn listeners(
@@ -316,8 +374,20 @@ impl Sight<'_> {
             let text = format!("no listener of Gateway {} allows the route", parent.name);
             return Err(("NotAllowedByListeners", text));
         }
-        if admitted.iter().any(|it| shares_host(it, input.route.hostnames())) {
-            return Ok(());
+        let mut shared = admitted
+            .iter()
+            .filter(|it| !hosts(it, input.route.hostnames()).is_empty())
+            .peekable();
+        if shared.peek().is_some() {
+            let wins = |listener: &&Listener| {
+                let routes = self.routes.for_listener(gateway, listener, self.namespaces);
+                routes.iter().any(|it| it.route.is(input.route))
+            };
+            let loses = self
+                .routes
+                .has_rivals(&gateway.metadata.namespace, &gateway.metadata.name)
+                && !shared.any(wins);
+            return if loses { lost(input) } else { Ok(()) };
         }
         let text = format!(
             "no listener of Gateway {} serves a host name of the route",
@@ -351,12 +421,26 @@ impl Sight<'_> {
     }
 }
 
-fn shares_host(listener: &Listener, hostnames: &[String]) -> bool {
-    let Ok(own) = HostPattern::parse(listener.hostname.as_deref().unwrap_or("")) else {
-        return false;
+/// The verdict on a route that another kind of route has the requests of.
+fn lost(input: &RouteInput<'_>) -> Result<(), (&'static str, String)> {
+    let other = match input.route.kind() {
+        Kind::GRPCRoute => "an HTTPRoute",
+        _ => "a GRPCRoute",
     };
-    let patterns = || hostnames.iter().filter_map(|it| HostPattern::parse(it).ok());
-    hostnames.is_empty() || patterns().any(|it| it.intersect(&own).is_some())
+    let text = format!("{other} that is older, or first by name, has the same requests");
+    Err(("HostnameConflict", text))
+}
+
+/// The hosts that a route serves on a listener; none if the listener's own cannot be read.
+fn hosts(listener: &Listener, hostnames: &[String]) -> Vec<HostPattern> {
+    let Ok(own) = HostPattern::parse(listener.hostname.as_deref().unwrap_or("")) else {
+        return Vec::new();
+    };
+    if hostnames.is_empty() {
+        return vec![own];
+    }
+    let patterns = hostnames.iter().filter_map(|it| HostPattern::parse(it).ok());
+    patterns.filter_map(|it| it.intersect(&own)).collect()
 }
 
 /// A route on a port that does not speak HTTP never decides anything.

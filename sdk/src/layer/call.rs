@@ -167,9 +167,7 @@ impl Won {
             _ => None,
         }
     }
-}
 
-impl Won {
     /// Who gets copies: by the rule, and by the backend.
     pub fn mirrors(&self) -> impl Iterator<Item = &Mirror> {
         let of_rule = self.rule().into_iter().flat_map(|rule| &rule.mirrors);

@@ -232,6 +232,8 @@ where
         };
         Poll::Ready(match (this.record.take(), result) {
             (Some(record), Ok(response)) => Ok(record.answer(Ok(response))),
+            // gRPC has a form for it, and stubs understand no other.
+            (Some(record), Err(refusal)) if record.is_grpc() => Ok(record.answer(Err(refusal))),
             (Some(record), Err(refusal)) => {
                 record.refused(&refusal);
                 Err(refusal)

@@ -98,6 +98,11 @@ impl Record {
         }
     }
 
+    /// Whether the caller reads refusals as gRPC writes them.
+    pub(super) fn is_grpc(&self) -> bool {
+        self.grpc
+    }
+
     /// Gives an answer its final form, to be counted at the end of its body.
     pub(super) fn answer(self, result: Result<Response<MeshBody>, Refusal>) -> Response<MeshBody> {
         let (mut response, flags) = match result {

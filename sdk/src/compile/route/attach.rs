@@ -7,7 +7,7 @@ use crate::matcher::HostPattern;
 use crate::name::{ResourceRef, ServiceName};
 
 /// Whether a route attaches to a port of a service.
-pub(super) fn to_service(route: Route<'_>, service: &ServiceName, port: PortRef<'_>) -> bool {
+pub(crate) fn to_service(route: Route<'_>, service: &ServiceName, port: PortRef<'_>) -> bool {
     route.parents().iter().any(|parent| {
         let kind = (group(parent), kind(parent));
         let is_service = matches!(
@@ -25,7 +25,7 @@ pub(super) fn to_service(route: Route<'_>, service: &ServiceName, port: PortRef<
 }
 
 /// Whether a route attaches to a listener.
-pub(super) fn to_listener(route: Route<'_>, gateway: &ResourceRef, listener: &Listener) -> bool {
+pub(crate) fn to_listener(route: Route<'_>, gateway: &ResourceRef, listener: &Listener) -> bool {
     route.parents().iter().any(|parent| {
         group(parent) == "gateway.networking.k8s.io"
             && kind(parent) == "Gateway"

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::time::seconds;
 use crate::config::gateway::{
     BackendObjectReference, GRPCRoute, GRPCRouteMatch, HTTPBackendRef, HTTPRoute, HTTPRouteFilter,
     HTTPRouteMatch, HTTPRouteRetry, HTTPRouteTimeouts, ParentRef, SessionPersistence,
@@ -72,6 +73,11 @@ impl<'a> Route<'a> {
     /// The namespace.
     pub fn namespace(self) -> &'a Arc<str> {
         &self.metadata().namespace
+    }
+
+    /// When it was created, in seconds since 1970, if that is known.
+    pub fn created(self) -> Option<u64> {
+        self.metadata().creation_timestamp.as_deref().and_then(seconds)
     }
 
     /// What it attaches to.

@@ -18,7 +18,9 @@ mod rule;
 mod session;
 #[cfg(test)]
 mod tests;
+mod time;
 
+pub(crate) use attach::{to_listener, to_service};
 pub use input::{Route, RouteInput};
 
 use crate::config::gateway::{BackendObjectReference, Listener};
@@ -122,7 +124,7 @@ pub fn for_service<'p>(
     let port = port.into();
     let mut builder = RouteTableBuilder::default();
     for input in routes {
-        if !attach::to_service(input.route, service, port) {
+        if !to_service(input.route, service, port) {
             continue;
         }
         if !input.route.hostnames().is_empty() {
@@ -156,7 +158,7 @@ pub fn for_listener(
 ) -> RouteTable {
     let mut builder = RouteTableBuilder::default();
     for input in routes {
-        if !attach::to_listener(input.route, gateway, listener) {
+        if !to_listener(input.route, gateway, listener) {
             continue;
         }
         let hosts = attach::hosts(input, listener, problems);

@@ -7,6 +7,7 @@ use http::{Extensions, HeaderMap, Method, Request, Uri, Version};
 use super::replay::{Replay, ReplayMemory};
 use crate::layer::MeshBody;
 use crate::layer::call::{Call, Destination, Routed, Won};
+use crate::layer::refusal::is_grpc;
 use crate::name::Peer;
 use crate::policy::balance::{Endpoint, EndpointKey, Tried};
 use crate::policy::retry::RetryPolicy;
@@ -64,6 +65,7 @@ impl Again {
             ),
             Destination::Endpoint(_) => (false, false),
         };
+        let http2 = http2 || is_grpc(routed.call.request.headers());
         // Over HTTP/1 the default policy only ever repeats what was not sent: no copy needed.
         let copy = policy
             .repeats_sent(http2)

@@ -8,11 +8,20 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::layer::call::{Destination, Routed};
 use crate::layer::refusal::is_grpc;
 use crate::policy::balance::Hashed;
-use crate::policy::retry::{Asked, CONTROL, RetryPolicy};
+use crate::policy::retry::{Asked, CONTROL, Conditions, RetryPolicy};
 use crate::policy::timeout::{Deadlines, Timeouts, grpc_timeout, parse_grpc_timeout};
+use crate::snapshot::Via;
 
 /// What applies where no route says anything else: Istio's default policy and no timeout.
 static DEFAULT: LazyLock<Arc<RetryPolicy>> = LazyLock::new(|| Arc::new(RetryPolicy::istio_default()));
+
+/// What applies on the way to a waypoint, which retries itself: only what surely never got there.
+static TO_WAYPOINT: LazyLock<Arc<RetryPolicy>> = LazyLock::new(|| {
+    Arc::new(RetryPolicy {
+        conditions: Conditions::CONNECT_FAILURE | Conditions::REFUSED_STREAM,
+        ..RetryPolicy::istio_default()
+    })
+});
 
 /// What an application says of a request, in its [`http::Extensions`]: whether sending it twice does harm.
 ///
@@ -41,6 +50,7 @@ impl Plan {
         let rule = routed.rule.as_ref().and_then(|won| won.rule());
         let (mut policy, mut timeouts) = match rule {
             Some(rule) => (Arc::clone(&rule.retry), rule.timeouts),
+            None if is_to_waypoint(&routed.to) => (Arc::clone(&TO_WAYPOINT), Timeouts::default()),
             None => (Arc::clone(&DEFAULT), Timeouts::default()),
         };
         let trusted = is_trusted(routed);
@@ -93,6 +103,10 @@ impl Plan {
             );
         }
     }
+}
+
+fn is_to_waypoint(to: &Destination) -> bool {
+    matches!(to, Destination::Cluster(cluster) if matches!(cluster.via, Via::Waypoint { .. }))
 }
 
 /// Zero switches a limit off.

@@ -62,11 +62,12 @@ impl RetryPolicy {
         }
     }
 
-    /// A Gateway API retry stanza (GEP-1731): Istio's conditions and the listed codes. `backoff` is the least time
-    /// between attempts.
+    /// A Gateway API retry stanza (GEP-1731): Istio's conditions, the listed codes, and any way in which no response
+    /// came (HTTPRouteRetry: disconnects, resets, timeouts of one attempt). `backoff` is the least time between attempts.
     pub fn gateway_api(attempts: Option<u32>, codes: Box<[StatusCode]>, backoff: Option<Duration>) -> Self {
         Self {
             attempts: attempts.unwrap_or(2),
+            conditions: Conditions::ISTIO_DEFAULT | Conditions::RESET,
             codes,
             backoff: backoff.map_or_else(Backoff::default, Backoff::at_least),
             ..Self::istio_default()

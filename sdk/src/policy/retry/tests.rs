@@ -67,7 +67,10 @@ fn a_short_retry_after_is_kept_to() {
 
 #[test]
 fn an_application_may_widen_or_forbid() {
-    let policy = RetryPolicy::gateway_api(None, [StatusCode::BAD_GATEWAY].into(), None);
+    let policy = RetryPolicy {
+        codes: [StatusCode::BAD_GATEWAY].into(),
+        ..RetryPolicy::istio_default()
+    };
     let bad_gateway = Outcome::response(StatusCode::BAD_GATEWAY, &HeaderMap::new());
     assert!(!policy.should_retry(&Outcome::Reset, None, 0));
     assert!(policy.hinted(true).should_retry(&Outcome::Reset, None, 0));
@@ -162,6 +165,10 @@ fn a_gateway_api_stanza_adds_codes_to_the_default() {
     assert!(!policy.should_retry(&response(502), None, 2));
     assert!(!policy.should_retry(&response(503), None, 0));
     assert!(policy.should_retry(&Outcome::ConnectFailure, None, 0));
+    for reset in [Outcome::Reset, Outcome::PerTryTimeout, Outcome::RefusedStream] {
+        assert!(policy.should_retry(&reset, None, 0), "{reset:?}");
+    }
+    assert!(!policy.should_retry(&Outcome::Timeout, None, 0));
     let none = RetryPolicy::gateway_api(Some(0), Box::default(), None);
     assert!(!none.should_retry(&Outcome::ConnectFailure, None, 0));
     assert!(!RetryPolicy::none().should_retry(&Outcome::ConnectFailure, None, 0));
