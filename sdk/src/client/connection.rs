@@ -1,26 +1,14 @@
-//! Inner HTTP connections: what is spoken inside a tunnel, or on a plain TCP connection.
+//! What is below an inner HTTP connection: a stream inside a tunnel, or a plain TCP connection.
 
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
 
-use super::lane::Lane;
 use crate::hbone::{TunnelHandle, TunnelStream};
-use crate::layer::{BoxError, MeshBody, Watch};
-use crate::policy::balance::Endpoint;
+use crate::layer::MeshBody;
 
 /// The bytes below an inner connection.
 #[derive(Debug)]
@@ -31,7 +19,7 @@ pub(super) enum Io {
 
 /// What must still hold of the way below a connection for it to be used again.
 #[derive(Clone, Debug)]
-enum Way {
+pub(super) enum Way {
     Tunnel {
         epoch: u64,
         tunnel: Option<TunnelHandle>,
@@ -40,7 +28,7 @@ enum Way {
 }
 
 impl Way {
-    fn of(io: &Io) -> Self {
+    pub(super) fn of(io: &Io) -> Self {
         match io {
             Io::Tunnel(stream) => Self::Tunnel {
                 epoch: stream.epoch(),
@@ -50,14 +38,14 @@ impl Way {
         }
     }
 
-    fn epoch(&self) -> Option<u64> {
+    pub(super) fn epoch(&self) -> Option<u64> {
         match self {
             Self::Tunnel { epoch, .. } => Some(*epoch),
             Self::Plain => None,
         }
     }
 
-    fn is_open(&self, current: u64) -> bool {
+    pub(super) fn is_open(&self, current: u64) -> bool {
         match self {
             Self::Tunnel { epoch, tunnel } => {
                 *epoch == current && !tunnel.as_ref().is_none_or(TunnelHandle::is_going)
@@ -122,328 +110,4 @@ pub(super) struct SendError {
     pub(super) error: hyper::Error,
     /// The request, if certainly no byte of it was sent.
     pub(super) unsent: Option<Request<MeshBody>>,
-}
-
-// ===== HTTP/1 =====
-
-/// hyper's driver of an HTTP/1.1 connection.
-type Driver = http1::Connection<TokioIo<Io>, MeshBody>;
-
-/// An HTTP/1.1 connection for one request at a time.
-///
-/// hyper splits a connection into a handle and a driver. Usually the driver is its own task; here the driver is polled
-/// by whoever waits for the response, which spares two task switches per request. The connection is therefore not read
-/// while it idles: [`Http1::is_usable`] asks before it is used again. A request whose body is still being sent when
-/// the response begins, and an upgrade, do get a task.
-pub(super) struct Http1 {
-    sender: http1::SendRequest<MeshBody>,
-    /// Boxed, because the connection moves between its lane and its users and is large.
-    driver: Option<Pin<Box<Driver>>>,
-    way: Way,
-}
-
-impl Http1 {
-    pub(super) async fn handshake(io: Io) -> hyper::Result<Self> {
-        let way = Way::of(&io);
-        let (sender, driver) = http1::Builder::new().handshake(TokioIo::new(io)).await?;
-        Ok(Self {
-            sender,
-            driver: Some(Box::pin(driver)),
-            way,
-        })
-    }
-
-    /// The epoch of the credential that the tunnel below was made with; `None` outside of a tunnel.
-    pub(super) fn epoch(&self) -> Option<u64> {
-        self.way.epoch()
-    }
-
-    /// Whether the connection is open, idle and made under the current credential.
-    pub(super) fn is_usable(&mut self, epoch: u64) -> bool {
-        if !self.way.is_open(epoch) {
-            return false;
-        }
-        let mut cx = Context::from_waker(Waker::noop());
-        // Reads an end of stream that came while nobody looked.
-        self.drive(&mut cx).is_pending() && self.sender.is_ready()
-    }
-
-    /// Polls the driver; `Ready` means that the connection is over.
-    fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.driver {
-            Some(driver) => driver.as_mut().poll(cx).map(drop),
-            None if self.sender.is_closed() => Poll::Ready(()),
-            None => Poll::Pending,
-        }
-    }
-
-    /// Hands the driver to a task, for exchanges in which nobody may be waiting.
-    fn detach(&mut self) {
-        if let Some(driver) = self.driver.take() {
-            tokio::spawn(async move {
-                if let Err(error) = Pin::into_inner(driver).with_upgrades().await {
-                    tracing::debug!(%error, "inner connection failed");
-                }
-            });
-        }
-    }
-
-    /// Sends a request; the connection goes back to the endpoint's lane at the end of the response's body.
-    pub(super) async fn send(
-        mut self,
-        request: Request<MeshBody>,
-        endpoint: &Arc<Endpoint>,
-    ) -> Result<Response<MeshBody>, SendError> {
-        let upgrade = request.headers().contains_key(http::header::UPGRADE);
-        let (request, sent) = if request.body().is_at_hand() {
-            (request, None)
-        } else if request.body().size_hint().exact().is_some_and(|n| n <= SMALL) {
-            let (flag, sent) = Sent::new();
-            (request.map(|body| body.watched(Box::new(flag))), Some(sent))
-        } else {
-            self.detach();
-            (request, None)
-        };
-        if upgrade {
-            self.detach();
-        }
-        let response = {
-            let mut response = std::pin::pin!(self.sender.try_send_request(request));
-            let driver = &mut self.driver;
-            poll_fn(|cx| {
-                if let Some(connection) = driver
-                    && connection.as_mut().poll(cx).is_ready()
-                {
-                    // Over; the response future knows why.
-                    *driver = None;
-                }
-                response.as_mut().poll(cx)
-            })
-            .await
-        };
-        match response {
-            Ok(response) if response.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
-                self.detach();
-                Ok(response.map(MeshBody::from))
-            }
-            Ok(response) => {
-                if sent.is_some_and(|sent| !sent.load(Ordering::Acquire)) {
-                    // An early answer: the rest of the request flows whether or not somebody reads the answer.
-                    self.detach();
-                }
-                let (parts, incoming) = response.into_parts();
-                let body = Http1Body {
-                    incoming,
-                    rest: Some((self, Arc::clone(endpoint))),
-                }
-                .settle();
-                Ok(Response::from_parts(parts, body))
-            }
-            Err(mut failed) => {
-                let unsent = failed.take_message();
-                Err(SendError {
-                    error: failed.into_error(),
-                    unsent,
-                })
-            }
-        }
-    }
-}
-
-/// Bodies up to this size that are still to come are mostly there before the answer begins: not worth a task.
-const SMALL: u64 = 64 << 10;
-
-/// Set when a request's body has been taken from its source.
-struct Sent(Arc<AtomicBool>);
-
-impl Sent {
-    fn new() -> (Self, Arc<AtomicBool>) {
-        let flag = Arc::new(AtomicBool::new(false));
-        (Self(Arc::clone(&flag)), flag)
-    }
-}
-
-impl Watch for Sent {
-    fn ended(self: Box<Self>, _: u64, _: Option<&http::HeaderMap>, _: bool) {
-        self.0.store(true, Ordering::Release);
-    }
-}
-
-/// A response body that drives its connection and gives it back at the end.
-struct Http1Body {
-    incoming: Incoming,
-    rest: Option<(Http1, Arc<Endpoint>)>,
-}
-
-impl Http1Body {
-    fn settle(mut self) -> MeshBody {
-        if self.incoming.is_end_stream() {
-            self.give_back(&mut Context::from_waker(Waker::noop()));
-            return MeshBody::empty();
-        }
-        MeshBody::driven(Box::pin(self))
-    }
-
-    /// Returns the connection to its lane if it is ready for another request.
-    fn give_back(&mut self, cx: &mut Context<'_>) {
-        let Some((mut connection, endpoint)) = self.rest.take() else {
-            return;
-        };
-        if connection.driver.is_none() && !connection.sender.is_closed() {
-            // A task drives it and may need a moment more to be done with the request.
-            tokio::spawn(async move {
-                if connection.sender.ready().await.is_ok()
-                    && let Some(lane) = endpoint.cell.connections(Lane::default)
-                {
-                    lane.put(connection);
-                }
-            });
-            return;
-        }
-        if connection.drive(cx).is_pending()
-            && connection.sender.is_ready()
-            && let Some(lane) = endpoint.cell.connections(Lane::default)
-        {
-            lane.put(connection);
-        }
-    }
-}
-
-impl Body for Http1Body {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = self.get_mut();
-        let mut polled = Pin::new(&mut this.incoming).poll_frame(cx);
-        if polled.is_pending()
-            && let Some((connection, _)) = &mut this.rest
-        {
-            if connection.drive(cx).is_ready() {
-                connection.driver = None;
-            }
-            polled = Pin::new(&mut this.incoming).poll_frame(cx);
-        }
-        if let Poll::Ready(frame) = &polled {
-            match frame {
-                Some(Err(_)) => this.rest = None,
-                Some(Ok(_)) if !this.incoming.is_end_stream() => {}
-                _ => this.give_back(cx),
-            }
-        }
-        polled.map(|frame| frame.map(|f| f.map_err(Into::into)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
-}
-
-// ===== HTTP/2 =====
-
-/// How many bytes of one answer may wait for a reader.
-const STREAM_WINDOW: u32 = 256 << 10;
-/// The same for all answers of a connection: more than the 200 streams that servers like ours allow can fill, so that
-/// whoever stops reading holds up nobody else.
-const CONNECTION_WINDOW: u32 = 64 << 20;
-
-/// How long the SETTINGS of a fresh connection are waited for, where it matters what they say.
-const SETTINGS_WITHIN: Duration = Duration::from_secs(1);
-
-/// An HTTP/2 connection, shared by all requests to an endpoint; its driver is a task.
-pub(super) struct Http2 {
-    sender: http2::SendRequest<MeshBody>,
-    way: Way,
-    closed: Arc<AtomicBool>,
-    made: Instant,
-    /// Asks the driver whether the peer takes extended CONNECTs: only the driver knows.
-    upgrades: mpsc::Sender<oneshot::Sender<bool>>,
-}
-
-impl Http2 {
-    pub(super) async fn handshake(io: Io) -> hyper::Result<Self> {
-        let way = Way::of(&io);
-        let (sender, driver) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(64 << 10)
-            .handshake(TokioIo::new(io))
-            .await?;
-        let closed = Arc::new(AtomicBool::new(false));
-        let over = Arc::clone(&closed);
-        let (upgrades, mut asked) = mpsc::channel::<oneshot::Sender<bool>>(1);
-        // Ends when the last handle is dropped or the peer closes.
-        tokio::spawn(async move {
-            let mut driver = pin!(driver);
-            let ended = loop {
-                tokio::select! {
-                    biased;
-                    ended = driver.as_mut() => break ended,
-                    Some(answer) = asked.recv() => {
-                        // Fails if the one who asked has given up.
-                        let _ = answer.send(driver.is_extended_connect_protocol_enabled());
-                    }
-                }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%error, "inner HTTP/2 connection failed");
-            }
-            over.store(true, Ordering::Release);
-        });
-        Ok(Self {
-            sender,
-            way,
-            closed,
-            made: Instant::now(),
-            upgrades,
-        })
-    }
-
-    /// As [`Http1::epoch`].
-    pub(super) fn epoch(&self) -> Option<u64> {
-        self.way.epoch()
-    }
-
-    pub(super) fn is_usable(&self, epoch: u64) -> bool {
-        self.way.is_open(epoch) && !self.closed.load(Ordering::Acquire) && !self.sender.is_closed()
-    }
-
-    /// Whether the peer takes extended CONNECTs. It says so in its SETTINGS, which a fresh connection may still wait for,
-    /// and nothing tells when they have come.
-    pub(super) async fn takes_upgrades(&self) -> bool {
-        loop {
-            let (answer, told) = oneshot::channel();
-            if self.upgrades.send(answer).await.is_err() {
-                return false;
-            }
-            match told.await {
-                Ok(false) if self.made.elapsed() < SETTINGS_WITHIN => {
-                    tokio::time::sleep(SETTINGS_WITHIN / 100).await;
-                }
-                told => return told.unwrap_or(false),
-            }
-        }
-    }
-
-    pub(super) async fn send(&self, request: Request<MeshBody>) -> Result<Response<MeshBody>, SendError> {
-        let mut sender = self.sender.clone();
-        match sender.try_send_request(request).await {
-            Ok(response) => Ok(response.map(MeshBody::from)),
-            Err(mut failed) => {
-                let unsent = failed.take_message();
-                Err(SendError {
-                    error: failed.into_error(),
-                    unsent,
-                })
-            }
-        }
-    }
 }

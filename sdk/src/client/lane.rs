@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use crossbeam_queue::ArrayQueue;
 
-use super::connection::{Http1, Http2};
+use super::http1::Http1;
+use super::http2::Http2;
 
 /// How many idle HTTP/1 connections an endpoint keeps.
 const IDLE: usize = 128;

@@ -7,6 +7,8 @@
 mod connection;
 mod directory;
 mod facade;
+mod http1;
+mod http2;
 mod introduce;
 mod lane;
 mod translate;

@@ -13,7 +13,9 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 use tracing::Instrument;
 
-use super::connection::{Http1, Http2, Io, SendError};
+use super::connection::{Io, SendError};
+use super::http1::Http1;
+use super::http2::Http2;
 use super::introduce::OnBehalf;
 use super::lane::Lane;
 use super::translate::{from_upstream, to_http1, to_http2};
@@ -22,7 +24,7 @@ use crate::identity::Introducer;
 use crate::layer::call::{Destination, Directed, Served};
 use crate::layer::refusal::is_grpc;
 use crate::layer::upgrade::{self, Offer};
-use crate::layer::{MeshBody, Reason, Refusal, Stalled};
+use crate::layer::{Interim, MeshBody, Reason, Refusal, Stalled};
 use crate::policy::Outcome;
 use crate::policy::balance::{Draw, Endpoint, Tried};
 use crate::snapshot::{AppProtocol, Cluster, Snapshot};
@@ -255,6 +257,11 @@ async fn exchange(wire: Wire, directed: Directed) -> Result<Response<MeshBody>, 
     // Set by hyper's server where the request was received rather than made here: then both halves of an upgrade end
     // in this process and are joined. It stays with the request too, which may come back for another attempt.
     let received = request.extensions().get::<OnUpgrade>().cloned();
+    if protocol == AppProtocol::Http1
+        && let Some(interim) = request.extensions_mut().remove::<Interim>()
+    {
+        interim.listen(&mut request);
+    }
     let served = |attempts| Served {
         endpoint: Arc::clone(&endpoint),
         cluster: cluster.clone(),

@@ -146,9 +146,13 @@ fn settle_path(request: &mut Request<MeshBody>, paths: PathNormalization) -> Res
     if uri.path() == "*" && request.method() != Method::OPTIONS {
         return refuse("only OPTIONS is about the server as a whole");
     }
+    // `http://a?x` and the `:path` `?x` mean the root, and are to say so.
+    let is_bare_query = uri
+        .path_and_query()
+        .is_some_and(|target| target.as_str().starts_with('?'));
     let normal = match normalize(uri.path(), paths) {
-        Ok(Cow::Borrowed(_)) => return Ok(()),
-        Ok(Cow::Owned(path)) => path,
+        Ok(Cow::Borrowed(_)) if !is_bare_query => return Ok(()),
+        Ok(path) => path.into_owned(),
         Err(error) => return refuse(format!("the path is unusable: {error}")),
     };
     let target = match uri.query() {
@@ -199,6 +203,13 @@ mod tests {
         let mut encoded = request("http://a:80/%61dmin/%2e%2e/b", &[]);
         cleaned(&mut encoded).unwrap();
         assert_eq!(encoded.uri().to_string(), "http://a:80/b");
+    }
+
+    #[test]
+    fn a_query_alone_is_the_roots() {
+        let mut request = request("http://a?x=1", &[]);
+        cleaned(&mut request).unwrap();
+        assert_eq!(request.uri().path_and_query().unwrap(), "/?x=1");
     }
 
     #[test]

@@ -13,8 +13,8 @@ use tower_service::Service;
 
 use super::call::{authority, dialled};
 use super::record::{Counted, Record};
-use super::{BoxError, Call, MeshBody, Origin, Refusal, hygiene};
-use crate::snapshot::{Findings, Live};
+use super::{BoxError, Call, Interim, MeshBody, Origin, Refusal, hygiene};
+use crate::snapshot::{Findings, Live, Place};
 use crate::telemetry::{self, Meter, RequestSpan, TraceContext};
 
 /// How long a caller over HTTP/1 may keep silent in the middle of a request's body; Envoy's stream idle timeout.
@@ -31,6 +31,11 @@ impl<S> Observe<S> {
     /// Observes requests of the connection that `origin` describes.
     pub fn new(origin: Arc<Origin>, inner: S) -> Self {
         Self { origin, inner }
+    }
+
+    /// What the connection must say of its own accord.
+    pub(crate) fn interim(&self) -> Interim {
+        self.origin.interim.clone()
     }
 }
 
@@ -57,6 +62,9 @@ where
         if request.version() < Version::HTTP_2 {
             // Streams of HTTP/2 may be quiet for good: who calls keeps gRPC open for what may happen.
             request = request.map(|body| body.patient(BODY_IDLE));
+        }
+        if request.version() == Version::HTTP_11 && !matches!(*origin.place, Place::Workload { .. }) {
+            request.extensions_mut().insert(origin.interim.clone());
         }
         let context = TraceContext::extract(request.headers());
         let span = telemetry::server_span(&RequestSpan {

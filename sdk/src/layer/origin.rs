@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
-use super::Draining;
 use super::call::Served;
+use super::{Draining, Interim};
 use crate::name::{Host, Peer, ServiceName, SpiffeId};
 use crate::policy::balance::Workload;
 use crate::snapshot::{InboundPolicy, Live, Place, Snapshot};
@@ -21,6 +21,7 @@ pub struct Origin {
     pub(super) peer: Arc<Peer>,
     pub(super) place: Arc<Place>,
     pub(super) draining: Draining,
+    pub(super) interim: Interim,
     /// The series used last and for whom: one connection mostly serves one pair.
     series: ArcSwapOption<CachedSeries>,
 }
@@ -48,6 +49,7 @@ impl Origin {
             peer,
             place,
             draining,
+            interim: Interim::default(),
             series: ArcSwapOption::empty(),
         }
     }

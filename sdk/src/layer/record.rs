@@ -105,6 +105,9 @@ impl Record {
 
     /// Gives an answer its final form, to be counted at the end of its body.
     pub(super) fn answer(self, result: Result<Response<MeshBody>, Refusal>) -> Response<MeshBody> {
+        if let Counted::Origin(origin) = &self.counted {
+            origin.interim.close();
+        }
         let (mut response, flags) = match result {
             Ok(response) => {
                 let flags = flags_of(&response);

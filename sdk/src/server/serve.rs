@@ -18,7 +18,7 @@ use super::{Draining, Stage};
 use crate::layer::{Call, Inbound, MOST_FIELDS, MeshBody, Refusal};
 
 /// How long a caller may take to send a request's head, and how long an HTTP/1 connection may idle.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
+pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 /// The decoded size of a request's header fields; Envoy's default is 60 KiB.
 const HEADER_BYTES: u32 = 64 << 10;
 /// How many requests a caller may have under way on one HTTP/2 connection.
@@ -59,8 +59,8 @@ where
         .max_local_error_reset_streams(Some(LOCAL_ERRORS))
         .enable_connect_protocol()
         .keep_alive_interval(Some(Duration::from_secs(30)));
+    let io = TokioIo::new(Patient::new(io, service.interim(), draining.clone()));
     let service = hyper::service::service_fn(move |request: Request<Incoming>| service.clone().call(request));
-    let io = TokioIo::new(Patient::new(io, draining.clone()));
     let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
     let mut watch = draining.clone();
     let ended = tokio::select! {
@@ -147,3 +147,98 @@ pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// A byte stream of any kind.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::task::{Context, Poll};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::layer::{Drain, Origin, stack};
+    use crate::name::Peer;
+    use crate::snapshot::{Live, Place, Snapshot};
+    use crate::telemetry::Meter;
+
+    /// Behind the policy; nobody gets there, since without configuration everything is denied.
+    #[derive(Clone)]
+    struct Unreached;
+
+    impl Service<Call> for Unreached {
+        type Response = Response<MeshBody>;
+        type Error = Refusal;
+        type Future = std::future::Ready<Result<Response<MeshBody>, Refusal>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Call) -> Self::Future {
+            unreachable!("denied before")
+        }
+    }
+
+    fn served() -> (DuplexStream, Drain) {
+        let drain = Drain::new();
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+        let origin = Origin::new(
+            Arc::new(Live::new(Snapshot::default())),
+            Meter::new(),
+            Arc::new(Peer::new(None, nowhere, nowhere)),
+            Arc::new(Place::Workload { port: 1 }),
+            drain.watch(),
+        );
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let stack = stack::inbound(Arc::new(origin), Unreached);
+        tokio::spawn(serve_http(near, stack, drain.watch()));
+        (far, drain)
+    }
+
+    /// Hardening row 11: byte after byte, each in time, but never a head.
+    #[tokio::test(start_paused = true)]
+    async fn row_11_a_head_that_drips_is_not_waited_for() {
+        for first in [&b"GET / HTTP/1.1\r\nx: "[..], b"P", b""] {
+            let (mut far, _drain) = served();
+            let began = Instant::now();
+            far.write_all(first).await.unwrap();
+            let (mut read, mut write) = tokio::io::split(far);
+            let drip = tokio::spawn(async move {
+                while write.write_all(b"y").await.is_ok() {
+                    tokio::time::sleep(Duration::from_secs(5)).await;
+                }
+            });
+            let mut rest = Vec::new();
+            let _ = read.read_to_end(&mut rest).await;
+            assert!(began.elapsed() <= 2 * HEADER_TIMEOUT, "{:?}", began.elapsed());
+            drip.abort();
+        }
+    }
+
+    /// Nothing, or not even enough to tell the version by.
+    #[tokio::test(start_paused = true)]
+    async fn row_11_a_silent_caller_is_not_waited_for() {
+        for first in [
+            &b""[..],
+            b"P",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        ] {
+            let (mut far, _drain) = served();
+            let began = Instant::now();
+            far.write_all(first).await.unwrap();
+            let _ = far.read_to_end(&mut Vec::new()).await;
+            assert!(began.elapsed() <= 2 * HEADER_TIMEOUT, "{:?}", began.elapsed());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_closed() {
+        let (mut far, _drain) = served();
+        far.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let mut all = String::new();
+        far.read_to_string(&mut all).await.unwrap();
+        assert!(all.starts_with("HTTP/1.1 403"), "{all}");
+    }
+}

@@ -8,6 +8,7 @@ pub mod block;
 pub mod cluster;
 pub mod door;
 pub mod echo;
+pub mod frames;
 pub mod load;
 pub mod process;
 pub mod wait;

@@ -43,6 +43,7 @@ macro_rules! at_every_door {
     };
 }
 
+mod abuse;
 mod authz;
 mod binding;
 mod bodies;
@@ -50,6 +51,7 @@ mod cli;
 mod config;
 mod cors;
 mod grpc;
+mod hygiene;
 mod identity;
 mod interop;
 mod mirrors;
@@ -59,6 +61,7 @@ mod relay;
 mod retries;
 mod routes;
 mod sessions;
+mod streams;
 mod swap;
 mod traces;
 mod upgrades;

@@ -1,0 +1,239 @@
+//! Inner HTTP/2 connections.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::sync::{mpsc, oneshot};
+
+use super::connection::{Io, SendError, Way};
+use crate::layer::{BoxError, MeshBody};
+
+/// How many bytes of one answer may wait for a reader.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// The same for all answers of a connection: more than the 200 streams that servers like ours allow can fill, so that
+/// whoever stops reading holds up nobody else.
+const CONNECTION_WINDOW: u32 = 64 << 20;
+
+/// How long the SETTINGS of a fresh connection are waited for, where it matters what they say.
+const SETTINGS_WITHIN: Duration = Duration::from_secs(1);
+
+/// An HTTP/2 connection, shared by all requests to an endpoint; its driver is a task.
+pub(super) struct Http2 {
+    sender: http2::SendRequest<MeshBody>,
+    way: Way,
+    closed: Arc<AtomicBool>,
+    made: Instant,
+    /// Asks the driver whether the peer takes extended CONNECTs: only the driver knows.
+    upgrades: mpsc::Sender<oneshot::Sender<bool>>,
+}
+
+impl Http2 {
+    pub(super) async fn handshake(io: Io) -> hyper::Result<Self> {
+        let way = Way::of(&io);
+        let (sender, driver) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(64 << 10)
+            .handshake(TokioIo::new(io))
+            .await?;
+        let closed = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&closed);
+        let (upgrades, mut asked) = mpsc::channel::<oneshot::Sender<bool>>(1);
+        // Ends when the last handle is dropped or the peer closes.
+        tokio::spawn(async move {
+            let mut driver = pin!(driver);
+            let ended = loop {
+                tokio::select! {
+                    biased;
+                    ended = driver.as_mut() => break ended,
+                    Some(answer) = asked.recv() => {
+                        // Fails if the one who asked has given up.
+                        let _ = answer.send(driver.is_extended_connect_protocol_enabled());
+                    }
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%error, "inner HTTP/2 connection failed");
+            }
+            over.store(true, Ordering::Release);
+        });
+        Ok(Self {
+            sender,
+            way,
+            closed,
+            made: Instant::now(),
+            upgrades,
+        })
+    }
+
+    /// As [`Http1::epoch`](super::http1::Http1::epoch).
+    pub(super) fn epoch(&self) -> Option<u64> {
+        self.way.epoch()
+    }
+
+    pub(super) fn is_usable(&self, epoch: u64) -> bool {
+        self.way.is_open(epoch) && !self.closed.load(Ordering::Acquire) && !self.sender.is_closed()
+    }
+
+    /// Whether the peer takes extended CONNECTs. It says so in its SETTINGS, which a fresh connection may still wait for,
+    /// and nothing tells when they have come.
+    pub(super) async fn takes_upgrades(&self) -> bool {
+        loop {
+            let (answer, told) = oneshot::channel();
+            if self.upgrades.send(answer).await.is_err() {
+                return false;
+            }
+            match told.await {
+                Ok(false) if self.made.elapsed() < SETTINGS_WITHIN => {
+                    tokio::time::sleep(SETTINGS_WITHIN / 100).await;
+                }
+                told => return told.unwrap_or(false),
+            }
+        }
+    }
+
+    pub(super) async fn send(&self, mut request: Request<MeshBody>) -> Result<Response<MeshBody>, SendError> {
+        let mut sender = self.sender.clone();
+        // A request that is sent in one go is over before its answer begins.
+        let caller = (!request.body().is_at_hand()).then(|| {
+            let caller = Arc::new(Caller::default());
+            let body = std::mem::take(request.body_mut());
+            *request.body_mut() = MeshBody::driven(Box::pin(Sending {
+                body,
+                caller: Arc::clone(&caller),
+            }));
+            caller
+        });
+        match sender.try_send_request(request).await {
+            Ok(response) => Ok(response.map(|incoming| match caller {
+                Some(caller) if !incoming.is_end_stream() => MeshBody::driven(Box::pin(Receiving {
+                    incoming: Some(incoming),
+                    caller,
+                })),
+                _ => MeshBody::from(incoming),
+            })),
+            Err(mut failed) => {
+                let unsent = failed.take_message();
+                Err(SendError {
+                    error: failed.into_error(),
+                    unsent,
+                })
+            }
+        }
+    }
+}
+
+// ===== a caller that leaves in the middle =====
+//
+// An HTTP/2 stream is reset when both its halves have been dropped. The half that sends belongs to a task of hyper's, and
+// would go on for as long as the body of the request does: so the half that receives tells it.
+
+/// How long an answer that nobody wants is still read, so that the peer takes what says so.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Whether the caller of a request still wants its answer.
+#[derive(Default)]
+struct Caller {
+    has_left: AtomicBool,
+    waker: AtomicWaker,
+}
+
+/// A request's body, while somebody waits for the answer.
+struct Sending {
+    body: MeshBody,
+    caller: Arc<Caller>,
+}
+
+impl Body for Sending {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        if polled.is_pending() {
+            this.caller.waker.register(cx.waker());
+        }
+        // Acquire: pairs with the Release of the one who left; nothing else is published by it.
+        if this.caller.has_left.load(Ordering::Acquire) {
+            return Poll::Ready(Some(Err(::h2::Error::from(::h2::Reason::CANCEL).into())));
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// An answer's body; dropped before its end, it stops the request too.
+struct Receiving {
+    incoming: Option<Incoming>,
+    caller: Arc<Caller>,
+}
+
+impl Body for Receiving {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.incoming {
+            Some(incoming) => Pin::new(incoming)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming
+            .as_ref()
+            .map_or_else(SizeHint::default, Incoming::size_hint)
+    }
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        let Some(mut incoming) = self.incoming.take().filter(|it| !it.is_end_stream()) else {
+            return;
+        };
+        let caller = Arc::clone(&self.caller);
+        caller.has_left.store(true, Ordering::Release);
+        caller.waker.wake();
+        // One is held by the task below; another means that the request is still under way. If it waits for room it does
+        // not look, and the peer makes room only if its answer is taken.
+        let is_sending = move || Arc::strong_count(&caller) > 1;
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        runtime.spawn(tokio::time::timeout(LINGER, async move {
+            while is_sending() && matches!(incoming.frame().await, Some(Ok(_))) {}
+        }));
+    }
+}
