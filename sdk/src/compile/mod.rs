@@ -14,6 +14,7 @@ pub mod authz;
 mod backends;
 mod binding;
 mod carry;
+mod findings;
 mod gateway;
 mod guard;
 mod handover;
@@ -22,6 +23,7 @@ mod labels;
 mod namespace;
 mod outbound;
 mod protocol;
+mod registry;
 mod rivals;
 pub mod route;
 mod routing;
@@ -31,6 +33,7 @@ pub mod status;
 mod target;
 #[cfg(test)]
 mod tests;
+mod virtual_service;
 mod waypoint;
 mod workload;
 
@@ -102,6 +105,7 @@ pub fn compile(
     let visible: Vec<&Destination<'_>> = destinations.iter().filter(|it| it.is_visible_in(home)).collect();
     let own = inbound::Own::find(node, &members);
     let routes = routing::Routes::read(store);
+    let virtual_services = virtual_service::VirtualServices::read(store, &node.cluster_domain, &mut problems);
     let carry = carry::Carry::of(previous);
     let outbound = outbound::Outbound {
         node,
@@ -111,12 +115,15 @@ pub fn compile(
         bindings: &bindings,
         namespaces: &namespaces,
         routes: &routes,
+        virtual_services: &virtual_services,
+        labels: &own.labels,
         carry: &carry,
     };
     let mut directory = backends::Directory::new(backends::Grants::read(store));
+    let mut registry = registry::Registry::default();
     let mut snapshot = Snapshot {
         generation: previous.map_or(0, |it| it.generation) + 1,
-        clusters: outbound.clusters(&mut directory),
+        clusters: outbound.clusters(&mut directory, &mut registry),
         pods: outbound.pods(),
         me: own.workload.clone(),
         my_identity: node.identity.clone(),
@@ -125,7 +132,7 @@ pub fn compile(
         paths: node.paths,
         ..Snapshot::default()
     };
-    outbound.services(&mut snapshot, &directory, &mut problems);
+    outbound.services(&mut snapshot, &directory, &registry, &mut problems);
 
     let policies = guard::Policies::read(store.authorization_policies());
     let tokens = guard::Policies::read(store.request_authentications());
@@ -178,6 +185,17 @@ pub fn compile(
         waypoint: &waypoint_home,
     };
     routes.report(&sight, &mut problems, &mut statuses);
+    virtual_services.report(
+        &virtual_service::Sight {
+            destinations: &destinations,
+            waypoint: &|it| {
+                let object = it.entry.reference();
+                waypoint_home(object.kind, &object.namespace, &object.name)
+            },
+            gateway: &|_| false,
+        },
+        &mut problems,
+    );
     target::Targets {
         store,
         bindings: &bindings,

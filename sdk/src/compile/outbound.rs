@@ -9,15 +9,18 @@ use super::binding::Bindings;
 use super::carry::{Carry, Cells};
 use super::labels;
 use super::namespace::Namespaces;
-use super::route::{PortRef, for_service};
+use super::registry::Registry;
+use super::route::{PortRef, RouteInput, add_to_service};
 use super::routing::{Routes, not_http};
 use super::service::{Backing, Destination, Port};
+use super::virtual_service::{MESH, Scope, VirtualService, VirtualServices, glob};
 use super::waypoint::{HBONE_PORT, Waypoint};
 use super::workload::Members;
-use crate::config::{Problem, Severity};
+use crate::config::{Labels, Problem, Severity};
+use crate::matcher::HostPattern;
 use crate::name::{Host, Kind, ResourceRef};
 use crate::policy::balance::{Endpoint, EndpointCell, EndpointKey, EndpointSet, Rank};
-use crate::policy::route::{ClusterId, RouteTable};
+use crate::policy::route::{ClusterId, RouteTable, RouteTableBuilder};
 use crate::snapshot::{
     AppProtocol, Cluster, Node, PodView, ServiceId, ServicePortView, ServiceView, Snapshot, Via,
     WaypointTarget,
@@ -34,12 +37,19 @@ pub(crate) struct Outbound<'s, 'a> {
     pub(crate) bindings: &'s Bindings<'s, 'a>,
     pub(crate) namespaces: &'s Namespaces<'a>,
     pub(crate) routes: &'s Routes<'a>,
+    pub(crate) virtual_services: &'s VirtualServices<'a>,
+    /// This process's own labels.
+    pub(crate) labels: &'s Labels,
     pub(crate) carry: &'s Carry<'s>,
 }
 
 impl<'s, 'a> Outbound<'s, 'a> {
-    /// All clusters; the directory learns of each.
-    pub(crate) fn clusters(&self, directory: &mut Directory<'_>) -> Vec<Arc<Cluster>> {
+    /// All clusters; directory and registry learn of each.
+    pub(crate) fn clusters(
+        &self,
+        directory: &mut Directory<'_>,
+        registry: &mut Registry,
+    ) -> Vec<Arc<Cluster>> {
         let mut clusters = Vec::new();
         for it in self.destinations {
             directory.add(it.kind, &it.name.namespace, &it.name.name);
@@ -51,6 +61,7 @@ impl<'s, 'a> Outbound<'s, 'a> {
                     id,
                     port.protocol,
                 );
+                registry.add(&glob(it).to_string(), port.number, id, self.via(it).is_some());
                 clusters.push(self.cluster(it, port));
             }
         }
@@ -110,12 +121,14 @@ impl<'s, 'a> Outbound<'s, 'a> {
         &self,
         snapshot: &mut Snapshot,
         directory: &Directory<'_>,
+        registry: &Registry,
         problems: &mut Vec<Problem>,
     ) {
         let empty = Arc::new(RouteTable::default());
         let mut next = 0;
         for (at, it) in self.destinations.iter().enumerate() {
             let id = ServiceId(at as u32);
+            let virtual_services = self.virtual_services_of(it);
             let ports = it.ports.iter().map(|port| {
                 let cluster = ClusterId(next);
                 next += 1;
@@ -123,20 +136,24 @@ impl<'s, 'a> Outbound<'s, 'a> {
                     number: port.number,
                     name: port.name.as_deref(),
                 };
-                let routes = self.routes_of(it, named);
-                let routes = match routes.as_slice() {
-                    [] => empty.clone(),
-                    routes if port.protocol == AppProtocol::Tcp => {
-                        problems.extend(
-                            routes
-                                .iter()
-                                .map(|route| not_http(route.entry, &it.name, port.number)),
-                        );
+                let rules = Rules {
+                    routes: self.routes_of(it, named),
+                    virtual_services: &virtual_services,
+                };
+                let routes = match (rules.is_empty(), port.protocol) {
+                    (true, _) => empty.clone(),
+                    (false, AppProtocol::Tcp) => {
+                        let unheard = rules.routes.iter();
+                        problems.extend(unheard.map(|route| not_http(route.entry, &it.name, port.number)));
                         empty.clone()
                     }
-                    routes => {
-                        let mut seen = directory.seen_from(Frontend::Mesh);
-                        Arc::new(for_service(routes, &it.name, named, &mut seen, problems))
+                    (false, _) => {
+                        let table = self.table(it, named, &rules, directory, registry, problems);
+                        if table.is_empty() {
+                            empty.clone()
+                        } else {
+                            Arc::new(table)
+                        }
                     }
                 };
                 ServicePortView {
@@ -161,7 +178,66 @@ impl<'s, 'a> Outbound<'s, 'a> {
         self.short_names(snapshot);
     }
 
-    fn routes_of(&self, it: &Destination<'a>, port: PortRef<'_>) -> Vec<super::route::RouteInput<'a>> {
+    /// The routes of one port, section after section, the oldest first. All of Gateway API is one section, as old as
+    /// its oldest route, and comes first among equals.
+    fn table(
+        &self,
+        it: &Destination<'_>,
+        port: PortRef<'_>,
+        rules: &Rules<'_, '_>,
+        directory: &Directory<'_>,
+        registry: &Registry,
+        problems: &mut Vec<Problem>,
+    ) -> RouteTable {
+        let scope = Scope {
+            gateway: MESH,
+            port: port.number,
+            labels: self.gateway.is_none().then_some(self.labels),
+            namespace: self.gateway.map_or(&*self.node.namespace, |it| &*it.namespace),
+            registry,
+            domain: &self.node.cluster_domain,
+        };
+        let mut builder = RouteTableBuilder::default();
+        let oldest = rules
+            .routes
+            .iter()
+            .map(|it| it.route.created().unwrap_or(u64::MAX))
+            .min();
+        let all = rules.virtual_services.iter().copied();
+        let (before, after): (Vec<&VirtualService<'_>>, Vec<_>) =
+            all.partition(|it| oldest.is_some_and(|oldest| it.created.unwrap_or(u64::MAX) < oldest));
+        for it in before {
+            it.add(&mut builder, &[HostPattern::Any], &scope, problems);
+        }
+        let mut seen = directory.seen_from(Frontend::Mesh);
+        add_to_service(&mut builder, &rules.routes, &it.name, port, &mut seen, problems);
+        for it in after {
+            it.add(&mut builder, &[HostPattern::Any], &scope, problems);
+        }
+        builder.build()
+    }
+
+    fn virtual_services_of(&self, it: &Destination<'a>) -> Vec<&'s VirtualService<'a>> {
+        let (host, own) = (glob(it), &*self.node.namespace);
+        match self.gateway {
+            None => match self.via(it) {
+                None => self.virtual_services.for_client(&host, own),
+                // As with routes: what the waypoint would not apply for its callers.
+                Some(waypoint) if own != &*it.name.namespace && own != &*waypoint.reference.namespace => {
+                    let mut seen = self.virtual_services.for_client(&host, own);
+                    seen.retain(|it| it.namespace() == own);
+                    seen
+                }
+                Some(_) => Vec::new(),
+            },
+            Some(gateway) if self.bindings.served_by(&it.entry.reference(), gateway).is_some() => self
+                .virtual_services
+                .for_waypoint(&host, &it.name.namespace, &gateway.namespace),
+            Some(_) => Vec::new(),
+        }
+    }
+
+    fn routes_of(&self, it: &Destination<'a>, port: PortRef<'_>) -> Vec<RouteInput<'a>> {
         match self.gateway {
             None => match self.via(it) {
                 None => self
@@ -258,6 +334,18 @@ impl<'s, 'a> Outbound<'s, 'a> {
             }
         }
         pods
+    }
+}
+
+/// What is written for one port.
+struct Rules<'r, 'a> {
+    routes: Vec<RouteInput<'a>>,
+    virtual_services: &'r [&'r VirtualService<'a>],
+}
+
+impl Rules<'_, '_> {
+    fn is_empty(&self) -> bool {
+        self.routes.is_empty() && self.virtual_services.is_empty()
     }
 }
 

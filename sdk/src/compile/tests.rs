@@ -9,3 +9,4 @@ mod routing;
 mod steady;
 #[cfg(feature = "jwt")]
 mod tokens;
+mod virtual_service;

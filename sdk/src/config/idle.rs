@@ -7,7 +7,13 @@ use super::node::{Mark, Node, Value};
 use crate::name::Kind;
 
 /// Of `VirtualService`.
-const VIRTUAL_SERVICE: &[&str] = &["spec"];
+const VIRTUAL_SERVICE: &[&str] = &[
+    "spec.http[].fault",
+    "spec.http[].match[].statPrefix",
+    "spec.http[].retries.retryRemoteLocalities",
+    "spec.tcp",
+    "spec.tls",
+];
 
 /// Of a `DestinationRule`, beside its traffic policies.
 const DESTINATION_RULE: &[&str] = &["spec.exportTo", "spec.subsets[].labels", "spec.workloadSelector"];

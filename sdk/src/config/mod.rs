@@ -25,6 +25,7 @@ mod wreck;
 pub mod yaml;
 
 pub use entry::Entry;
+pub(crate) use meta::contains;
 pub use meta::{LabelSelector, Labels, ObjectMeta};
 pub use problem::{Place, Problem, Severity};
 pub use resource::Resource;

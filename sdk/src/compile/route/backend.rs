@@ -1,8 +1,8 @@
 //! The backends of a rule.
 
 use super::filter::{Filters, Purpose};
-use super::rule::Findings;
 use super::{Backends as Resolve, Unresolved};
+use crate::compile::findings::Findings;
 use crate::config::Severity;
 use crate::config::gateway::HTTPBackendRef;
 use crate::policy::route::{Action, Backend, Backends, Target};

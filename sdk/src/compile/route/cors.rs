@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue};
 
 use super::matching::METHODS;
-use super::rule::Findings;
+use crate::compile::findings::Findings;
 use crate::config::Severity;
 use crate::config::gateway::HTTPCors;
 use crate::policy::route::{Cors, Listed, OriginPattern, UnmatchedPreflight};

@@ -3,8 +3,8 @@
 use http::uri::Authority;
 
 use super::mirror::mirror;
-use super::rule::Findings;
 use super::{Backends as Resolve, cors, header, path};
+use crate::compile::findings::Findings;
 use crate::config::gateway::HTTPRouteFilter;
 use crate::policy::route::{Cors, HeaderEdits, Mirror, Redirect, Rewrite};
 

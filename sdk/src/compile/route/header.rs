@@ -4,7 +4,7 @@ use http::uri::Authority;
 use http::{HeaderName, HeaderValue};
 
 use super::path::authority;
-use super::rule::Findings;
+use crate::compile::findings::Findings;
 use crate::config::Severity;
 use crate::config::gateway::{HTTPHeader, HTTPHeaderFilter};
 use crate::policy::route::HeaderEdits;
@@ -72,7 +72,7 @@ fn edit(header: &HTTPHeader, at: &str, findings: &mut Findings<'_>) -> Option<(H
     Some((name, value))
 }
 
-pub(super) fn name(text: &str, at: &str, findings: &mut Findings<'_>) -> Option<HeaderName> {
+pub(crate) fn name(text: &str, at: &str, findings: &mut Findings<'_>) -> Option<HeaderName> {
     let Ok(name) = HeaderName::from_bytes(text.as_bytes()) else {
         findings.error(
             at,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::time::seconds;
+use super::time::created;
 use crate::config::gateway::{
     BackendObjectReference, GRPCRoute, GRPCRouteMatch, HTTPBackendRef, HTTPRoute, HTTPRouteFilter,
     HTTPRouteMatch, HTTPRouteRetry, HTTPRouteTimeouts, ParentRef, SessionPersistence,
@@ -77,7 +77,7 @@ impl<'a> Route<'a> {
 
     /// When it was created, in seconds since 1970, if that is known.
     pub fn created(self) -> Option<u64> {
-        self.metadata().creation_timestamp.as_deref().and_then(seconds)
+        created(self.metadata())
     }
 
     /// What it attaches to.

@@ -4,7 +4,7 @@ use http::{HeaderName, Method};
 
 use super::input::Matches;
 use super::method;
-use super::rule::Findings;
+use crate::compile::findings::Findings;
 use crate::config::Severity;
 use crate::config::gateway::{HTTPPathMatch, HTTPRouteMatch, HTTPValueMatch};
 use crate::matcher::{FullRegex, HeaderPattern, PathPattern, QueryPattern, ValuePattern};

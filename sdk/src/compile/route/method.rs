@@ -1,7 +1,7 @@
 //! The matches of a GRPCRoute.
 
 use super::matching::headers;
-use super::rule::Findings;
+use crate::compile::findings::Findings;
 use crate::config::gateway::{GRPCMethodMatch, GRPCRouteMatch};
 use crate::matcher::{FullRegex, PathPattern};
 use crate::policy::route::Predicates;

@@ -1,7 +1,7 @@
 //! Copies of requests.
 
-use super::rule::Findings;
 use super::{Backends as Resolve, Unresolved};
+use crate::compile::findings::Findings;
 use crate::config::Severity;
 use crate::config::gateway::HTTPRequestMirror;
 use crate::policy::route::{Mirror, Share};

@@ -8,17 +8,17 @@ mod attach;
 mod backend;
 mod cors;
 mod filter;
-mod header;
+pub(super) mod header;
 mod input;
 mod matching;
 mod method;
 mod mirror;
-mod path;
+pub(super) mod path;
 mod rule;
 mod session;
 #[cfg(test)]
 mod tests;
-mod time;
+pub(super) mod time;
 
 pub(crate) use attach::{to_listener, to_service};
 pub use input::{Route, RouteInput};
@@ -121,8 +121,21 @@ pub fn for_service<'p>(
     resolve: &mut dyn Backends,
     problems: &mut Vec<Problem>,
 ) -> RouteTable {
-    let port = port.into();
     let mut builder = RouteTableBuilder::default();
+    add_to_service(&mut builder, routes, service, port.into(), resolve, problems);
+    builder.build()
+}
+
+/// As [`for_service`], as a section of a table that has others.
+pub(crate) fn add_to_service(
+    builder: &mut RouteTableBuilder,
+    routes: &[RouteInput<'_>],
+    service: &ServiceName,
+    port: PortRef<'_>,
+    resolve: &mut dyn Backends,
+    problems: &mut Vec<Problem>,
+) {
+    builder.section();
     for input in routes {
         if !to_service(input.route, service, port) {
             continue;
@@ -136,7 +149,7 @@ pub fn for_service<'p>(
             ));
         }
         rule::add(
-            &mut builder,
+            builder,
             input,
             &[HostPattern::Any],
             port.number,
@@ -144,7 +157,6 @@ pub fn for_service<'p>(
             problems,
         );
     }
-    builder.build()
 }
 
 /// The routes of one listener of a Gateway: those among `routes` with a `parentRef` to it that share a host name

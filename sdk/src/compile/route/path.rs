@@ -3,10 +3,10 @@
 use http::StatusCode;
 use http::uri::{Authority, PathAndQuery};
 
-use super::rule::Findings;
+use crate::compile::findings::Findings;
 use crate::config::gateway::{HTTPPathModifier, HTTPRequestRedirect, HTTPURLRewrite};
 use crate::name::Host;
-use crate::policy::route::{PathRewrite, Redirect, Rewrite};
+use crate::policy::route::{PathRewrite, Redirect, RedirectPort, Rewrite};
 
 pub(super) fn rewrite(
     written: &HTTPURLRewrite,
@@ -111,14 +111,15 @@ pub(super) fn redirect(
     Some(Redirect {
         scheme: scheme.map(Into::into),
         host: host.map(|host| host.host().into()),
-        port: written.port,
+        port: written
+            .port
+            .map_or(RedirectPort::Parent(parent_port), RedirectPort::Fixed),
         path: path.and_then(|path| path_rewrite(path, &format!("{at}.path"), only_prefixes, findings)),
         status: StatusCode::from_u16(status).ok()?,
-        parent_port,
     })
 }
 
-pub(super) fn authority(text: &str, at: &str, findings: &mut Findings<'_>) -> Option<Authority> {
+pub(crate) fn authority(text: &str, at: &str, findings: &mut Findings<'_>) -> Option<Authority> {
     let authority = Host::parse_authority(text).ok().and_then(|_| text.parse().ok());
     if authority.is_none() || text.contains('*') {
         findings.error(

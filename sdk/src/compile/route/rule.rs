@@ -6,64 +6,14 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::filter::{Filters, Purpose};
-use super::input::Rule;
-use super::{Backends, Route, RouteInput, backend, matching, session};
+use super::input::{Matches, Rule};
+use super::{Backends, RouteInput, backend, matching, session};
+use crate::compile::findings::Findings;
 use crate::config::{Problem, Severity};
 use crate::matcher::{HostPattern, PathPattern};
-use crate::name::ResourceRef;
 use crate::policy::retry::RetryPolicy;
 use crate::policy::route::{Action, Predicates, RouteRule, RouteTableBuilder, RuleOrigin};
 use crate::policy::timeout::{Timeouts, parse_duration};
-
-/// Collects what is wrong with one rule (or one of its backends), and remembers whether it can be carried out.
-pub(super) struct Findings<'a> {
-    input: &'a RouteInput<'a>,
-    problems: &'a mut Vec<Problem>,
-    /// Where in the route.
-    at: String,
-    /// The first reason why it cannot be carried out.
-    pub(super) broken: Option<String>,
-}
-
-impl<'a> Findings<'a> {
-    /// Nothing found yet, at a place in the route.
-    pub(super) fn new(input: &'a RouteInput<'a>, problems: &'a mut Vec<Problem>, at: String) -> Self {
-        Self {
-            input,
-            problems,
-            at,
-            broken: None,
-        }
-    }
-
-    /// Findings of a part, kept apart from those of the whole.
-    pub(super) fn part(&mut self, field: &str) -> Findings<'_> {
-        Findings::new(self.input, self.problems, format!("{}.{field}", self.at))
-    }
-
-    /// Something makes the rule impossible.
-    pub(super) fn error(&mut self, field: &str, text: impl Into<String>, remedy: &str) {
-        let text = text.into();
-        self.report(Severity::Error, field, text.clone(), remedy);
-        self.broken.get_or_insert(text);
-    }
-
-    /// Something is odd, or without effect.
-    pub(super) fn report(&mut self, severity: Severity, field: &str, text: impl Into<String>, remedy: &str) {
-        let field = if field.is_empty() {
-            self.at.clone()
-        } else {
-            format!("{}.{field}", self.at)
-        };
-        let problem = self.input.entry.problem(severity, &field, text.into(), remedy);
-        self.problems.push(problem);
-    }
-
-    /// The route.
-    pub(super) fn route(&self) -> ResourceRef {
-        self.input.entry.reference()
-    }
-}
 
 /// Adds a route's rules to a table, for the given hosts.
 pub(super) fn add(
@@ -91,7 +41,7 @@ pub(super) fn add(
         ));
     }
     for (index, rule) in rules.iter().enumerate() {
-        let mut findings = Findings::new(input, problems, format!("spec.rules[{index}]"));
+        let mut findings = Findings::new(input.entry, problems, format!("spec.rules[{index}]"));
         let matches = matching::compile(rule.matches, &mut findings);
         let compiled = compile(rule, index as u32, &matches, parent_port, resolve, &mut findings);
         let id = builder.rule(compiled, created);
@@ -114,7 +64,7 @@ fn compile(
         only_prefixes: matches
             .iter()
             .all(|(_, predicates)| matches!(predicates.path, PathPattern::Prefix(_))),
-        grpc: matches!(findings.input.route, Route::Grpc(_)),
+        grpc: matches!(rule.matches, Matches::Grpc(_)),
     };
     let mut filters = Filters::compile(rule.filters, purpose, resolve, findings);
     let timeouts = timeouts(rule, findings);

@@ -5,7 +5,8 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::header;
-use super::rule::{Findings, duration};
+use super::rule::duration;
+use crate::compile::findings::Findings;
 use crate::config::gateway::SessionPersistence;
 use crate::policy::digest;
 use crate::policy::route::{Carrier, Session};

@@ -1,7 +1,14 @@
-//! When an object was created.
+//! When an object was created: what settles which of two comes first.
+
+use crate::config::ObjectMeta;
+
+/// When an object was created, in seconds since 1970, if that is known.
+pub(crate) fn created(meta: &ObjectMeta) -> Option<u64> {
+    meta.creation_timestamp.as_deref().and_then(seconds)
+}
 
 /// Seconds since 1970 of an RFC 3339 time, as Kubernetes writes it; `None` if it is not one.
-pub(super) fn seconds(text: &str) -> Option<u64> {
+fn seconds(text: &str) -> Option<u64> {
     let bytes = text.as_bytes();
     let number = |from: usize, to: usize| -> Option<i64> {
         let digits = text.get(from..to)?;

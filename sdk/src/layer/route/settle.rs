@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Response, Uri, header};
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, Uri, header};
 
 use super::reply::{self, Reply, Sitting};
 use super::scope::{Scope, scope};
 use super::{Answer, Directory, refuse};
 use crate::layer::call::{Call, Destination, Routed, Won};
+use crate::layer::refusal::is_grpc;
 use crate::layer::{MeshBody, Reason, Refusal};
 use crate::policy::balance::Endpoint;
 use crate::policy::route::{
@@ -68,6 +70,7 @@ impl Winner<'_> {
         let backends = match &self.rule.action {
             Action::Forward(backends) => backends,
             Action::Redirect(redirect) => return Err(self.redirect(redirect, &call, origin)),
+            Action::Respond { status, body } => return Err(self.respond(*status, body, &call, origin)),
             Action::Fail { why } => return Err(self.refusal(why, origin)),
         };
         let session = self.rule.session.as_ref();
@@ -127,6 +130,29 @@ impl Winner<'_> {
         let headers = response.headers_mut();
         headers.insert(header::LOCATION, location);
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        if let Some(reply) = Reply::new(&self.won, origin, None) {
+            reply.finish(&mut response);
+        }
+        Box::new(Ok(response))
+    }
+
+    /// The answer that the rule itself gives. To gRPC it is a status, like every answer that no upstream gave.
+    fn respond(&self, status: StatusCode, body: &Bytes, call: &Call, origin: Origin) -> Answer {
+        let mut response = if is_grpc(call.request.headers()) {
+            let text = String::from_utf8_lossy(body).into_owned();
+            let refusal = Refusal::new(Reason::Application, "").status(status).body(text);
+            refusal.into_response(true)
+        } else {
+            let mut response = Response::new(MeshBody::from(body.clone()));
+            *response.status_mut() = status;
+            let length = HeaderValue::from(body.len());
+            response.headers_mut().insert(header::CONTENT_LENGTH, length);
+            if !body.is_empty() {
+                let text = HeaderValue::from_static("text/plain");
+                response.headers_mut().insert(header::CONTENT_TYPE, text);
+            }
+            response
+        };
         if let Some(reply) = Reply::new(&self.won, origin, None) {
             reply.finish(&mut response);
         }

@@ -35,7 +35,7 @@ pub use cors::{Cors, CorsVerdict, Listed, OriginHost, OriginPattern, UnmatchedPr
 pub use edit::HeaderEdits;
 pub use explain::{Candidate, Verdict};
 pub use mirror::{Mirror, shadow_host};
-pub use redirect::Redirect;
+pub use redirect::{Redirect, RedirectPort};
 pub use rewrite::{PathRewrite, Rewrite};
 pub use rule::{Action, RouteRule, RuleOrigin};
 pub use session::{Carrier, Session, Token};

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use http::uri::{Authority, InvalidUri, PathAndQuery};
 
+use crate::matcher::Substitution;
+
 /// A rewrite of what the backend sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rewrite {
@@ -39,6 +41,10 @@ pub enum PathRewrite {
     Full(Box<str>),
     /// The matched prefix is replaced. Kept without its trailing slash.
     Prefix(Box<str>),
+    /// What the match covered is replaced to the letter: a prefix, else the whole path (Istio, HTTPRewrite.uri).
+    Matched(Box<str>),
+    /// Whatever an expression finds is replaced (Istio, HTTPRewrite.uriRegexRewrite).
+    Substituted(Substitution),
 }
 
 impl PathRewrite {
@@ -51,10 +57,11 @@ impl PathRewrite {
     pub fn apply(&self, path: &str, matched: usize) -> String {
         let new = match self {
             Self::Full(path) => String::from(&**path),
-            Self::Prefix(replacement) => {
+            Self::Prefix(replacement) | Self::Matched(replacement) => {
                 let rest = path.get(matched..).unwrap_or("");
                 format!("{replacement}{rest}")
             }
+            Self::Substituted(rule) => rule.apply(path).into_owned(),
         };
         if new.is_empty() { "/".into() } else { new }
     }
@@ -101,6 +108,24 @@ mod tests {
                 "{path} {prefix} {replacement}"
             );
         }
+    }
+
+    /// Istio replaces letters, not segments: whoever writes `/` for `/v1` gets two slashes.
+    #[test]
+    fn what_was_matched_is_replaced_to_the_letter() {
+        for (path, matched, new, expected) in [
+            ("/v1/a", 3, "/v2", "/v2/a"),
+            ("/v1a", 3, "/v2", "/v2a"),
+            ("/v1/a", 3, "/", "//a"),
+            ("/v1/a", 4, "/", "/a"),
+            ("/v1/a", 5, "/v2", "/v2"),
+            ("/a", 0, "/x", "/x/a"),
+        ] {
+            assert_eq!(PathRewrite::Matched(new.into()).apply(path, matched), expected);
+        }
+        let rule = Substitution::parse("^/service/([^/]+)(/.*)$", r"\2/instance/\1").unwrap();
+        let rewrite = PathRewrite::Substituted(rule);
+        assert_eq!(rewrite.apply("/service/foo/v1/api", 19), "/v1/api/instance/foo");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::StatusCode;
 
 use super::{Backends, Cors, HeaderEdits, Mirror, Redirect, Rewrite, Session};
@@ -52,10 +53,11 @@ impl RouteRule {
     }
 
     /// The status for requests that cannot be sent because of what the rule says: 500 as Gateway API asks, which gRPC
-    /// must read as `UNAVAILABLE` (GRPCRouteRule.backendRefs).
+    /// must read as `UNAVAILABLE` (GRPCRouteRule.backendRefs); 503 for a VirtualService, as Envoy answers for a cluster
+    /// that it does not know.
     pub fn failure(&self) -> StatusCode {
         match self.origin.resource.kind {
-            Kind::GRPCRoute => StatusCode::SERVICE_UNAVAILABLE,
+            Kind::GRPCRoute | Kind::VirtualService => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -94,6 +96,13 @@ pub enum Action {
     Forward(Backends),
     /// The caller is sent elsewhere.
     Redirect(Redirect),
+    /// It is answered right here (Istio, HTTPDirectResponse).
+    Respond {
+        /// The status.
+        status: StatusCode,
+        /// The body.
+        body: Bytes,
+    },
     /// It is answered with an error, because the rule cannot be carried out as written.
     ///
     /// The status is [`RouteRule::failure`].

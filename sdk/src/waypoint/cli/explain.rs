@@ -296,6 +296,11 @@ fn outcome(
                 story["allowed"] = json!(true);
                 return;
             }
+            Action::Respond { status, body } => {
+                story["answer"] = json!(format!("{status}, {} bytes", body.len()));
+                story["allowed"] = json!(true);
+                return;
+            }
             Action::Fail { why } => {
                 story["error"] = json!(format!("{}: {why}", rule.failure()));
                 story["allowed"] = json!(false);
