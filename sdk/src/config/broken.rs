@@ -2,6 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
+use super::gateway::BackendTLSPolicy;
 use super::istio::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
 use super::node::Node;
 use super::{ObjectMeta, Resource, typed};
@@ -31,6 +32,11 @@ pub(super) fn remains(kind: Kind, node: &Node) -> Resource {
             policy.spec.target_refs = target_refs();
         }
         Resource::PeerAuthentication(policy) => policy.spec.selector = selector(),
+        Resource::BackendTLSPolicy(policy) => {
+            policy.spec.target_refs = spec
+                .and_then(|spec| exactly(spec.get("targetRefs")?))
+                .unwrap_or_default();
+        }
         _ => {}
     }
     resource
@@ -40,6 +46,10 @@ pub(super) fn remains(kind: Kind, node: &Node) -> Resource {
 pub(super) fn blank(kind: Kind, metadata: ObjectMeta) -> Resource {
     match kind {
         Kind::PeerAuthentication => Resource::PeerAuthentication(PeerAuthentication {
+            metadata,
+            ..Default::default()
+        }),
+        Kind::BackendTLSPolicy => Resource::BackendTLSPolicy(BackendTLSPolicy {
             metadata,
             ..Default::default()
         }),

@@ -95,6 +95,7 @@ fn own(kind: Kind) -> &'static [&'static str] {
             "spec.revisionHistoryLimit",
             "spec.strategy",
         ],
+        Kind::Gateway => &["spec.infrastructure.annotations", "spec.infrastructure.labels"],
         Kind::GatewayClass => &["spec.description"],
         _ => &[],
     }
@@ -125,6 +126,12 @@ pub(super) fn is_inert(kind: Kind, field: &str, value: Option<&str>) -> bool {
         Some((entry, default)) => entry == field && value == Some(default),
         None => *entry == field,
     })
+}
+
+/// Whether a field that no shape declares makes a resource unusable, though it is no policy: to pass over it could let
+/// somebody in.
+pub(super) fn must_be_known(kind: Kind, field: &str) -> bool {
+    kind == Kind::Gateway && field.starts_with("spec.tls")
 }
 
 /// Whether a declared field may be left without a value: generators write these so.

@@ -10,6 +10,9 @@ use crate::name::Kind;
 /// The group whose kinds decide who may do what.
 pub(super) const SECURITY_GROUP: &str = "security.istio.io";
 
+/// The group of Gateway API.
+const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
+
 /// What an object says it is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Known {
@@ -28,7 +31,9 @@ pub(super) fn dispatch(api_version: &str, kind: &str) -> Known {
         "" | "apps" | "discovery.k8s.io" => &["v1"],
         "networking.istio.io" => &["v1", "v1beta1", "v1alpha3"],
         SECURITY_GROUP => &["v1", "v1beta1"],
-        "gateway.networking.k8s.io" => &["v1", "v1beta1", "v1alpha2"],
+        // BackendTLSPolicy was another resource before v1alpha3.
+        GATEWAY_GROUP if kind == "BackendTLSPolicy" => &["v1", "v1alpha3"],
+        GATEWAY_GROUP => &["v1", "v1beta1", "v1alpha2"],
         _ => &[],
     };
     let kind = match (group, kind) {
@@ -44,11 +49,12 @@ pub(super) fn dispatch(api_version: &str, kind: &str) -> Known {
         ("networking.istio.io", "ServiceEntry") => Kind::ServiceEntry,
         ("networking.istio.io", "VirtualService") => Kind::VirtualService,
         ("networking.istio.io", "DestinationRule") => Kind::DestinationRule,
-        ("gateway.networking.k8s.io", "Gateway") => Kind::Gateway,
-        ("gateway.networking.k8s.io", "GatewayClass") => Kind::GatewayClass,
-        ("gateway.networking.k8s.io", "HTTPRoute") => Kind::HTTPRoute,
-        ("gateway.networking.k8s.io", "GRPCRoute") => Kind::GRPCRoute,
-        ("gateway.networking.k8s.io", "ReferenceGrant") => Kind::ReferenceGrant,
+        (GATEWAY_GROUP, "Gateway") => Kind::Gateway,
+        (GATEWAY_GROUP, "GatewayClass") => Kind::GatewayClass,
+        (GATEWAY_GROUP, "HTTPRoute") => Kind::HTTPRoute,
+        (GATEWAY_GROUP, "GRPCRoute") => Kind::GRPCRoute,
+        (GATEWAY_GROUP, "ReferenceGrant") => Kind::ReferenceGrant,
+        (GATEWAY_GROUP, "BackendTLSPolicy") => Kind::BackendTLSPolicy,
         (SECURITY_GROUP | "", "AuthorizationPolicy") => Kind::AuthorizationPolicy,
         (SECURITY_GROUP | "", "PeerAuthentication") => Kind::PeerAuthentication,
         (SECURITY_GROUP | "", "RequestAuthentication") => Kind::RequestAuthentication,
@@ -88,6 +94,7 @@ pub(super) fn read(kind: Kind, node: &Node) -> (Result<Resource, Misfit>, Remark
         Kind::HTTPRoute => shape(node, Resource::HTTPRoute),
         Kind::GRPCRoute => shape(node, Resource::GRPCRoute),
         Kind::ReferenceGrant => shape(node, Resource::ReferenceGrant),
+        Kind::BackendTLSPolicy => shape(node, Resource::BackendTLSPolicy),
         Kind::AuthorizationPolicy => shape(node, Resource::AuthorizationPolicy),
         Kind::PeerAuthentication => shape(node, Resource::PeerAuthentication),
         Kind::RequestAuthentication => shape(node, Resource::RequestAuthentication),

@@ -139,6 +139,9 @@ kinds! {
     /// All ReferenceGrants.
     reference_grants, /// One ReferenceGrant.
     reference_grant: ReferenceGrant(gateway::ReferenceGrant);
+    /// All BackendTLSPolicies.
+    backend_tls_policies, /// One BackendTLSPolicy.
+    backend_tls_policy: BackendTLSPolicy(gateway::BackendTLSPolicy);
     /// All AuthorizationPolicies.
     authorization_policies, /// One AuthorizationPolicy.
     authorization_policy: AuthorizationPolicy(istio::AuthorizationPolicy);

@@ -2,7 +2,7 @@
 //!
 //! A policy that cannot be read must not vanish, so its target has to be guessed, and guessed wide.
 
-use super::kinds::{self, Known, SECURITY_GROUP};
+use super::kinds::{self, Known};
 use crate::name::Kind;
 
 /// What a document seems to be.
@@ -94,16 +94,15 @@ fn policies(text: &str) -> Vec<Kind> {
         .flat_map(|line| line.chars().chain(['\n']))
         .filter(|c| !matches!(c, ' ' | '\t' | '\r' | '"' | '\''))
         .collect();
-    // Other projects have an AuthorizationPolicy too.
-    if bare.contains("apiVersion:") && !bare.contains(SECURITY_GROUP) {
-        return Vec::new();
-    }
     [
         Kind::AuthorizationPolicy,
         Kind::PeerAuthentication,
         Kind::RequestAuthentication,
+        Kind::BackendTLSPolicy,
     ]
     .into_iter()
+    // Other projects have an AuthorizationPolicy too.
+    .filter(|kind| !bare.contains("apiVersion:") || bare.contains(kind.group()))
     .flat_map(|kind| {
         let wanted = format!("kind:{kind}");
         let found = bare.match_indices(&wanted).filter(|(start, _)| {

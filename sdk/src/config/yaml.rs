@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::entry::Document;
 pub use super::entry::Entry;
 use super::idle;
-use super::inert::{is_inert, may_be_empty};
+use super::inert::{is_inert, may_be_empty, must_be_known};
 use super::kinds::{self, Known};
 use super::node::{Mark, Node, Value};
 use super::split::documents;
@@ -178,7 +178,7 @@ impl<'a> Reader<'a> {
                     "apiVersion",
                     object.node.find("apiVersion"),
                     what,
-                    "use security.istio.io/v1",
+                    &format!("use {}", kind.api_version()),
                 );
             }
             Known::No => {
@@ -252,6 +252,18 @@ impl<'a> Reader<'a> {
         {
             let what = "this field is not known, so the policy cannot be enforced as written".to_owned();
             return self.broken(
+                object,
+                kind,
+                &field.field,
+                field.at,
+                what,
+                "check its spelling, or remove it",
+            );
+        }
+        if let Some(field) = remarks.unknown.iter().find(|it| must_be_known(kind, &it.field)) {
+            let what =
+                "this field is not known, and without it others could be let in than are meant".to_owned();
+            return self.unfit(
                 object,
                 kind,
                 &field.field,

@@ -25,6 +25,7 @@ pub enum Kind {
     HTTPRoute,
     GRPCRoute,
     ReferenceGrant,
+    BackendTLSPolicy,
     AuthorizationPolicy,
     PeerAuthentication,
     RequestAuthentication,
@@ -51,6 +52,7 @@ impl Kind {
             Self::HTTPRoute => "HTTPRoute",
             Self::GRPCRoute => "GRPCRoute",
             Self::ReferenceGrant => "ReferenceGrant",
+            Self::BackendTLSPolicy => "BackendTLSPolicy",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::PeerAuthentication => "PeerAuthentication",
             Self::RequestAuthentication => "RequestAuthentication",
@@ -71,9 +73,12 @@ impl Kind {
             Self::WorkloadEntry | Self::ServiceEntry | Self::VirtualService | Self::DestinationRule => {
                 "networking.istio.io"
             }
-            Self::Gateway | Self::GatewayClass | Self::HTTPRoute | Self::GRPCRoute | Self::ReferenceGrant => {
-                "gateway.networking.k8s.io"
-            }
+            Self::Gateway
+            | Self::GatewayClass
+            | Self::HTTPRoute
+            | Self::GRPCRoute
+            | Self::ReferenceGrant
+            | Self::BackendTLSPolicy => "gateway.networking.k8s.io",
             Self::AuthorizationPolicy | Self::PeerAuthentication | Self::RequestAuthentication => {
                 "security.istio.io"
             }
@@ -94,11 +99,14 @@ impl Kind {
         matches!(self, Self::Namespace | Self::GatewayClass)
     }
 
-    /// Whether the kind decides who may do what, so that nothing in it may be overlooked.
+    /// Whether the kind decides who may do what, or whom is spoken to, so that nothing in it may be overlooked.
     pub fn is_security(self) -> bool {
         matches!(
             self,
-            Self::AuthorizationPolicy | Self::PeerAuthentication | Self::RequestAuthentication
+            Self::AuthorizationPolicy
+                | Self::PeerAuthentication
+                | Self::RequestAuthentication
+                | Self::BackendTLSPolicy
         )
     }
 }

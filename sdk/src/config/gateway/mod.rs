@@ -1,12 +1,16 @@
 //! Gateway API kinds (`gateway.networking.k8s.io`).
 
+mod backend_tls_policy;
 mod grpc_route;
 mod http_route;
+mod tls;
 
 use serde::Deserialize;
 
+pub use backend_tls_policy::*;
 pub use grpc_route::*;
 pub use http_route::*;
+pub use tls::*;
 
 use super::{LabelSelector, ObjectMeta};
 
@@ -26,6 +30,8 @@ pub struct GatewayClass {
 pub struct GatewayClassSpec {
     /// Who implements the class.
     pub controller_name: String,
+    /// Settings beside the API's.
+    pub parameters_ref: Option<LocalObjectReference>,
 }
 
 /// `Gateway`.
@@ -48,6 +54,20 @@ pub struct GatewaySpec {
     pub gateway_class_name: String,
     /// Listeners.
     pub listeners: Vec<Listener>,
+    /// TLS settings of all listeners.
+    pub tls: Option<GatewayTLS>,
+    /// Addresses that it shall have.
+    pub addresses: Vec<GatewayAddress>,
+    /// Settings for whoever runs the Gateway's instances.
+    pub infrastructure: Option<Infrastructure>,
+}
+
+/// `spec.infrastructure` of a Gateway.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Infrastructure {
+    /// Settings beside the API's.
+    pub parameters_ref: Option<LocalObjectReference>,
 }
 
 /// A listener of a Gateway.
@@ -58,10 +78,12 @@ pub struct Listener {
     pub name: String,
     /// Port.
     pub port: u16,
-    /// `HBONE`, `HTTP`, …
+    /// `HBONE`, `HTTP`, `HTTPS`, …
     pub protocol: String,
     /// Host names it serves; all if absent.
     pub hostname: Option<String>,
+    /// TLS, for `HTTPS` and `TLS`.
+    pub tls: Option<ListenerTLS>,
     /// Which routes may attach.
     pub allowed_routes: Option<AllowedRoutes>,
 }

@@ -561,3 +561,46 @@ fn declared_fields_that_are_idle_are_reported_where_they_stand() {
         ],
     );
 }
+
+const TLS_POLICY: &str = "apiVersion: gateway.networking.k8s.io/v1\nkind: BackendTLSPolicy\nmetadata: {name: p}\nspec:\n  \
+                          targetRefs: [{group: '', kind: Service, name: s, sectionName: web}]\n  validation:\n    \
+                          caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]\n    hostname: a.example\n    \
+                          subjectAltNames: [{type: URI, uri: 'spiffe://a/b'}]\n";
+
+#[test]
+fn a_backend_tls_policy_that_is_not_understood_keeps_its_target() {
+    let broken = |text: &str| {
+        let parsed = read("a.yaml", text, None);
+        let [entry] = parsed.entries.as_slice() else {
+            panic!("{text}: {:?}", names(&parsed));
+        };
+        let Resource::BackendTLSPolicy(policy) = &entry.resource else {
+            panic!("{text}: {entry:?}");
+        };
+        (entry.broken.is_some(), policy.spec.target_refs.len())
+    };
+    assert_eq!(broken(TLS_POLICY), (false, 1));
+    assert_eq!(broken(&TLS_POLICY.replace("hostname", "hostnames")), (true, 1));
+    assert_eq!(broken(&TLS_POLICY.replace("a.example", "[a]")), (true, 1));
+    assert_eq!(broken(&TLS_POLICY.replace("k8s.io/v1", "k8s.io/v2")), (true, 1));
+    assert_eq!(
+        broken(&TLS_POLICY.replace("sectionName", "section")),
+        (true, 0),
+        "everything in its namespace"
+    );
+    assert_eq!(
+        broken(&TLS_POLICY.replace("name: s,", "name: s: ,")),
+        (true, 0),
+        "not even YAML"
+    );
+}
+
+#[test]
+fn a_gateway_whose_tls_is_not_understood_is_not_used() {
+    let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g}\nspec:\n  tls: {frontend: \
+                   {default: {validation: {caCertificateRefs: [{name: ca}]}}}}\n  listeners: [{name: a, port: 80, protocol: HTTP}]\n";
+    check(gateway, &["Gateway shop/g"], &[]);
+    let wrong = "error 5:30 spec.tls.frontend.default.validations: this field is not known, and without it others could be \
+                 let in than are meant";
+    check(&gateway.replace("validation", "validations"), &[], &[wrong]);
+}
