@@ -42,8 +42,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "server",
+        // `matcher`: a listener's certificate is chosen by the server name, as its routes are by the host.
         &[
             "name",
+            "matcher",
             "telemetry",
             "identity",
             "hbone",

@@ -9,7 +9,6 @@ use crate::name::{Kind, ResourceRef};
 use crate::policy::route::ClusterId;
 use crate::snapshot::AppProtocol;
 
-const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 const ISTIO_GROUP: &str = "networking.istio.io";
 
 /// ReferenceGrants by the namespace that they open.
@@ -31,16 +30,18 @@ impl<'a> Grants<'a> {
         index
     }
 
-    /// Whether a route of one namespace may refer to an object of another.
-    fn admit(&self, from: &ResourceRef, group: &str, kind: &str, namespace: &str, name: &str) -> bool {
+    /// Whether a route or Gateway may refer to an object of another namespace: one grant there must fit all of both.
+    pub(crate) fn admit(&self, from: &ResourceRef, kind: Kind, namespace: &str, name: &str) -> bool {
         let grants = self.by_namespace.get(namespace).into_iter().flatten();
         grants.into_iter().any(|grant| {
             let comes = grant.spec.from.iter().any(|it| {
-                it.group == GATEWAY_GROUP && it.kind == from.kind.as_str() && it.namespace == *from.namespace
+                it.group == from.kind.group()
+                    && it.kind == from.kind.as_str()
+                    && it.namespace == *from.namespace
             });
             let goes = grant.spec.to.iter().any(|it| {
-                it.group == group
-                    && it.kind == kind
+                it.group == kind.group()
+                    && it.kind == kind.as_str()
                     && it.name.as_deref().is_none_or(|it| it.is_empty() || it == name)
             });
             comes && goes
@@ -68,13 +69,13 @@ pub(crate) struct Seen<'d> {
 /// What can be a backend, seen from here.
 #[derive(Debug)]
 pub(crate) struct Directory<'a> {
-    pub(crate) grants: Grants<'a>,
+    grants: &'a Grants<'a>,
     clusters: HashMap<(Kind, String, String, u16), (ClusterId, AppProtocol)>,
     services: HashSet<(Kind, String, String)>,
 }
 
 impl<'a> Directory<'a> {
-    pub(crate) fn new(grants: Grants<'a>) -> Self {
+    pub(crate) fn new(grants: &'a Grants<'a>) -> Self {
         Self {
             grants,
             clusters: HashMap::new(),
@@ -130,7 +131,7 @@ impl<'a> Directory<'a> {
         };
         let namespace = backend.namespace.as_deref().unwrap_or(&from.namespace);
         let name = &backend.name;
-        let granted = || self.grants.admit(from, group, spelled, namespace, name);
+        let granted = || self.grants.admit(from, kind, namespace, name);
         if frontend == Frontend::Gateway && namespace != &*from.namespace && !granted() {
             let text = format!(
                 "no ReferenceGrant in {namespace} lets {}s of {} refer to {spelled} {name}",

@@ -119,7 +119,8 @@ pub fn compile(
         labels: &own.labels,
         carry: &carry,
     };
-    let mut directory = backends::Directory::new(backends::Grants::read(store));
+    let grants = backends::Grants::read(store);
+    let mut directory = backends::Directory::new(&grants);
     let mut registry = registry::Registry::default();
     let mut snapshot = Snapshot {
         generation: previous.map_or(0, |it| it.generation) + 1,
@@ -161,28 +162,46 @@ pub fn compile(
             InboundPolicy::Waypoint(Arc::new(waypoint))
         }
     };
-    if let Some(waypoint) = gateway.as_ref().and_then(|it| waypoints.get(it)) {
+    let material = gateway::Material {
+        store,
+        grants: &grants,
+    };
+    let gateways = gateway::Gateways::read(&material);
+    if let Some(reference) = &gateway
+        && let Some(served) = gateways.get(&reference.namespace, &reference.name)
+    {
         let listeners = gateway::Listeners {
             routes: &routes,
             namespaces: &namespaces,
             directory: &directory,
             labels: &own.labels,
+            previous,
         };
-        snapshot.listeners = listeners.of(waypoint.gateway, &waypoint.reference, &mut guards, &mut problems);
+        snapshot.gateway = listeners.of(served, reference, &mut guards, &mut problems);
     }
     snapshot.keys = guards.into_keys();
 
-    gateway::report(&waypoints, &mut problems, &mut statuses);
-    let waypoint_home = |kind: Kind, namespace: &str, name: &str| {
-        let waypoint = bindings.declared(&ResourceRef::new(kind, namespace, name))?;
-        Some(&*waypoint.reference.namespace)
+    let addresses = |it: &gateway::Looked<'_>| {
+        let reference = it.entry.reference();
+        let instances = waypoints.get(&reference).map(|it| it.instances.iter());
+        let mut addresses: Vec<_> = instances.into_iter().flatten().map(|it| it.addr.ip()).collect();
+        addresses.extend(own.ip().filter(|_| gateway.as_ref() == Some(&reference)));
+        addresses.sort();
+        addresses.dedup();
+        addresses
     };
+    gateway::report(&gateways, store, addresses, &mut problems, &mut statuses);
+    let controllers = gateway::Controllers::read(store);
+    let waypoint =
+        |kind: Kind, namespace: &str, name: &str| bindings.declared(&ResourceRef::new(kind, namespace, name));
     let sight = routing::Sight {
         routes: &routes,
         store,
         namespaces: &namespaces,
         directory: &directory,
-        waypoint: &waypoint_home,
+        gateways: &gateways,
+        controllers: &controllers,
+        waypoint: &waypoint,
     };
     routes.report(&sight, &mut problems, &mut statuses);
     virtual_services.report(
@@ -190,7 +209,8 @@ pub fn compile(
             destinations: &destinations,
             waypoint: &|it| {
                 let object = it.entry.reference();
-                waypoint_home(object.kind, &object.namespace, &object.name)
+                let bound = waypoint(object.kind, &object.namespace, &object.name)?;
+                Some(&*bound.reference.namespace)
             },
             gateway: &|_| false,
         },

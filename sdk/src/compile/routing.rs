@@ -4,16 +4,15 @@
 use std::collections::HashMap;
 
 use super::backends::{Directory, Frontend};
+use super::gateway::{Attaching, Checked, Controllers, Fault, Gateways, Looked, attach};
 use super::namespace::Namespaces;
 use super::rivals;
-use super::route::{PortRef, Route, RouteInput, to_listener, to_service};
+use super::route::{PortRef, Route, RouteInput, to_service};
 use super::status::{ACCEPTED, Condition, RESOLVED_REFS, Reference, Statuses};
-use crate::config::gateway::{Gateway, Listener, ParentRef};
+use super::waypoint::Waypoint;
+use crate::config::gateway::ParentRef;
 use crate::config::{Entry, Problem, ResourceStore, Severity};
-use crate::matcher::HostPattern;
 use crate::name::{Kind, ResourceRef, ServiceName};
-
-const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
 /// The routes of the parents of one name, with the parent's kind.
 #[derive(Debug, Default)]
@@ -33,13 +32,11 @@ pub(crate) struct Routes<'a> {
 
 /// What a parent reference points at, if it is something routes attach to.
 fn parent_kind(parent: &ParentRef) -> Option<Kind> {
-    match (
-        parent.group.as_deref().unwrap_or(GATEWAY_GROUP),
-        parent.kind.as_deref().unwrap_or("Gateway"),
-    ) {
+    let group = parent.group.as_deref().unwrap_or_else(|| Kind::Gateway.group());
+    match (group, parent.kind.as_deref().unwrap_or("Gateway")) {
         ("" | "core", "Service") => Some(Kind::Service),
-        ("networking.istio.io", "ServiceEntry") => Some(Kind::ServiceEntry),
-        (GATEWAY_GROUP, "Gateway") => Some(Kind::Gateway),
+        (group, "ServiceEntry") if group == Kind::ServiceEntry.group() => Some(Kind::ServiceEntry),
+        (group, "Gateway") if group == Kind::Gateway.group() => Some(Kind::Gateway),
         _ => None,
     }
 }
@@ -147,24 +144,27 @@ impl<'a> Routes<'a> {
         rivals::accepted(routes.collect(), &rivals::always)
     }
 
-    /// Those that a Gateway's listener admits.
+    /// Those that attach to a Gateway's listener.
     pub(crate) fn for_listener(
         &self,
-        gateway: &Gateway,
-        listener: &Listener,
+        gateway: &Looked<'_>,
+        listener: &Checked<'_>,
         namespaces: &Namespaces<'_>,
     ) -> Vec<RouteInput<'a>> {
-        let meta = &gateway.metadata;
+        let meta = &gateway.gateway.metadata;
         let all = self.of(Kind::Gateway, &meta.namespace, &meta.name);
-        let reference = ResourceRef::new(Kind::Gateway, meta.namespace.clone(), meta.name.clone());
-        let routes = all.filter(|it| {
-            admits(gateway, listener, it, namespaces) && to_listener(it.route, &reference, listener)
-        });
-        rivals::accepted(routes.collect(), &|a, b| overlap(listener, a, b))
+        let attaches = |it: &RouteInput<'a>| {
+            it.route.parents().iter().any(|parent| {
+                is_parent(parent, it, &meta.namespace, &meta.name)
+                    && attach(gateway, parent, attaching(it), namespaces)
+                        .is_ok_and(|to| to.iter().any(|to| to.at == listener.at))
+            })
+        };
+        rivals::accepted(all.filter(attaches).collect(), &|a, b| overlap(listener, a, b))
     }
 
     /// The status of every route, and the problems of those that reach nobody.
-    pub(crate) fn report(&self, sight: &Sight<'_>, problems: &mut Vec<Problem>, statuses: &mut Statuses) {
+    pub(crate) fn report(&self, sight: &Sight<'_, '_>, problems: &mut Vec<Problem>, statuses: &mut Statuses) {
         for input in &self.all {
             sight.route(input, problems, statuses);
         }
@@ -172,73 +172,84 @@ impl<'a> Routes<'a> {
 }
 
 /// Whether two routes share a host name on a listener.
-fn overlap(listener: &Listener, a: &RouteInput<'_>, b: &RouteInput<'_>) -> bool {
-    let hosts = |it: &RouteInput<'_>| hosts(listener, it.route.hostnames());
+fn overlap(listener: &Checked<'_>, a: &RouteInput<'_>, b: &RouteInput<'_>) -> bool {
+    let hosts = |it: &RouteInput<'_>| listener.hosts(it.route.hostnames());
     let (a, b) = (hosts(a), hosts(b));
     a.iter().any(|a| b.iter().any(|b| a.intersect(b).is_some()))
 }
 
-fn admits(
-    gateway: &Gateway,
-    listener: &Listener,
-    input: &RouteInput<'_>,
-    namespaces: &Namespaces<'_>,
-) -> bool {
-    let allowed = listener.allowed_routes.as_ref();
-    let kinds = allowed.map(|it| it.kinds.as_slice()).unwrap_or_default();
-    let of_kind = kinds.is_empty()
-        || kinds.iter().any(|it| {
-            it.kind == input.route.kind().as_str()
-                && it.group.as_deref().is_none_or(|group| group == GATEWAY_GROUP)
-        });
-    of_kind && namespaces.admits(allowed, &gateway.metadata.namespace, input.route.namespace())
+/// Whether a reference of a route means this Gateway.
+fn is_parent(parent: &ParentRef, input: &RouteInput<'_>, namespace: &str, name: &str) -> bool {
+    let own = &**input.route.namespace();
+    parent_kind(parent) == Some(Kind::Gateway)
+        && parent.name == name
+        && parent.namespace.as_deref().unwrap_or(own) == namespace
+}
+
+fn attaching<'r>(input: &'r RouteInput<'_>) -> Attaching<'r> {
+    Attaching {
+        kind: input.route.kind(),
+        namespace: input.route.namespace(),
+        hostnames: input.route.hostnames(),
+    }
 }
 
 /// What a route's parents and backends are looked up in.
-pub(crate) struct Sight<'s> {
+pub(crate) struct Sight<'s, 'a> {
     pub(crate) routes: &'s Routes<'s>,
     pub(crate) store: &'s ResourceStore,
     pub(crate) namespaces: &'s Namespaces<'s>,
     pub(crate) directory: &'s Directory<'s>,
-    /// The namespace of the waypoint that a Service is bound to.
-    pub(crate) waypoint: &'s dyn Fn(Kind, &str, &str) -> Option<&'s str>,
+    pub(crate) gateways: &'s Gateways<'a>,
+    pub(crate) controllers: &'s Controllers<'s>,
+    /// The waypoint that a Service is bound to.
+    pub(crate) waypoint: &'s dyn Fn(Kind, &str, &str) -> Option<&'s Waypoint<'s>>,
 }
 
-impl Sight<'_> {
+/// A parent that a route is attached to.
+enum Parent<'s, 'a> {
+    /// A service.
+    Service,
+    /// These listeners of a Gateway.
+    Listeners(&'s Looked<'a>, Vec<&'s Checked<'a>>),
+}
+
+impl<'s, 'a> Sight<'s, 'a> {
     fn route(&self, input: &RouteInput<'_>, problems: &mut Vec<Problem>, statuses: &mut Statuses) {
         let meta = input.route.metadata();
+        let mut attached: Vec<(ResourceRef, usize)> = Vec::new();
         for (at, parent) in input.route.parents().iter().enumerate() {
-            let unresolved = self.unresolved(input, parent);
             let accepted = self.parent(input, parent);
-            if let Err((reason, text)) = &accepted {
-                problems.push(input.entry.problem(
+            match &accepted {
+                Err(fault) => problems.push(input.entry.problem(
                     Severity::Warning,
                     format!("spec.parentRefs[{at}]"),
-                    format!("{reason}: {text}; the route does not apply there"),
+                    format!("{}: {}; the route does not apply there", fault.reason, fault.text),
                     "name a parent that exists and admits the route",
-                ));
-            } else {
-                self.unheard(input, parent, at, problems);
+                )),
+                Ok(Parent::Service) => self.unheard(input, parent, at, problems),
+                Ok(Parent::Listeners(gateway, listeners)) => {
+                    for listener in listeners {
+                        let key = (gateway.entry.reference(), listener.at);
+                        if !attached.contains(&key) {
+                            let status = statuses.of(gateway.entry);
+                            status.listener(&listener.listener.name).attached_routes += 1;
+                            attached.push(key);
+                        }
+                    }
+                }
             }
-            let (reason, message) = match &accepted {
-                Ok(()) => ("Accepted", "the route is attached".to_owned()),
-                Err((reason, text)) => (*reason, text.clone()),
-            };
             let reference = Reference::of_parent(parent, &meta.namespace);
-            let status = statuses
-                .of(input.entry)
-                .parent(reference, "istio.io/gateway-controller");
-            status.set(Condition::new(ACCEPTED, accepted.is_ok(), reason, message));
-            let (reason, message) = match &unresolved {
-                None => ("ResolvedRefs", "all backends are known".to_owned()),
-                Some((reason, text)) => (*reason, text.clone()),
-            };
-            status.set(Condition::new(
-                RESOLVED_REFS,
-                unresolved.is_none(),
-                reason,
-                message,
-            ));
+            let controller = self.controller(input, parent);
+            let status = statuses.of(input.entry).parent(reference, controller);
+            status.set(match accepted {
+                Ok(_) => Condition::new(ACCEPTED, true, "Accepted", "the route is attached"),
+                Err(fault) => Condition::new(ACCEPTED, false, fault.reason, fault.text),
+            });
+            status.set(match self.unresolved(input, parent) {
+                None => Condition::new(RESOLVED_REFS, true, "ResolvedRefs", "all backends are known"),
+                Some(fault) => Condition::new(RESOLVED_REFS, false, fault.reason, fault.text),
+            });
         }
         if input.route.parents().is_empty() {
             problems.push(input.entry.problem(
@@ -250,40 +261,51 @@ impl Sight<'_> {
         }
     }
 
+    /// Who answers for a parent.
+    fn controller(&self, input: &RouteInput<'_>, parent: &ParentRef) -> &'s str {
+        let namespace = parent.namespace.as_deref().unwrap_or(input.route.namespace());
+        match parent_kind(parent) {
+            Some(kind @ (Kind::Service | Kind::ServiceEntry)) => self
+                .controllers
+                .of_service((self.waypoint)(kind, namespace, &parent.name)),
+            _ => {
+                let gateway = self.gateways.get(namespace, &parent.name);
+                let class = gateway.map_or("", |it| &it.gateway.spec.gateway_class_name);
+                self.controllers.of(class)
+            }
+        }
+    }
+
     /// The first backend that cannot be used. `for_service` reports each of those that matter here.
-    fn unresolved(&self, input: &RouteInput<'_>, parent: &ParentRef) -> Option<(&'static str, String)> {
+    fn unresolved(&self, input: &RouteInput<'_>, parent: &ParentRef) -> Option<Fault> {
         let frontend = match parent_kind(parent) {
             Some(Kind::Service | Kind::ServiceEntry) => Frontend::Mesh,
             _ => Frontend::Gateway,
         };
         let from = input.entry.reference();
         let mut targets = input.route.targets();
-        let unresolved = targets.find_map(|target| self.directory.find(frontend, &from, &target).err())?;
-        Some((unresolved.reason.as_str(), unresolved.text))
+        targets
+            .find_map(|target| self.directory.find(frontend, &from, &target).err())
+            .map(|it| Fault::new(it.reason.as_str(), it.text))
     }
 
-    fn parent(&self, input: &RouteInput<'_>, parent: &ParentRef) -> Result<(), (&'static str, String)> {
+    fn parent(&self, input: &RouteInput<'_>, parent: &ParentRef) -> Result<Parent<'s, 'a>, Fault> {
         let namespace = parent.namespace.as_deref().unwrap_or(input.route.namespace());
         let name = &parent.name;
-        let missing = |what: &str| {
-            Err((
-                "NoMatchingParent",
-                format!("{what} {namespace}/{name} does not exist"),
-            ))
-        };
+        let lost = |text: String| Err(Fault::new("NoMatchingParent", text));
         match parent_kind(parent) {
             Some(kind @ (Kind::Service | Kind::ServiceEntry)) => match self.ports(kind, namespace, name) {
-                None => missing(kind.as_str()),
+                None => lost(format!("{kind} {namespace}/{name} does not exist")),
                 Some(ports) => self.service(input, parent, kind, &ports),
             },
-            Some(_) => match self.store.gateway(namespace, name) {
-                None => missing("Gateway"),
-                Some((gateway, _)) => self.listeners(input, parent, gateway),
+            Some(_) => match self.gateways.get(namespace, name) {
+                None => lost(format!("Gateway {namespace}/{name} does not exist")),
+                Some(gateway) => self.listeners(input, parent, gateway),
             },
             None => {
                 let kind = parent.kind.as_deref().unwrap_or("Gateway");
-                let group = parent.group.as_deref().unwrap_or(GATEWAY_GROUP);
-                Err((
+                let group = parent.group.as_deref().unwrap_or_else(|| Kind::Gateway.group());
+                Err(Fault::new(
                     "InvalidKind",
                     format!("routes do not attach to {kind} of group `{group}`"),
                 ))
@@ -316,7 +338,7 @@ impl Sight<'_> {
         parent: &ParentRef,
         kind: Kind,
         ports: &[PortRef<'_>],
-    ) -> Result<(), (&'static str, String)> {
+    ) -> Result<Parent<'s, 'a>, Fault> {
         let own = input.route.namespace();
         let namespace = parent.namespace.as_deref().unwrap_or(own);
         let service = ServiceName::new(namespace, parent.name.as_str());
@@ -331,10 +353,8 @@ impl Sight<'_> {
             })
             .peekable();
         if named.peek().is_none() && (parent.port.is_some() || parent.section_name.is_some()) {
-            return Err((
-                "NoMatchingParent",
-                format!("{} {service} has no such port", kind.as_str()),
-            ));
+            let text = format!("{} {service} has no such port", kind.as_str());
+            return Err(Fault::new("NoMatchingParent", text));
         }
         let wins = |port: &PortRef<'_>| {
             // As seen from the route's own namespace, which is who it is for.
@@ -343,57 +363,31 @@ impl Sight<'_> {
         };
         let loses =
             named.peek().is_some() && self.routes.has_rivals(namespace, &parent.name) && !named.any(wins);
-        if loses { lost(input) } else { Ok(()) }
+        if loses {
+            Err(lost(input))
+        } else {
+            Ok(Parent::Service)
+        }
     }
 
     fn listeners(
         &self,
         input: &RouteInput<'_>,
         parent: &ParentRef,
-        gateway: &Gateway,
-    ) -> Result<(), (&'static str, String)> {
-        let named = |it: &&Listener| {
-            parent.port.is_none_or(|port| port == it.port)
-                && parent
-                    .section_name
-                    .as_ref()
-                    .is_none_or(|section| *section == it.name)
-        };
-        let matching: Vec<&Listener> = gateway.spec.listeners.iter().filter(named).collect();
-        if matching.is_empty() {
-            return Err((
-                "NoMatchingParent",
-                format!("Gateway {} has no such listener", parent.name),
-            ));
-        }
-        let admitted: Vec<&Listener> = matching
-            .into_iter()
-            .filter(|it| admits(gateway, it, input, self.namespaces))
-            .collect();
-        if admitted.is_empty() {
-            let text = format!("no listener of Gateway {} allows the route", parent.name);
-            return Err(("NotAllowedByListeners", text));
-        }
-        let mut shared = admitted
-            .iter()
-            .filter(|it| !hosts(it, input.route.hostnames()).is_empty())
-            .peekable();
-        if shared.peek().is_some() {
-            let wins = |listener: &&Listener| {
+        gateway: &'s Looked<'a>,
+    ) -> Result<Parent<'s, 'a>, Fault> {
+        let mut listeners = attach(gateway, parent, attaching(input), self.namespaces)?;
+        let meta = &gateway.gateway.metadata;
+        if self.routes.has_rivals(&meta.namespace, &meta.name) {
+            listeners.retain(|listener| {
                 let routes = self.routes.for_listener(gateway, listener, self.namespaces);
                 routes.iter().any(|it| it.route.is(input.route))
-            };
-            let loses = self
-                .routes
-                .has_rivals(&gateway.metadata.namespace, &gateway.metadata.name)
-                && !shared.any(wins);
-            return if loses { lost(input) } else { Ok(()) };
+            });
         }
-        let text = format!(
-            "no listener of Gateway {} serves a host name of the route",
-            parent.name
-        );
-        Err(("NoMatchingListenerHostname", text))
+        match listeners.is_empty() {
+            true => Err(lost(input)),
+            false => Ok(Parent::Listeners(gateway, listeners)),
+        }
     }
 
     /// A consumer route is not heard by a waypoint of another namespace: only clients apply it, those that can.
@@ -403,9 +397,10 @@ impl Sight<'_> {
         let Some(kind @ (Kind::Service | Kind::ServiceEntry)) = parent_kind(parent) else {
             return;
         };
-        let Some(home) = (self.waypoint)(kind, namespace, &parent.name) else {
+        let Some(waypoint) = (self.waypoint)(kind, namespace, &parent.name) else {
             return;
         };
+        let home = &*waypoint.reference.namespace;
         if own != namespace && own != home {
             problems.push(input.entry.problem(
                 Severity::Ignored,
@@ -422,25 +417,13 @@ impl Sight<'_> {
 }
 
 /// The verdict on a route that another kind of route has the requests of.
-fn lost(input: &RouteInput<'_>) -> Result<(), (&'static str, String)> {
+fn lost(input: &RouteInput<'_>) -> Fault {
     let other = match input.route.kind() {
         Kind::GRPCRoute => "an HTTPRoute",
         _ => "a GRPCRoute",
     };
     let text = format!("{other} that is older, or first by name, has the same requests");
-    Err(("HostnameConflict", text))
-}
-
-/// The hosts that a route serves on a listener; none if the listener's own cannot be read.
-fn hosts(listener: &Listener, hostnames: &[String]) -> Vec<HostPattern> {
-    let Ok(own) = HostPattern::parse(listener.hostname.as_deref().unwrap_or("")) else {
-        return Vec::new();
-    };
-    if hostnames.is_empty() {
-        return vec![own];
-    }
-    let patterns = hostnames.iter().filter_map(|it| HostPattern::parse(it).ok());
-    patterns.filter_map(|it| it.intersect(&own)).collect()
+    Fault::new("HostnameConflict", text)
 }
 
 /// A route on a port that does not speak HTTP never decides anything.

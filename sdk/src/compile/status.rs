@@ -30,6 +30,27 @@ pub(crate) const ACCEPTED: &str = "Accepted";
 pub(crate) const RESOLVED_REFS: &str = "ResolvedRefs";
 /// Condition type of Gateways and their listeners.
 pub(crate) const PROGRAMMED: &str = "Programmed";
+/// Condition type of listeners.
+pub(crate) const CONFLICTED: &str = "Conflicted";
+/// Condition type of listeners; said only where it is so.
+pub(crate) const OVERLAPPING_TLS: &str = "OverlappingTLSConfig";
+
+/// Why a valid listener cannot be served on the machine that it should be served on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unserved {
+    /// Its port cannot be bound.
+    Port(String),
+    /// TLS cannot be terminated with what it refers to.
+    Tls(String),
+}
+
+impl fmt::Display for Unserved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port(text) | Self::Tls(text) => f.write_str(text),
+        }
+    }
+}
 
 /// The status of every resource of which anything is to be said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -227,6 +248,26 @@ impl Statuses {
             .or_insert_with_key(|resource| ResourceStatus::new(resource.clone(), generation))
     }
 
+    /// Says of a listener that it cannot be served on the machine it should be served on.
+    pub(crate) fn unserved(&mut self, gateway: &ResourceRef, listener: &str, why: &Unserved) {
+        let Some(status) = self.0.get_mut(gateway) else {
+            return;
+        };
+        let generation = status.generation;
+        let Some(said) = status.listeners.iter_mut().find(|it| it.name == listener) else {
+            return;
+        };
+        let (kind, reason, text) = match why {
+            Unserved::Port(text) => (ACCEPTED, "PortUnavailable", text),
+            Unserved::Tls(text) => (RESOLVED_REFS, "InvalidCertificateRef", text),
+        };
+        for (kind, reason) in [(kind, reason), (PROGRAMMED, "Invalid")] {
+            let mut condition = Condition::new(kind, false, reason, text);
+            condition.observed_generation = generation;
+            said.set(condition);
+        }
+    }
+
     /// Writes on every condition which generation it was said of.
     pub(crate) fn observe(&mut self) {
         for status in self.0.values_mut() {
@@ -292,6 +333,29 @@ impl ResourceStatus {
         set(&mut self.conditions, condition);
     }
 
+    /// Adds an address.
+    pub(crate) fn address(&mut self, address: std::net::IpAddr) {
+        self.addresses.push(Address {
+            kind: "IPAddress",
+            value: address.to_string(),
+        });
+    }
+
+    /// What is said of one listener.
+    pub(crate) fn listener(&mut self, name: &str) -> &mut ListenerStatus {
+        let known = self.listeners.iter().position(|it| it.name == name);
+        let at = known.unwrap_or_else(|| {
+            self.listeners.push(ListenerStatus {
+                name: name.to_owned(),
+                supported_kinds: Vec::new(),
+                attached_routes: 0,
+                conditions: Vec::new(),
+            });
+            self.listeners.len() - 1
+        });
+        &mut self.listeners[at]
+    }
+
     /// What one parent says of the route.
     pub(crate) fn parent(&mut self, parent_ref: Reference, controller: &str) -> &mut ParentStatus {
         let known = self.parents.iter().position(|it| it.parent_ref == parent_ref);
@@ -304,6 +368,17 @@ impl ResourceStatus {
             self.parents.len() - 1
         });
         &mut self.parents[at]
+    }
+}
+
+impl ListenerStatus {
+    /// The condition of a type.
+    pub fn condition(&self, kind: &str) -> Option<&Condition> {
+        find(&self.conditions, kind)
+    }
+
+    pub(crate) fn set(&mut self, condition: Condition) {
+        set(&mut self.conditions, condition);
     }
 }
 

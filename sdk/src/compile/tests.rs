@@ -3,6 +3,7 @@
 mod attachment;
 mod binding;
 mod endpoints;
+mod gateway;
 mod handover;
 mod kit;
 mod routing;

@@ -19,7 +19,6 @@ pub(crate) const HBONE_PORT: u16 = 15008;
 /// A Gateway that may be somebody's waypoint.
 #[derive(Debug)]
 pub(crate) struct Waypoint<'a> {
-    pub(crate) entry: &'a Arc<Entry>,
     pub(crate) gateway: &'a Gateway,
     pub(crate) reference: ResourceRef,
     /// Instances that take calls now.
@@ -292,7 +291,6 @@ fn waypoint<'a>(
     let reference = entry.reference();
     let reported = !gateway.status.addresses.is_empty();
     Waypoint {
-        entry,
         gateway,
         ready: !instances.is_empty() || reported || handover.ready.contains(&reference),
         reference,

@@ -47,6 +47,10 @@ impl Call {
             request.headers(),
         );
         if let Some(peer) = &self.peer {
+            head.sni = peer.sni();
+            if peer.tls.is_some() {
+                head.scheme = "https";
+            }
             let addr = peer.addr.ip().to_canonical();
             head.caller = Caller {
                 identity: peer.identity.as_ref(),
@@ -57,7 +61,7 @@ impl Call {
                 Some(Place::Workload { port } | Place::Service { port, .. } | Place::Pod { port, .. }) => {
                     SocketAddr::new(peer.local.ip().to_canonical(), *port)
                 }
-                Some(Place::Listener { .. }) => peer.local,
+                Some(Place::Port { .. } | Place::Listener { .. }) => peer.local,
                 None => NOWHERE,
             };
         }

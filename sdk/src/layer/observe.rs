@@ -77,19 +77,21 @@ where
         });
         telemetry::adopt(&span, &context);
         let cleaned = hygiene::clean(&mut request, view.paths);
+        let is_clean = cleaned.is_ok();
+        let place = cleaned.and_then(|()| origin.place_of(&view, authority(&request)));
         let record = Record::start(
             &mut request,
             span,
             Counted::Origin(Arc::clone(origin)),
             Arc::clone(&view),
-            cleaned.is_ok(),
+            is_clean,
         );
-        let (future, refusal) = match cleaned {
-            Ok(()) => {
+        let (future, refusal) = match place {
+            Ok(place) => {
                 let call = Call {
                     request,
                     view,
-                    place: Some(Arc::clone(&origin.place)),
+                    place: Some(place),
                     peer: Some(Arc::clone(&origin.peer)),
                     dialled: None,
                     found: Findings::default(),

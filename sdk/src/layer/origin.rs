@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
+use http::StatusCode;
+
 use super::call::Served;
-use super::{Draining, Interim};
+use super::{Draining, Interim, Reason, Refusal};
 use crate::name::{Host, Peer, ServiceName, SpiffeId};
 use crate::policy::balance::Workload;
-use crate::snapshot::{InboundPolicy, Live, Place, Snapshot};
+use crate::snapshot::{Astray, InboundPolicy, Live, Place, Snapshot};
 use crate::telemetry::{
     Meter, PartyLabels, Protocol, Reporter, RequestLabels, RequestSeries, Security, ServiceLabels,
 };
@@ -51,6 +53,34 @@ impl Origin {
             draining,
             interim: Interim::default(),
             series: ArcSwapOption::empty(),
+        }
+    }
+
+    /// Where a request of the connection came in: at a Gateway its host says at which listener.
+    pub(super) fn place_of(&self, view: &Snapshot, authority: &str) -> Result<Arc<Place>, Refusal> {
+        let Place::Port { port, admitted } = &*self.place else {
+            return Ok(Arc::clone(&self.place));
+        };
+        let sni = self.peer.tls.as_ref().and_then(|tls| tls.server_name.as_ref());
+        let found = match view.gateway.port(*port) {
+            // What was begun in the clear does not count as secure afterwards, nor the other way round.
+            Some(at) if at.secure == self.peer.tls.is_some() => at.request(authority, sni, admitted.as_ref()),
+            Some(_) => Err(Astray::Misdirected),
+            None => Err(Astray::Nowhere),
+        };
+        match found {
+            Ok(listener) => Ok(Arc::clone(&listener.place)),
+            Err(Astray::Nowhere) => Err(Refusal::new(
+                Reason::NoRoute,
+                format!("no listener on port {port} serves `{authority}`"),
+            )),
+            Err(Astray::Misdirected) => Err(Refusal::new(
+                Reason::NoRoute,
+                format!(
+                    "`{authority}` belongs to another listener than the one that the connection was made for"
+                ),
+            )
+            .status(StatusCode::MISDIRECTED_REQUEST)),
         }
     }
 
@@ -106,7 +136,7 @@ impl Origin {
                 labels
             }
             Place::Pod { .. } => RequestLabels::new(Reporter::Waypoint),
-            Place::Listener { .. } => RequestLabels::new(Reporter::Source),
+            Place::Port { .. } | Place::Listener { .. } => RequestLabels::new(Reporter::Source),
         };
         let pod = view.pods.get(&self.peer.addr.ip().to_canonical()).filter(|pod| {
             // An address is a hint; it counts only if it agrees with what was proved.

@@ -262,7 +262,8 @@ impl Refusal {
             let overloaded = HeaderValue::from_static("true");
             response.headers_mut().insert("x-envoy-overloaded", overloaded);
         }
-        if grpc {
+        // A client must see this one to make another connection.
+        if grpc && self.status != StatusCode::MISDIRECTED_REQUEST {
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
             let status = self.grpc_status.unwrap_or_else(|| grpc_status(self.status));

@@ -3,6 +3,7 @@
 mod cidr;
 mod header;
 mod host;
+mod host_map;
 mod path;
 mod prefix;
 mod regex;
@@ -14,6 +15,7 @@ pub use cidr::{BlockMap, CidrError, CidrSet, parse_block};
 pub use header::{HeaderPattern, QueryPattern, ValuePattern};
 pub(crate) use header::{parameter, parameters, with_joined, with_joined_bytes};
 pub use host::HostPattern;
+pub use host_map::HostMap;
 pub use path::{PathPattern, method_of};
 pub use prefix::PrefixMap;
 pub use regex::{FullRegex, RegexError};

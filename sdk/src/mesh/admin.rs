@@ -88,10 +88,13 @@ impl Admin {
             "/status" => document(&status(&mesh)),
             "/problems" => {
                 let problems = &mesh.status().borrow().problems.clone();
-                let lines: String = problems.iter().map(|problem| format!("{problem}\n")).collect();
+                let mut lines: String = problems.iter().map(|problem| format!("{problem}\n")).collect();
+                for (listener, why) in mesh.unserved().borrow().iter() {
+                    lines.push_str(&format!("error: listener {listener} cannot be served: {why}\n"));
+                }
                 text(StatusCode::OK, lines)
             }
-            "/conditions" => document(&json!(*mesh.status().borrow().statuses)),
+            "/conditions" => document(&json!(mesh.statuses())),
             "/config_dump" => document(&dump(&mesh.snapshot())),
             _ => text(StatusCode::NOT_FOUND, INDEX),
         }
@@ -129,7 +132,7 @@ fn status(mesh: &Mesh) -> Value {
         "identity": mesh.identity().as_str(),
         "certificateExpiry": seconds(mesh.certificate_expiry()),
         "problems": status.problems.iter().map(problem).collect::<Vec<_>>(),
-        "resources": &*status.statuses,
+        "resources": mesh.statuses(),
     })
 }
 
@@ -195,9 +198,12 @@ fn dump(view: &Snapshot) -> Value {
         "services": services,
         "clusters": clusters,
         "inbound": inbound,
-        "listeners": view.listeners.iter().map(|listener| json!({
+        "listeners": view.gateway.listeners().map(|listener| json!({
             "name": &*listener.name,
             "port": listener.port,
+            "host": listener.host.to_string(),
+            "certificates": listener.tls.iter().flat_map(|tls| &tls.certificates)
+                .map(|certificate| certificate.source.to_string()).collect::<Vec<_>>(),
             "rules": listener.routes.rules().map(|(_, rule)| rule.origin.label.to_string()).collect::<Vec<_>>(),
         })).collect::<Vec<_>>(),
     })

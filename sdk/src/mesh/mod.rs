@@ -24,6 +24,7 @@ pub(crate) use env::dir_of;
 pub use error::{Error, ErrorKind};
 
 use crate::client::{Client, PodDirectory, Upstream, Wire};
+use crate::compile::{Statuses, status};
 use crate::control::{ControlHandle, Status};
 use crate::hbone::{Acceptor, HBONE_PORT, Settings, TunnelPool};
 use crate::identity::{Credential, CredentialProvider, Introducer, Trust};
@@ -31,7 +32,7 @@ use crate::layer::{BoxError, Drain, Draining, MeshBody, Stage, stack};
 use crate::name::SpiffeId;
 use crate::server::{App, Dispatch, End, HttpApp, InboundLayer, Listener, Plain, Ports, WorkloadDispatch};
 use crate::server::{bind, listener, serve_hbone, serve_plain};
-use crate::snapshot::{Live, Place, Snapshot};
+use crate::snapshot::{InboundPolicy, Live, Place, Snapshot};
 use crate::telemetry::{Direction, Meter};
 
 /// A participant in the mesh: an identity, a live configuration, and the connections made under them.
@@ -49,6 +50,9 @@ pub struct Mesh {
     inner: Arc<Inner>,
 }
 
+/// Listeners of the Gateway that this process is, which cannot be served, and why.
+pub(crate) type Unserved = std::collections::BTreeMap<Arc<str>, status::Unserved>;
+
 struct Inner {
     live: Arc<Live>,
     meter: Meter,
@@ -63,6 +67,7 @@ struct Inner {
     settings: Settings,
     addr: Option<IpAddr>,
     listening: OnceCell<()>,
+    unserved: watch::Sender<Unserved>,
     /// Kept so that it goes on watching.
     _credentials: Box<dyn CredentialProvider>,
     control: ControlHandle,
@@ -145,6 +150,7 @@ impl Mesh {
             settings: parts.settings,
             addr: parts.addr,
             listening: OnceCell::new(),
+            unserved: watch::Sender::default(),
             _credentials: parts.credentials,
             control: parts.control,
             tasks: std::sync::Mutex::new(parts.tasks),
@@ -183,6 +189,19 @@ impl Mesh {
     /// The state of the configuration, to read or to watch.
     pub fn status(&self) -> watch::Receiver<Arc<Status>> {
         self.inner.status.clone()
+    }
+
+    /// What the status of each resource should say: what the configuration comes to ([`Status::statuses`]), and which
+    /// listeners of this process's own Gateway cannot be served on this machine.
+    pub fn statuses(&self) -> Statuses {
+        let mut statuses = Statuses::clone(&self.inner.status.borrow().statuses);
+        let unserved = self.inner.unserved.borrow();
+        if let InboundPolicy::Waypoint(policy) = &self.inner.live.pin().inbound {
+            for (listener, why) in unserved.iter() {
+                statuses.unserved(&policy.gateway, listener, why);
+            }
+        }
+        statuses
     }
 
     /// The snapshot in force.
@@ -341,6 +360,11 @@ impl Mesh {
         self.inner
             .addr
             .unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))
+    }
+
+    /// Where it is noted which listeners cannot be served.
+    pub(crate) fn unserved(&self) -> watch::Sender<Unserved> {
+        self.inner.unserved.clone()
     }
 
     pub(crate) fn hold(&self) -> Result<Draining, Error> {

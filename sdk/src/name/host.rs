@@ -160,6 +160,23 @@ pub(crate) fn split_authority(text: &str) -> Result<(&str, Option<u16>), HostErr
     }
 }
 
+/// Calls with the host of an authority, in lower case, without port and trailing dot; with the empty text where
+/// the authority is malformed, so that only routes for every host can match.
+pub(crate) fn with_lower_host<R>(authority: &str, then: impl FnOnce(&str) -> R) -> R {
+    let host = split_authority(authority).map_or("", |(host, _)| host);
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if !host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return then(host);
+    }
+    let mut buffer = [0_u8; 253];
+    let Some(lower) = buffer.get_mut(..host.len()) else {
+        return then("");
+    };
+    lower.copy_from_slice(host.as_bytes());
+    lower.make_ascii_lowercase();
+    then(std::str::from_utf8(lower).unwrap_or(""))
+}
+
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

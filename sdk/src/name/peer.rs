@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use super::SpiffeId;
+use super::{Host, SpiffeId};
 
 /// The header in which a waypoint introduces its caller to the destination, signed.
 pub(crate) const INTRODUCTION: HeaderName = HeaderName::from_static("x-inmesh-caller");
@@ -28,6 +28,17 @@ pub struct Peer {
     pub local: SocketAddr,
     /// The certificate that proved the identity, in DER; `None` on a plaintext connection.
     pub certificate: Option<Arc<[u8]>>,
+    /// What a client asked for whose TLS a Gateway's listener terminated; `None` on any other connection. Its own name is
+    /// not among this: who a Gateway's clients are is no identity of the mesh.
+    pub tls: Option<Greeting>,
+}
+
+/// What a client asks for when it begins to speak TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Greeting {
+    /// The server name (SNI), if it gave one.
+    pub server_name: Option<Host>,
 }
 
 impl Peer {
@@ -38,6 +49,7 @@ impl Peer {
             addr,
             local,
             certificate: None,
+            tls: None,
         }
     }
 
@@ -46,6 +58,20 @@ impl Peer {
     pub fn with_certificate(mut self, certificate: &[u8]) -> Self {
         self.certificate = Some(certificate.into());
         self
+    }
+
+    /// The same peer, as a client whose TLS was terminated.
+    pub(crate) fn greeted(self, server_name: Option<Host>) -> Self {
+        Self {
+            tls: Some(Greeting { server_name }),
+            ..self
+        }
+    }
+
+    /// The server name that a client asked for; empty if it asked for none.
+    pub(crate) fn sni(&self) -> &str {
+        let name = self.tls.as_ref().and_then(|tls| tls.server_name.as_ref());
+        name.map_or("", Host::as_str)
     }
 }
 

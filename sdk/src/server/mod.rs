@@ -1,5 +1,6 @@
 //! The inbound end: accepts tunnels and plain connections, and serves what is spoken inside through the stack.
 
+mod ahead;
 mod app;
 #[cfg(feature = "axum")]
 mod axum;
@@ -10,8 +11,10 @@ mod patient;
 mod plain;
 mod ports;
 mod serve;
+mod tls;
 
 pub use crate::layer::{Drain, Draining, Stage};
+pub(crate) use ahead::Ahead;
 pub(crate) use app::HttpApp;
 pub use app::{Application, ApplicationFuture};
 pub(crate) use hbone::{Admission, Arrival, Dispatch, Serve, serve_hbone};
@@ -20,3 +23,4 @@ pub use listener::{Accepted, InboundFuture, InboundLayer, InboundService, Listen
 pub(crate) use plain::{Plain, serve_plain};
 pub(crate) use ports::{App, End, Ports, WorkloadDispatch, permit, relayed};
 pub(crate) use serve::{BoxFuture, bind, serve_http};
+pub(crate) use tls::{greet, refuse, terminate, usable};

@@ -186,7 +186,7 @@ pub(crate) fn connection_head<'a>(place: &Place, peer: &'a Peer) -> ConnectionHe
     let addr = peer.addr.ip().to_canonical();
     let port = match place {
         Place::Workload { port } | Place::Service { port, .. } | Place::Pod { port, .. } => *port,
-        Place::Listener { .. } => peer.local.port(),
+        Place::Port { .. } | Place::Listener { .. } => peer.local.port(),
     };
     ConnectionHead {
         caller: Caller {
@@ -195,7 +195,7 @@ pub(crate) fn connection_head<'a>(place: &Place, peer: &'a Peer) -> ConnectionHe
             remote: addr,
         },
         destination: SocketAddr::new(peer.local.ip().to_canonical(), port),
-        sni: "",
+        sni: peer.sni(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Gate, InboundPolicy, ServiceGuard, Snapshot, WaypointInbound, WorkloadInbound};
+use super::{ClientTerms, Gate, InboundPolicy, ServiceGuard, Snapshot, WaypointInbound, WorkloadInbound};
 use crate::name::{Host, SpiffeId};
 use crate::policy::authz::{Decision, RuleRef};
 use crate::policy::{ConnectionHead, RequestHead};
@@ -33,6 +33,13 @@ pub enum Place {
         ip: IpAddr,
         /// The workload's port.
         port: u16,
+    },
+    /// At a port of a Gateway: which of its listeners is meant, the host of each request says.
+    Port {
+        /// The port that the Gateway declares.
+        port: u16,
+        /// What clients had to prove when the connection was made, where TLS is spoken.
+        admitted: Option<Arc<ClientTerms>>,
     },
     /// At a Gateway's own listener.
     Listener {
@@ -129,10 +136,7 @@ impl Snapshot {
                 passages.push(Passage { gate, port: None });
             }
             (InboundPolicy::Waypoint(_), Place::Listener { name }) => {
-                let mut listeners = self.listeners.iter();
-                let listener = listeners
-                    .find(|listener| listener.name == *name)
-                    .ok_or(ELSEWHERE)?;
+                let listener = self.gateway.listener(name).ok_or(ELSEWHERE)?;
                 passages.push(Passage {
                     gate: &listener.gate,
                     port: None,
@@ -198,14 +202,12 @@ impl Snapshot {
                 .workloads
                 .get(ip)
                 .map_or_else(|| denied(ELSEWHERE), |gate| gate.authz.decide_connection(head)),
-            (InboundPolicy::Waypoint(_), Place::Listener { name }) => self
-                .listeners
-                .iter()
-                .find(|listener| listener.name == *name)
-                .map_or_else(
+            (InboundPolicy::Waypoint(_), Place::Listener { name }) => {
+                self.gateway.listener(name).map_or_else(
                     || denied(ELSEWHERE),
                     |listener| listener.gate.authz.decide_connection(head),
-                ),
+                )
+            }
             _ => denied(ELSEWHERE),
         }
     }
@@ -267,9 +269,8 @@ impl Snapshot {
                 .and_then(|id| policy.services.get(&id))
                 .is_some_and(|guards| guards.iter().any(|guard| guard.port == *port)),
             (InboundPolicy::Waypoint(policy), Place::Pod { ip, .. }) => policy.workloads.contains_key(ip),
-            (InboundPolicy::Waypoint(_), Place::Listener { name }) => {
-                self.listeners.iter().any(|listener| listener.name == *name)
-            }
+            (InboundPolicy::Waypoint(_), Place::Listener { name }) => self.gateway.listener(name).is_some(),
+            (InboundPolicy::Waypoint(_), Place::Port { port, .. }) => self.gateway.port(*port).is_some(),
             (_, Place::Workload { .. }) => true,
             _ => false,
         }

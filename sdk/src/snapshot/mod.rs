@@ -1,17 +1,18 @@
 //! The waist: one immutable world per configuration generation, read once per request.
 
 mod gate;
+mod gateway;
 mod inbound;
 mod keys;
 mod live;
 mod view;
 
 pub use gate::{Gate, TokenGuard};
+pub use gateway::{Astray, Certificate, ClientTerms, GatewayView, ListenerView, Made, PortView, TlsTerms};
 pub use inbound::{Claims, Findings, Passage, Passages, Place, Remark};
 pub use keys::{KeyCell, KeySource};
 pub use live::Live;
 pub use view::{
-    AppProtocol, Cluster, InboundPolicy, ListenerView, Node, PodView, Role, ServiceGuard, ServiceId,
-    ServicePortView, ServiceView, Snapshot, StrictPorts, Via, WaypointInbound, WaypointTarget,
-    WorkloadInbound,
+    AppProtocol, Cluster, InboundPolicy, Node, PodView, Role, ServiceGuard, ServiceId, ServicePortView,
+    ServiceView, Snapshot, StrictPorts, Via, WaypointInbound, WaypointTarget, WorkloadInbound,
 };

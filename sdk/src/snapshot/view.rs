@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::{Gate, KeyCell};
+use super::{Gate, GatewayView, KeyCell};
 use crate::name::{Host, ResourceRef, ServiceName, SpiffeId};
 use crate::policy::authz::AuthzEngine;
 use crate::policy::balance::{Endpoint, EndpointSet, Workload};
@@ -73,8 +73,8 @@ pub struct Snapshot {
     pub clusters: Vec<Arc<Cluster>>,
     /// What this process enforces on what it receives.
     pub inbound: InboundPolicy,
-    /// Plain HTTP listeners of the Gateway that this process serves.
-    pub listeners: Vec<Arc<ListenerView>>,
+    /// What the Gateway that this process serves listens on, tunnels apart.
+    pub gateway: GatewayView,
     /// Workloads addressed by pod IP: how to reach them, by address. Port is appended to the CONNECT authority.
     pub pods: HashMap<IpAddr, Arc<PodView>>,
     /// Where the keys come from that verify tokens.
@@ -267,19 +267,6 @@ pub struct WaypointInbound {
     pub forwards_client_cert: bool,
     /// Guards of the workloads it serves (pod-addressed calls), by address.
     pub workloads: HashMap<IpAddr, Arc<Gate>>,
-}
-
-/// One plain HTTP listener of a Gateway.
-#[derive(Debug)]
-pub struct ListenerView {
-    /// The listener's name.
-    pub name: Arc<str>,
-    /// The port that the Gateway declares.
-    pub port: u16,
-    /// Routes by the listener's host names.
-    pub routes: Arc<RouteTable>,
-    /// What is enforced on it (policies that target the Gateway).
-    pub gate: Arc<Gate>,
 }
 
 impl Snapshot {

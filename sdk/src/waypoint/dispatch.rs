@@ -114,7 +114,7 @@ async fn onward(
             .and_then(|port| view.cluster(port.cluster))
             .map(|cluster| Destination::Cluster(Arc::clone(cluster)))
             .ok_or_else(|| (StatusCode::NOT_FOUND, format!("{host}:{port} is gone")))?,
-        Place::Workload { .. } | Place::Listener { .. } => {
+        Place::Workload { .. } | Place::Port { .. } | Place::Listener { .. } => {
             return Err((StatusCode::NOT_FOUND, "nothing to connect to".into()));
         }
     };

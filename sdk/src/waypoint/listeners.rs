@@ -1,16 +1,27 @@
-//! The plain HTTP listeners of a Gateway, as they come and go with the configuration.
+//! The listeners of a Gateway, as they come and go with the configuration.
+//!
+//! A port is bound once for all listeners that share it, and stays bound while any of them does: which listener serves, and
+//! under which certificate, is looked up in the snapshot per connection (by server name) and per request (by host). So
+//! listeners, certificates and routes change without a connection being lost.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
 use super::Shared;
-use crate::layer::Draining;
-use crate::mesh::{Error, Mesh};
-use crate::server::{BoxFuture, Plain, bind, serve_http, serve_plain};
-use crate::snapshot::Place;
+use crate::compile::status::Unserved as Why;
+use crate::layer::{Draining, Stage};
+use crate::mesh::{Error, Mesh, Unserved};
+use crate::name::{Host, Peer};
+use crate::server::{BoxFuture, Plain, bind, greet, refuse, serve_http, serve_plain, terminate, usable};
+use crate::snapshot::{Place, PortView, Snapshot};
+
+/// How soon a port that could not be bound is tried again.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// Binds what the Gateway listens on now, and follows its changes for as long as the mesh lives.
 pub(super) fn follow(mesh: &Mesh, shared: Arc<Shared>, ports: HashMap<u16, u16>) -> Result<(), Error> {
@@ -20,6 +31,7 @@ pub(super) fn follow(mesh: &Mesh, shared: Arc<Shared>, ports: HashMap<u16, u16>)
         ports,
         ip: mesh.bind_ip(),
         bound: HashMap::new(),
+        unserved: mesh.unserved(),
     };
     mesh.spawn(follower.run(draining));
     Ok(())
@@ -30,17 +42,15 @@ struct Follower {
     ports: HashMap<u16, u16>,
     ip: std::net::IpAddr,
     bound: HashMap<u16, Bound>,
+    unserved: tokio::sync::watch::Sender<Unserved>,
 }
 
-/// A listener that stands; accepting ends when it is dropped, connections go on.
-struct Bound {
-    name: Arc<str>,
-    task: AbortHandle,
-}
+/// A port that is bound; accepting ends when it is dropped, connections go on.
+struct Bound(AbortHandle);
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        self.task.abort();
+        self.0.abort();
     }
 }
 
@@ -49,68 +59,124 @@ impl Follower {
         let mut generations = self.shared.live.generations();
         let mut leaving = draining.clone();
         loop {
-            self.update(&draining).await;
+            let unserved = self.update(&draining).await;
+            let again = !unserved.is_empty();
+            self.tell(unserved);
             tokio::select! {
                 changed = generations.changed() => if changed.is_err() { return },
-                () = leaving.reached(crate::layer::Stage::GoingAway) => return,
+                () = tokio::time::sleep(RETRY), if again => {}
+                () = leaving.reached(Stage::GoingAway) => return,
             }
         }
     }
 
-    async fn update(&mut self, draining: &Draining) {
+    /// Binds what is wanted and not bound yet, and releases what is no longer wanted; returns what cannot be served.
+    async fn update(&mut self, draining: &Draining) -> Unserved {
         let view = self.shared.live.pin();
-        let mut wanted: HashMap<u16, Arc<str>> = HashMap::new();
-        for listener in &view.listeners {
-            match wanted.get(&listener.port) {
-                None => {
-                    wanted.insert(listener.port, Arc::clone(&listener.name));
-                }
-                Some(first) => tracing::warn!(
-                    listener = %listener.name, port = listener.port, %first,
-                    "not served: another listener of the Gateway has this port",
-                ),
+        self.bound.retain(|port, _| view.gateway.port(*port).is_some());
+        let mut unserved = Unserved::new();
+        for (port, _) in view.gateway.ports() {
+            if !self.bound.contains_key(&port)
+                && let Err(error) = self.bind(port, draining).await
+            {
+                let listeners = view.gateway.listeners().filter(|it| it.port == port);
+                unserved.extend(listeners.map(|it| (Arc::clone(&it.name), Why::Port(error.to_string()))));
             }
         }
-        self.bound
-            .retain(|port, bound| wanted.get(port) == Some(&bound.name));
-        for (port, name) in wanted {
-            if self.bound.contains_key(&port) {
-                continue;
-            }
-            let addr = SocketAddr::new(self.ip, self.ports.get(&port).copied().unwrap_or(port));
-            match bind(addr).await {
-                Ok(listener) => {
-                    tracing::info!(%addr, listener = %name, port, "listening");
-                    let task = tokio::spawn(serve_plain(self.plain(listener, &name), draining.clone()));
-                    self.bound.insert(
-                        port,
-                        Bound {
-                            name,
-                            task: task.abort_handle(),
-                        },
-                    );
-                }
-                Err(error) => {
-                    tracing::error!(%error, listener = %name, "a listener of the Gateway cannot be served")
-                }
+        for listener in view.gateway.listeners() {
+            if let Some(tls) = &listener.tls
+                && let Err(error) = usable(tls)
+            {
+                unserved.insert(Arc::clone(&listener.name), Why::Tls(error.to_string()));
             }
         }
+        unserved
     }
 
-    fn plain(&self, listener: tokio::net::TcpListener, name: &Arc<str>) -> Plain {
-        let place = Arc::new(Place::Listener {
-            name: Arc::clone(name),
-        });
+    async fn bind(&mut self, port: u16, draining: &Draining) -> std::io::Result<()> {
+        let addr = SocketAddr::new(self.ip, self.ports.get(&port).copied().unwrap_or(port));
+        let listener = bind(addr).await?;
+        tracing::info!(%addr, port, "listening");
         let shared = Arc::clone(&self.shared);
-        let at = Arc::clone(&place);
-        Plain {
+        let plain = Plain {
             listener,
             live: Arc::clone(&self.shared.live),
-            place,
+            place: Arc::new(Place::Port { port, admitted: None }),
             serve: Arc::new(move |stream, peer, draining| {
-                let stack = shared.stack(peer, Arc::clone(&at), &draining);
-                Box::pin(serve_http(stream, stack, draining)) as BoxFuture<'static, ()>
+                let shared = Arc::clone(&shared);
+                Box::pin(serve(shared, port, stream, peer, draining)) as BoxFuture<'static, ()>
             }),
+        };
+        let task = tokio::spawn(serve_plain(plain, draining.clone()));
+        self.bound.insert(port, Bound(task.abort_handle()));
+        Ok(())
+    }
+
+    /// Says once what cannot be served, not with every attempt.
+    fn tell(&self, unserved: Unserved) {
+        self.unserved.send_if_modified(|known| {
+            for (listener, why) in unserved
+                .iter()
+                .filter(|(name, why)| known.get(*name) != Some(*why))
+            {
+                tracing::error!(%listener, %why, "a listener of the Gateway cannot be served");
+            }
+            let changed = *known != unserved;
+            *known = unserved;
+            changed
+        });
+    }
+}
+
+/// Serves one connection to a port, as the port is when the connection comes.
+async fn serve(shared: Arc<Shared>, port: u16, stream: TcpStream, peer: Arc<Peer>, draining: Draining) {
+    let view = shared.live.pin();
+    match view.gateway.port(port) {
+        // Gone while the connection waited to be accepted.
+        None => {}
+        Some(PortView { secure: false, .. }) => {
+            drop(view);
+            let place = Arc::new(Place::Port { port, admitted: None });
+            let stack = shared.stack(peer, place, &draining);
+            serve_http(stream, stack, draining).await;
+        }
+        Some(_) => {
+            drop(view);
+            if let Err(error) = serve_secure(&shared, port, stream, &peer, draining).await {
+                tracing::debug!(%error, port, from = %peer.addr, "no TLS connection came about");
+            }
         }
     }
+}
+
+async fn serve_secure(
+    shared: &Shared,
+    port: u16,
+    stream: TcpStream,
+    peer: &Peer,
+    draining: Draining,
+) -> std::io::Result<()> {
+    let (server_name, stream) = greet(stream).await?;
+    let terms = terms(&shared.live.pin(), port, server_name.as_ref());
+    let Some(terms) = terms else {
+        refuse(stream).await;
+        return Err(std::io::Error::other(
+            "no listener has the server name that was asked for",
+        ));
+    };
+    let place = Arc::new(Place::Port {
+        port,
+        admitted: terms.clients.clone(),
+    });
+    let stream = terminate(&terms, stream).await?;
+    let peer = Arc::new(peer.clone().greeted(server_name));
+    let stack = shared.stack(peer, place, &draining);
+    serve_http(stream, stack, draining).await;
+    Ok(())
+}
+
+/// The terms of the listener that a client asks for.
+fn terms(view: &Snapshot, port: u16, name: Option<&Host>) -> Option<Arc<crate::snapshot::TlsTerms>> {
+    let listener = view.gateway.port(port)?.listener(name.map_or("", Host::as_str))?;
+    listener.tls.clone()
 }

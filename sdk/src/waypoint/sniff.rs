@@ -1,12 +1,12 @@
 //! Tells HTTP from other protocols by the first bytes of a stream.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::server::Ahead;
 
 /// How long a caller may keep silent before its stream is taken for a protocol in which the server speaks first.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -21,23 +21,16 @@ pub(super) enum Spoken {
     Other,
 }
 
-/// A stream of which some bytes were read ahead.
-#[derive(Debug)]
-pub(super) struct Ahead<I> {
-    read: BytesMut,
-    io: I,
-}
-
 /// Reads as much as is needed to tell.
 pub(super) async fn sniff<I: AsyncRead + Unpin>(mut io: I) -> io::Result<(Spoken, Ahead<I>)> {
     let mut read = BytesMut::with_capacity(256);
     loop {
         if let Some(spoken) = judge(&read) {
-            return Ok((spoken, Ahead { read, io }));
+            return Ok((spoken, Ahead::new(read, io)));
         }
         match tokio::time::timeout(PATIENCE, io.read_buf(&mut read)).await {
             Ok(Ok(0)) if read.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(Ok(0)) | Err(_) => return Ok((Spoken::Other, Ahead { read, io })),
+            Ok(Ok(0)) | Err(_) => return Ok((Spoken::Other, Ahead::new(read, io))),
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(error),
         }
@@ -60,48 +53,6 @@ fn judge(read: &[u8]) -> Option<Spoken> {
         Some(_) => Some(Spoken::Other),
         None if letters > LONGEST => Some(Spoken::Other),
         None => None,
-    }
-}
-
-impl<I: AsyncRead + Unpin> AsyncRead for Ahead<I> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.read.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buf);
-        }
-        let count = self.read.len().min(buf.remaining());
-        buf.put_slice(&self.read[..count]);
-        self.read.advance(count);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<I: AsyncWrite + Unpin> AsyncWrite for Ahead<I> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 

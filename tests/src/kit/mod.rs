@@ -11,10 +11,12 @@ pub mod echo;
 pub mod frames;
 pub mod load;
 pub mod process;
+pub mod visitor;
 pub mod wait;
 pub mod world;
 
 pub use cluster::{Cluster, Pod, PodSpec};
 pub use door::{DOORS, Door, House};
 pub use load::{Load, Tally};
+pub use visitor::Visitor;
 pub use world::{Shape, World};

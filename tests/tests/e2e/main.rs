@@ -50,6 +50,7 @@ mod bodies;
 mod cli;
 mod config;
 mod cors;
+mod gateway;
 mod grpc;
 mod hygiene;
 mod identity;

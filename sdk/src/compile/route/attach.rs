@@ -25,7 +25,7 @@ pub(crate) fn to_service(route: Route<'_>, service: &ServiceName, port: PortRef<
 }
 
 /// Whether a route attaches to a listener.
-pub(crate) fn to_listener(route: Route<'_>, gateway: &ResourceRef, listener: &Listener) -> bool {
+pub(super) fn to_listener(route: Route<'_>, gateway: &ResourceRef, listener: &Listener) -> bool {
     route.parents().iter().any(|parent| {
         group(parent) == "gateway.networking.k8s.io"
             && kind(parent) == "Gateway"

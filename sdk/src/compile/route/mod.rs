@@ -20,7 +20,8 @@ mod session;
 mod tests;
 pub(super) mod time;
 
-pub(crate) use attach::{to_listener, to_service};
+use attach::to_listener;
+pub(crate) use attach::to_service;
 pub use input::{Route, RouteInput};
 
 use crate::config::gateway::{BackendObjectReference, Listener};

@@ -113,7 +113,11 @@ spec: {gatewayClassName: istio, listeners: [{name: http, port: 80, protocol: HTT
     let own = grant("HTTPRoute");
     assert_eq!(resolved(&[TOWN, far, front, &north, &own]), "ResolvedRefs");
     let refused = seen_by(&gateway("default", "front"), &[TOWN, far, front, &north]);
-    assert_eq!(refused.snapshot.listeners[0].routes.len(), 1, "the rule stands");
+    assert_eq!(
+        refused.snapshot.gateway.listener("http").unwrap().routes.len(),
+        1,
+        "the rule stands"
+    );
 }
 
 /// A GRPCRoute of `reviews` or of a Gateway.
@@ -220,7 +224,10 @@ spec: {gatewayClassName: istio, listeners: [{name: http, port: 80, protocol: HTT
         let grpc = with_hosts(grpc("z", "{name: front}", ""), grpc_hosts);
         let seen = seen_by(&gateway("default", "front"), &[TOWN, front, &http, &grpc]);
         let reason = seen.reason("GRPCRoute default/z", "Accepted").to_owned();
-        (seen.snapshot.listeners[0].routes.len(), reason)
+        (
+            seen.snapshot.gateway.listener("http").unwrap().routes.len(),
+            reason,
+        )
     };
     let (yes, no) = ("Accepted".to_owned(), "HostnameConflict".to_owned());
     assert_eq!(accepted("[a.com]", "[b.com]"), (2, yes));
@@ -242,39 +249,4 @@ fn backends_and_parents_that_do_not_exist_are_said() {
         caller(&[TOWN, &orphan]).reason("HTTPRoute default/r", "Accepted"),
         "NoMatchingParent"
     );
-}
-
-#[test]
-fn an_ingress_serves_the_routes_its_listeners_admit() {
-    let front = "
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: front, namespace: default}
-spec:
-  gatewayClassName: istio
-  listeners: [{name: http, port: 80, protocol: HTTP}, {name: tls, port: 443, protocol: HTTPS}]
-";
-    let to_front = |namespace: &str| {
-        format!(
-            "
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {{name: r, namespace: {namespace}}}
-spec: {{parentRefs: [{{name: front, namespace: default}}], rules: [{{backendRefs: [{{name: reviews, port: 9080}}]}}]}}
-"
-        )
-    };
-    let (own, foreign) = (to_front("default"), to_front("other"));
-    let seen = seen_by(&gateway("default", "front"), &[TOWN, front, &own, &foreign]);
-    let [listener] = seen.snapshot.listeners.as_slice() else {
-        panic!("one listener can be served")
-    };
-    assert_eq!((listener.port, listener.routes.len()), (80, 1));
-    assert_eq!(seen.reason("HTTPRoute default/r", "Accepted"), "Accepted");
-    assert_eq!(
-        seen.reason("HTTPRoute other/r", "Accepted"),
-        "NotAllowedByListeners"
-    );
-    seen.problem("listener tls (HTTPS 443) is not served");
-    assert!(seen.serves().services.is_empty(), "no tunnels are served");
 }

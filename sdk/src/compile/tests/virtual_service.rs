@@ -482,7 +482,7 @@ fn rewrites_redirects_and_answers() {
             Action::Forward(_) => {
                 let rewrite = rule.rewrite.as_ref().unwrap();
                 let target = rewrite.target(path, query, found.matched).unwrap();
-                Some(target.map_or("same".into(), |it| it.to_string()))
+                Some(target.map_or_else(|| "same".into(), |it| it.to_string()))
             }
             Action::Fail { why } => Some(format!("fail: {why}")),
         }

@@ -23,7 +23,7 @@ pub(super) fn scope<D: Directory>(call: &Call, directory: &D) -> Result<Scope, A
     let view = &call.view;
     let (id, port) = match call.place.as_deref() {
         Some(Place::Listener { name }) => {
-            return match view.listeners.iter().find(|listener| listener.name == *name) {
+            return match view.gateway.listener(name) {
                 Some(listener) => Ok(Scope::Listener(Arc::clone(&listener.routes))),
                 None => refuse(
                     Reason::NoRoute,
@@ -39,6 +39,7 @@ pub(super) fn scope<D: Directory>(call: &Call, directory: &D) -> Result<Scope, A
         }
         Some(Place::Service { host, port }) => (view.service_by_host(host), *port),
         Some(Place::Workload { .. }) => return refuse(Reason::Misconfigured, "a workload does not forward"),
+        Some(Place::Port { .. }) => return refuse(Reason::NoRoute, "no listener serves this host"),
         None => {
             let authority = call.dialled();
             let unusable =

@@ -5,10 +5,10 @@ use std::fmt;
 use http::HeaderName;
 
 use super::builder::Alternative;
-use super::index::with_lower_host;
 use super::listed::{Entry, Listed};
 use super::table::Section;
 use super::{RouteTable, RuleId};
+use crate::name::with_lower_host;
 use crate::policy::RequestHead;
 
 /// One alternative of a table and what came of it.

@@ -6,7 +6,6 @@ use super::Found;
 use super::bucket::Bucket;
 use super::builder::{Alternative, Class};
 use crate::matcher::{HostPattern, PathPattern, method_of};
-use crate::name::split_authority;
 use crate::policy::RequestHead;
 
 /// By host. Since the host decides precedence before anything else, hosts are asked from the most specific to the
@@ -210,21 +209,4 @@ impl Trie {
         std::iter::successors(deepest, |at| (*at != 0).then(|| self.nodes[*at as usize].parent))
             .map(|at| &self.nodes[at as usize])
     }
-}
-
-/// Calls with the host of an authority, in lower case, without port and trailing dot; with the empty text where
-/// the authority is malformed, so that only routes for every host can match.
-pub(super) fn with_lower_host<R>(authority: &str, then: impl FnOnce(&str) -> R) -> R {
-    let host = split_authority(authority).map_or("", |(host, _)| host);
-    let host = host.strip_suffix('.').unwrap_or(host);
-    if !host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        return then(host);
-    }
-    let mut buffer = [0_u8; 253];
-    let Some(lower) = buffer.get_mut(..host.len()) else {
-        return then("");
-    };
-    lower.copy_from_slice(host.as_bytes());
-    lower.make_ascii_lowercase();
-    then(std::str::from_utf8(lower).unwrap_or(""))
 }

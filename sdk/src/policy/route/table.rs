@@ -1,9 +1,10 @@
 //! The table: rules, and the sections that lead to them.
 
 use super::builder::Alternative;
-use super::index::{Index, with_lower_host};
+use super::index::Index;
 use super::listed::Listed;
 use super::{RouteRule, RuleId};
+use crate::name::with_lower_host;
 use crate::policy::RequestHead;
 
 /// The routes of one service port or listener. The default has none.

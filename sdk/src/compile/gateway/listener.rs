@@ -1,0 +1,278 @@
+//! One listener looked at: can it be served, do its references lead anywhere, does another stand in its way.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::certificate;
+use super::clients::{self, Clients};
+use super::material::Material;
+use crate::compile::status::RouteKind;
+use crate::compile::waypoint::HBONE_PORT;
+use crate::config::gateway::{Gateway, Listener, RouteGroupKind};
+use crate::matcher::HostPattern;
+use crate::name::Kind;
+use crate::snapshot::TlsTerms;
+
+/// The class whose Gateways are nothing but waypoints.
+const WAYPOINT_CLASS: &str = "istio-waypoint";
+
+/// Why something is not so: the reason of a condition, and a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) reason: &'static str,
+    pub(crate) text: String,
+}
+
+impl Fault {
+    pub(crate) fn new(reason: &'static str, text: impl Into<String>) -> Self {
+        Self {
+            reason,
+            text: text.into(),
+        }
+    }
+}
+
+/// What is spoken on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Hbone,
+    Http,
+    Https,
+}
+
+impl Protocol {
+    /// Kinds of route that make sense with it. Routes do not attach to a waypoint but to the services that it serves.
+    fn kinds(self) -> &'static [Kind] {
+        match self {
+            Self::Hbone => &[],
+            Self::Http | Self::Https => &[Kind::HTTPRoute, Kind::GRPCRoute],
+        }
+    }
+
+    /// Listeners of one port must be of one family: the first bytes do not tell these apart.
+    fn family(self) -> u8 {
+        match self {
+            Self::Hbone => 0,
+            Self::Http => 1,
+            Self::Https => 2,
+        }
+    }
+}
+
+/// What is the matter with a listener.
+#[derive(Debug)]
+pub(crate) struct Checked<'a> {
+    pub(crate) listener: &'a Listener,
+    /// Where in the Gateway it is.
+    pub(crate) at: usize,
+    /// What it speaks and for whom, or why nobody can say.
+    pub(crate) accepted: Result<(Protocol, HostPattern), Fault>,
+    /// The other listener that it cannot be told apart from.
+    pub(crate) conflict: Option<Fault>,
+    /// The first of its references that leads nowhere.
+    pub(crate) unresolved: Option<Fault>,
+    /// The hosts of another listener of the port are among its own, or the other way round.
+    pub(crate) overlaps: bool,
+    /// The kinds of route that may attach.
+    pub(crate) kinds: Vec<RouteKind>,
+    /// How it terminates TLS.
+    pub(crate) tls: Option<Arc<TlsTerms>>,
+    /// Whether clients that prove nothing are let in.
+    pub(crate) lenient: bool,
+}
+
+impl<'a> Checked<'a> {
+    /// What it serves, if it does.
+    pub(crate) fn serves(&self) -> Option<(Protocol, &HostPattern)> {
+        match (&self.accepted, &self.conflict) {
+            (Ok((Protocol::Https, _)), None) if self.tls.is_none() => None,
+            (Ok((protocol, host)), None) => Some((*protocol, host)),
+            _ => None,
+        }
+    }
+
+    /// Why it is not served.
+    pub(crate) fn refusal(&self) -> Option<&Fault> {
+        let unusable = || self.unresolved.as_ref().filter(|_| self.serves().is_none());
+        self.accepted
+            .as_ref()
+            .err()
+            .or(self.conflict.as_ref())
+            .or_else(unusable)
+    }
+
+    /// The hosts that it has in common with what attaches to it, whether or not it is served itself; no host names are
+    /// every host.
+    pub(crate) fn hosts(&self, hostnames: &[String]) -> Vec<HostPattern> {
+        let Ok((_, own)) = &self.accepted else {
+            return Vec::new();
+        };
+        if hostnames.is_empty() {
+            return vec![own.clone()];
+        }
+        let patterns = hostnames.iter().filter_map(|it| HostPattern::parse(it).ok());
+        patterns.filter_map(|it| it.intersect(own)).collect()
+    }
+}
+
+/// Looks at all listeners of a Gateway.
+pub(crate) fn check<'a>(gateway: &'a Gateway, material: &Material<'_>) -> Vec<Checked<'a>> {
+    let listeners = gateway.spec.listeners.iter().enumerate();
+    let mut all: Vec<Checked<'a>> = listeners.map(|(at, it)| one(gateway, it, at, material)).collect();
+    for at in 0..all.len() {
+        let others = || {
+            all.iter()
+                .enumerate()
+                .filter(move |(other, _)| *other != at)
+                .map(|(_, it)| it)
+        };
+        let conflict = others().find_map(|other| conflict(&all[at], other));
+        let overlaps = others().any(|other| overlap(&all[at], other));
+        all[at].conflict = conflict;
+        all[at].overlaps = overlaps;
+    }
+    all
+}
+
+fn one<'a>(gateway: &'a Gateway, listener: &'a Listener, at: usize, material: &Material<'_>) -> Checked<'a> {
+    let mut accepted = protocol(gateway, listener).and_then(|protocol| Ok((protocol, host(listener)?)));
+    let (kinds, mut unresolved) = match &accepted {
+        Ok((protocol, _)) => kinds(*protocol, listener),
+        Err(_) => (Vec::new(), None),
+    };
+    let (mut tls, mut lenient) = (None, false);
+    if let Ok((Protocol::Https, _)) = accepted {
+        let (certificates, fault) = certificate::of(gateway, listener, material);
+        unresolved = unresolved.or(fault);
+        match clients::of(gateway, listener.port, material) {
+            Clients::Any => tls = terms(certificates, None),
+            Clients::Proved {
+                terms: demands,
+                fault,
+            } => {
+                unresolved = unresolved.or(fault);
+                lenient = demands.optional;
+                tls = terms(certificates, Some(Arc::new(demands)));
+            }
+            Clients::Nobody {
+                fault,
+                unresolved: reference,
+            } => {
+                unresolved = unresolved.or(reference);
+                accepted = Err(fault);
+            }
+        }
+    }
+    Checked {
+        listener,
+        at,
+        accepted,
+        conflict: None,
+        unresolved,
+        overlaps: false,
+        kinds,
+        tls,
+        lenient,
+    }
+}
+
+fn terms(
+    certificates: Vec<Arc<crate::snapshot::Certificate>>,
+    clients: Option<Arc<crate::snapshot::ClientTerms>>,
+) -> Option<Arc<TlsTerms>> {
+    (!certificates.is_empty()).then(|| Arc::new(TlsTerms::new(certificates, clients)))
+}
+
+fn protocol(gateway: &Gateway, listener: &Listener) -> Result<Protocol, Fault> {
+    let unsupported = |text: &str| Err(Fault::new("UnsupportedProtocol", text));
+    let waypoint = gateway.spec.gateway_class_name == WAYPOINT_CLASS;
+    match listener.protocol.as_str() {
+        "HBONE" if listener.port == HBONE_PORT => Ok(Protocol::Hbone),
+        "HBONE" => unsupported("HBONE is served on port 15008 only"),
+        _ if waypoint => unsupported("a waypoint serves HBONE on port 15008 only"),
+        "HTTP" | "HTTPS" if listener.port == HBONE_PORT => {
+            Err(Fault::new("PortUnavailable", "port 15008 is for HBONE"))
+        }
+        "HTTP" => match listener.tls {
+            None => Ok(Protocol::Http),
+            Some(_) => Err(Fault::new("UnsupportedValue", "tls is for HTTPS, not for HTTP")),
+        },
+        "HTTPS" => Ok(Protocol::Https),
+        _ => unsupported("only HTTP, HTTPS and HBONE are supported"),
+    }
+}
+
+fn host(listener: &Listener) -> Result<HostPattern, Fault> {
+    let text = listener.hostname.as_deref().unwrap_or_default();
+    HostPattern::parse(text)
+        .map_err(|error| Fault::new("UnsupportedValue", format!("`{text}` is no host name: {error}")))
+}
+
+/// The kinds of route that may attach, and whether others were asked for.
+fn kinds(protocol: Protocol, listener: &Listener) -> (Vec<RouteKind>, Option<Fault>) {
+    let asked = listener.allowed_routes.as_ref().map(|it| it.kinds.as_slice());
+    let supported = protocol.kinds();
+    let Some(asked) = asked.filter(|it| !it.is_empty()) else {
+        return (supported.iter().map(|kind| route_kind(*kind)).collect(), None);
+    };
+    let known = |it: &RouteGroupKind| {
+        let fits = |kind: &&Kind| {
+            it.group.as_deref().is_none_or(|group| group == kind.group()) && it.kind == kind.as_str()
+        };
+        supported.iter().find(fits).copied()
+    };
+    let mut kinds: Vec<RouteKind> = asked.iter().filter_map(known).map(route_kind).collect();
+    kinds.dedup();
+    let stranger = asked.iter().find(|it| known(it).is_none());
+    let fault = stranger.map(|it| {
+        let text = format!(
+            "routes of kind {} do not attach to {} listeners",
+            it.kind, listener.protocol
+        );
+        Fault::new("InvalidRouteKinds", text)
+    });
+    (kinds, fault)
+}
+
+fn route_kind(kind: Kind) -> RouteKind {
+    RouteKind {
+        group: Cow::Borrowed(kind.group()),
+        kind: Cow::Borrowed(kind.as_str()),
+    }
+}
+
+/// Why a listener cannot be told apart from another: then neither is served (Gateway API, "Handling indistinct Listeners").
+fn conflict(one: &Checked<'_>, other: &Checked<'_>) -> Option<Fault> {
+    if one.listener.name == other.listener.name {
+        let text = format!("another listener is called {}, too", one.listener.name);
+        return Some(Fault::new("HostnameConflict", text));
+    }
+    let (Ok((protocol, host)), Ok((others, hosts))) = (&one.accepted, &other.accepted) else {
+        return None;
+    };
+    if one.listener.port != other.listener.port {
+        return None;
+    }
+    let name = &other.listener.name;
+    if protocol.family() != others.family() {
+        let text = format!(
+            "listener {name} has the same port and speaks {}",
+            other.listener.protocol
+        );
+        return Some(Fault::new("ProtocolConflict", text));
+    }
+    (host == hosts).then(|| {
+        let text = format!("listener {name} has the same port and host name");
+        Fault::new("HostnameConflict", text)
+    })
+}
+
+/// Whether two listeners that speak TLS on one port have hosts in common.
+fn overlap(one: &Checked<'_>, other: &Checked<'_>) -> bool {
+    match (&one.accepted, &other.accepted) {
+        (Ok((Protocol::Https, host)), Ok((Protocol::Https, hosts))) => {
+            one.listener.port == other.listener.port && host.intersect(hosts).is_some()
+        }
+        _ => false,
+    }
+}

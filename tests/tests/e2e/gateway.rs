@@ -1,0 +1,389 @@
+//! A Gateway's listeners, met by clients from outside the mesh.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use inmesh::Waypoint;
+use inmesh::identity::dev_ca::{DevCa, Leaf, Pems};
+use inmesh_tests::kit::cluster::spiffe;
+use inmesh_tests::kit::echo::Seen;
+use inmesh_tests::kit::visitor::{Visit, roots, secret};
+use inmesh_tests::kit::wait::until;
+use inmesh_tests::kit::{Cluster, Pod, Visitor};
+
+/// Two services in the mesh, and the Gateway `front` before them.
+struct Town {
+    cluster: Cluster,
+    front: Waypoint,
+    ip: Ipv4Addr,
+    _pods: Vec<Pod>,
+}
+
+/// Starts with these listeners; certificates are in the Secret `cert`.
+async fn town(listeners: &str, files: &[(&str, &str)]) -> Result<Town> {
+    let cluster = Cluster::new()?;
+    let mut pods = Vec::new();
+    for name in ["a", "b"] {
+        cluster.service(name, name, None)?;
+        pods.push(cluster.run(&cluster.pod(name).label("app", name)).await?);
+    }
+    cluster.apply("front", &gateway(listeners))?;
+    for (name, yaml) in files {
+        cluster.apply(name, yaml)?;
+    }
+    let spec = cluster.waypoint_pod("default", "front");
+    let front = cluster.run_waypoint(&spec).await?;
+    let ip = spec.ip;
+    Ok(Town {
+        cluster,
+        front,
+        ip,
+        _pods: pods,
+    })
+}
+
+fn gateway(listeners: &str) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: front, namespace: default}}\nspec:\n  \
+         gatewayClassName: istio\n  listeners: [{listeners}]\n"
+    )
+}
+
+fn http(name: &str, port: u16, host: &str) -> String {
+    format!("{{name: {name}, port: {port}, protocol: HTTP, hostname: '{host}'}}")
+}
+
+fn https(name: &str, host: &str) -> String {
+    format!(
+        "{{name: {name}, port: 8443, protocol: HTTPS, hostname: '{host}', tls: {{certificateRefs: [{{name: cert}}]}}}}"
+    )
+}
+
+/// A route from a listener to a service.
+fn route(name: &str, listener: &str, service: &str) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}, namespace: default}}\nspec:\n  \
+         parentRefs: [{{name: front, sectionName: {listener}}}]\n  rules:\n  - matches: [{{path: {{value: /away}}}}]\n    filters: \
+         [{{type: RequestRedirect, requestRedirect: {{path: {{type: ReplaceFullPath, replaceFullPath: /here}}}}}}]\n  - backendRefs: \
+         [{{name: {service}, port: 9080}}]\n"
+    )
+}
+
+/// A certificate for these names, by a CA that visitors trust.
+fn public(ca: &DevCa, dns: &[&str], from: SystemTime) -> Result<Pems> {
+    let mut leaf = Leaf::of(&spiffe("default", "front"), Duration::from_secs(3600));
+    leaf.dns = dns.iter().map(|name| (*name).to_owned()).collect();
+    leaf.not_before = from;
+    Ok(ca.issue_leaf(&leaf)?)
+}
+
+impl Town {
+    fn visitor(&self, port: u16) -> Visitor {
+        Visitor::to(self.ip, port)
+    }
+
+    /// What is said of a listener under a condition type: status and reason.
+    fn said(&self, listener: &str, kind: &str) -> Option<(bool, String)> {
+        let statuses = self.front.mesh().statuses();
+        let of = statuses.iter().find(|it| it.resource.name.as_ref() == "front")?;
+        let listener = of.listeners.iter().find(|it| it.name == listener)?;
+        let condition = listener.condition(kind)?;
+        Some((condition.status, condition.reason.to_string()))
+    }
+}
+
+/// The pod that answered, or the status.
+fn who(answer: Result<(u16, String)>) -> String {
+    match answer {
+        Ok((200, body)) => serde_json::from_str(&body).map_or(body, |seen: Seen| seen.pod),
+        Ok((status, _)) => status.to_string(),
+        Err(error) => format!("{error:#}"),
+    }
+}
+
+async fn asked(visit: &mut Visit, host: &str) -> String {
+    who(visit.get(host, "/").await)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn listeners_share_a_port_and_the_most_specific_host_decides_alone() -> Result<()> {
+    let listeners = [
+        http("any", 8080, ""),
+        http("wild", 8080, "*.example.com"),
+        http("one", 8080, "b.example.com"),
+    ];
+    let town = town(
+        &listeners.join(", "),
+        &[("r1", &route("r1", "any", "a")), ("r2", &route("r2", "one", "b"))],
+    )
+    .await?;
+    let visitor = town.visitor(8080);
+    until("the listeners are served", || async {
+        who(visitor.get("x", "/").await) == "a" && who(visitor.get("b.example.com", "/").await) == "b"
+    })
+    .await;
+    let mut visit = visitor.connect().await?;
+    assert_eq!(asked(&mut visit, "other.test:8080").await, "a");
+    assert_eq!(asked(&mut visit, "B.example.com").await, "b");
+    // `wild` has no route, and `any` is not asked instead.
+    assert_eq!(asked(&mut visit, "c.example.com").await, "404");
+    assert_eq!(
+        asked(&mut visitor.clone().http2().connect().await?, "b.example.com").await,
+        "b"
+    );
+
+    // Listeners come and go below a connection that stays.
+    town.cluster
+        .apply("front", &gateway(&listeners[..1].join(", ")))?;
+    until("the other listeners are gone", || async {
+        who(visitor.get("b.example.com", "/").await) == "a"
+    })
+    .await;
+    assert_eq!(asked(&mut visit, "b.example.com").await, "a");
+    town.cluster.apply("front", &gateway(&http("moved", 8081, "")))?;
+    until("the port is closed", || async {
+        visitor.connect().await.is_err()
+    })
+    .await;
+    assert_eq!(asked(&mut visit, "b.example.com").await, "404", "said, not cut");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tls_connection_serves_the_hosts_of_the_listener_that_it_was_made_for() -> Result<()> {
+    let ca = DevCa::new_in_memory()?;
+    let now = SystemTime::now() - Duration::from_secs(60);
+    let cert = public(&ca, &["*.example.com", "*.wild.example.com", "other.test"], now)?;
+    let listeners = [
+        https("any", ""),
+        https("one", "one.example.com"),
+        https("wild", "*.wild.example.com"),
+    ];
+    let files = [
+        ("cert", secret("cert", &cert)),
+        ("r1", route("r1", "any", "a")),
+        ("r2", route("r2", "one", "b")),
+        ("r3", route("r3", "wild", "b")),
+    ];
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, yaml)| (*name, yaml.as_str())).collect();
+    let town = town(&listeners.join(", "), &files).await?;
+    let visitor = |sni: &str| town.visitor(8443).tls(sni, ca.root_pem());
+    until("TLS is served", || async {
+        who(visitor("other.test").get("other.test", "/").await) == "a"
+            && who(visitor("one.example.com").get("one.example.com", "/").await) == "b"
+    })
+    .await;
+    for (sni, host, expected) in [
+        ("other.test", "other.test", "a"),
+        ("other.test", "one.example.com", "421"),
+        ("one.example.com", "one.example.com", "b"),
+        ("one.example.com", "other.test", "421"),
+        ("x.wild.example.com", "y.wild.example.com:8443", "b"),
+        ("x.wild.example.com", "one.example.com", "421"),
+    ] {
+        for visitor in [visitor(sni), visitor(sni).http2()] {
+            let mut visit = visitor.connect().await?;
+            assert_eq!(asked(&mut visit, host).await, expected, "{host} over {sni}");
+            assert_eq!(visit.shown, der(&cert)?, "{sni}");
+        }
+    }
+    // A redirect stays with the scheme of the request and the port of the listener.
+    let response = visitor("other.test")
+        .connect()
+        .await?
+        .response("other.test", "/away")
+        .await?;
+    assert_eq!(response.status(), 302);
+    assert_eq!(response.headers()["location"], "https://other.test:8443/here");
+    // A name that the certificate is not for is the client's to refuse; plain HTTP is not understood here.
+    assert!(visitor("nobody.test").connect().await.is_err());
+    assert!(town.visitor(8443).get("other.test", "/").await.is_err());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_no_listener_has_is_refused_before_a_certificate_is_shown() -> Result<()> {
+    let ca = DevCa::new_in_memory()?;
+    let now = SystemTime::now() - Duration::from_secs(60);
+    let cert = secret(
+        "cert",
+        &public(&ca, &["one.example.com", "two.example.com"], now)?,
+    );
+    let town = town(
+        &https("one", "one.example.com"),
+        &[("cert", &cert), ("r", &route("r", "one", "a"))],
+    )
+    .await?;
+    let visitor = |sni: &str| town.visitor(8443).tls(sni, ca.root_pem());
+    until("TLS is served", || async {
+        who(visitor("one.example.com").get("one.example.com", "/").await) == "a"
+    })
+    .await;
+    let refused = format!("{:?}", visitor("two.example.com").connect().await.map(drop));
+    assert!(refused.contains("UnrecognisedName"), "{refused}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_are_rotated_under_load_without_losing_a_request() -> Result<()> {
+    let ca = DevCa::new_in_memory()?;
+    let past = SystemTime::now() - Duration::from_secs(600);
+    let first = public(&ca, &["one.example.com"], past)?;
+    let files = [("cert", secret("cert", &first)), ("r", route("r", "one", "a"))];
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, yaml)| (*name, yaml.as_str())).collect();
+    let town = town(&https("one", "one.example.com"), &files).await?;
+    let visitor = town.visitor(8443).tls("one.example.com", ca.root_pem());
+    until("TLS is served", || async {
+        who(visitor.get("one.example.com", "/").await) == "a"
+    })
+    .await;
+
+    let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut load = tokio::task::JoinSet::new();
+    for http2 in [false, true] {
+        let (visitor, stop, done) = (visitor.clone(), Arc::clone(&stop), Arc::clone(&done));
+        let visitor = if http2 { visitor.http2() } else { visitor };
+        load.spawn(async move {
+            // One connection for long, and a new one for each request beside it.
+            let mut kept = visitor.connect().await?;
+            while !stop.load(Ordering::Relaxed) {
+                for answer in [
+                    kept.get("one.example.com", "/").await?,
+                    visitor.get("one.example.com", "/").await?,
+                ] {
+                    ensure!(answer.0 == 200, "{answer:?}");
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Ok(kept.shown)
+        });
+    }
+    for round in 0..3 {
+        let before = done.load(Ordering::Relaxed);
+        until("load runs", || async {
+            done.load(Ordering::Relaxed) > before + 20
+        })
+        .await;
+        let next = public(
+            &ca,
+            &["one.example.com"],
+            past + Duration::from_secs(60 * (round + 1)),
+        )?;
+        town.cluster.apply("cert", &secret("cert", &next))?;
+        let wanted = der(&next)?;
+        until("new connections are shown the new certificate", || async {
+            visitor.connect().await.is_ok_and(|visit| visit.shown == wanted)
+        })
+        .await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    while let Some(ended) = load.join_next().await {
+        assert_eq!(ended??, der(&first)?, "a connection keeps what it was made with");
+    }
+    // A key that is not the certificate's.
+    town.cluster.apply(
+        "cert",
+        &secret(
+            "cert",
+            &Pems {
+                key: first.key.clone(),
+                ..public(&ca, &["one.example.com"], past)?
+            },
+        ),
+    )?;
+    until("the mismatch is reported", || async {
+        town.said("one", "ResolvedRefs") == Some((false, "InvalidCertificateRef".into()))
+    })
+    .await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_that_cannot_be_bound_is_said_and_served_once_it_is_free() -> Result<()> {
+    let town = town(&http("one", 8080, ""), &[("r", &route("r", "two", "a"))]).await?;
+    let squatter = TcpListener::bind((town.ip, 8082))?;
+    town.cluster.apply(
+        "front",
+        &gateway(&[http("one", 8080, ""), http("two", 8082, "")].join(", ")),
+    )?;
+    until("the failure is reported", || async {
+        town.said("two", "Accepted") == Some((false, "PortUnavailable".into()))
+    })
+    .await;
+    assert_eq!(town.said("two", "Programmed"), Some((false, "Invalid".into())));
+    assert_eq!(
+        town.said("one", "Programmed"),
+        Some((true, "Programmed".into())),
+        "the other is served"
+    );
+    drop(squatter);
+    until("the port is served", || async {
+        who(town.visitor(8082).get("x", "/").await) == "a"
+    })
+    .await;
+    until("nothing is wrong any more", || async {
+        town.said("two", "Accepted") == Some((true, "Accepted".into()))
+    })
+    .await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_prove_who_they_are_where_the_gateway_demands_it() -> Result<()> {
+    let (ca, clients) = (DevCa::new_in_memory()?, DevCa::new_in_memory()?);
+    let now = SystemTime::now() - Duration::from_secs(60);
+    let cert = secret("cert", &public(&ca, &["one.example.com"], now)?);
+    let front = gateway(&https("one", "one.example.com"));
+    let files = [
+        ("cert", cert.as_str()),
+        ("roots", &roots("roots", clients.root_pem())),
+        ("r", &route("r", "one", "a")),
+    ];
+    let town = town(&https("one", "one.example.com"), &files).await?;
+    let visitor = town.visitor(8443).tls("one.example.com", ca.root_pem());
+    until("TLS is served", || async {
+        who(visitor.get("one.example.com", "/").await) == "a"
+    })
+    .await;
+    let mut before = visitor.connect().await?;
+    assert_eq!(asked(&mut before, "one.example.com").await, "a");
+
+    let demand = |mode: &str| {
+        let validation =
+            format!("{{caCertificateRefs: [{{group: '', kind: ConfigMap, name: roots}}], mode: {mode}}}");
+        front.replacen(
+            "  listeners",
+            &format!("  tls: {{frontend: {{default: {{validation: {validation}}}}}}}\n  listeners"),
+            1,
+        )
+    };
+    town.cluster.apply("front", &demand("AllowValidOnly"))?;
+    until("nobody else is let in", || async {
+        visitor.get("one.example.com", "/").await.is_err()
+    })
+    .await;
+    let known = visitor.clone().certificate(&public(&clients, &["c"], now)?);
+    assert_eq!(who(known.get("one.example.com", "/").await), "a");
+    let stranger = visitor.clone().certificate(&public(&ca, &["c"], now)?);
+    assert!(stranger.get("one.example.com", "/").await.is_err());
+    // Who came before anything was demanded has to come again.
+    assert_eq!(asked(&mut before, "one.example.com").await, "421");
+
+    town.cluster.apply("front", &demand("AllowInsecureFallback"))?;
+    until("others are let in", || async {
+        who(visitor.get("one.example.com", "/").await) == "a"
+    })
+    .await;
+    assert_eq!(who(stranger.get("one.example.com", "/").await), "a");
+    Ok(())
+}
+
+/// The leaf of a chain in DER.
+fn der(pems: &Pems) -> Result<Vec<u8>> {
+    use rustls::pki_types::pem::PemObject;
+    let leaf = rustls::pki_types::CertificateDer::from_pem_slice(pems.chain.as_bytes());
+    Ok(leaf.context("no certificate")?.to_vec())
+}
