@@ -20,23 +20,13 @@ pub(super) struct Edits {
     pub(super) authority: Option<Authority>,
 }
 
-pub(super) fn edits(written: Option<&Headers>, at: &str, findings: &mut Findings<'_>) -> Edits {
+pub(super) fn edits(written: Option<&Headers>, findings: &mut Findings<'_>) -> Edits {
     let Some(written) = written else {
         return Edits::default();
     };
     let mut host = None;
-    let request = operations(
-        &written.request,
-        Some(&mut host),
-        &format!("{at}.headers.request"),
-        findings,
-    );
-    let response = operations(
-        &written.response,
-        None,
-        &format!("{at}.headers.response"),
-        findings,
-    );
+    let request = operations(&written.request, Some(&mut host), "headers.request", findings);
+    let response = operations(&written.response, None, "headers.response", findings);
     Edits {
         request,
         response,

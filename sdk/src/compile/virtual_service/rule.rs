@@ -23,7 +23,7 @@ pub(super) fn compile(
     findings: &mut Findings<'_>,
 ) -> Option<RouteRule> {
     let route = &*it.route;
-    let own = edits(route.headers.as_ref(), "", findings);
+    let own = edits(route.headers.as_ref(), findings);
     let name = route.name.as_deref().filter(|it| !it.is_empty());
     let origin = RuleOrigin::new(it.entry.reference(), it.index, name.map(Arc::from));
     let resolver = Resolver {
@@ -142,7 +142,7 @@ impl Resolver<'_> {
             // A destination alone gets everything, whatever its weight; without a share one need not exist.
             let weight = if alone { 1 } else { written.weight };
             let mut findings = findings.part(&format!("route[{index}]"));
-            let edits = edits(written.headers.as_ref(), "", &mut findings);
+            let edits = edits(written.headers.as_ref(), &mut findings);
             let target = match &written.destination {
                 _ if weight == 0 => Target::Invalid("no share".into()),
                 Some(to) => match self.resolve(to, "destination", &mut findings) {
