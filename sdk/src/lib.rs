@@ -31,6 +31,7 @@ pub mod compile;
 pub mod config;
 pub mod control;
 pub mod docs;
+pub mod explain;
 pub mod hbone;
 pub mod identity;
 pub mod layer;

@@ -25,6 +25,8 @@ const ROOMS: &[(&str, &[&str])] = &[
         &["name", "matcher", "config", "policy", "snapshot", "telemetry"],
     ),
     ("layer", &["name", "policy", "snapshot", "telemetry"]),
+    // Beside `layer`, which does what is explained here: both ask the snapshot and the engines, neither the other.
+    ("explain", &["name", "policy", "snapshot"]),
     // `policy` beyond the plan: the client is handed `policy::balance` endpoints and reports `policy::Outcome`s to
     // them, the server asks `policy::authz` about connections. `identity`: the client of a waypoint signs whom it sends
     // on for, the server checks that. Both come out of the snapshot, which they may see.
@@ -78,6 +80,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "policy",
             "hbone",
             "snapshot",
+            "explain",
             "compile",
             "layer",
             "client",
@@ -97,6 +100,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "policy",
             "hbone",
             "snapshot",
+            "explain",
             "compile",
             "layer",
             "client",

@@ -10,7 +10,7 @@ use super::call::Served;
 use super::{Draining, Interim, Reason, Refusal};
 use crate::name::{Host, Peer, ServiceName, SpiffeId};
 use crate::policy::balance::Workload;
-use crate::snapshot::{Astray, InboundPolicy, Live, Place, Snapshot};
+use crate::snapshot::{Misfit, InboundPolicy, Live, Place, Snapshot};
 use crate::telemetry::{
     Meter, PartyLabels, Protocol, Reporter, RequestLabels, RequestSeries, Security, ServiceLabels,
 };
@@ -65,16 +65,16 @@ impl Origin {
         let found = match view.gateway.port(*port) {
             // What was begun in the clear does not count as secure afterwards, nor the other way round.
             Some(at) if at.secure == self.peer.tls.is_some() => at.request(authority, sni, admitted.as_ref()),
-            Some(_) => Err(Astray::Misdirected),
-            None => Err(Astray::Nowhere),
+            Some(_) => Err(Misfit::Misdirected),
+            None => Err(Misfit::Nowhere),
         };
         match found {
             Ok(listener) => Ok(Arc::clone(&listener.place)),
-            Err(Astray::Nowhere) => Err(Refusal::new(
+            Err(Misfit::Nowhere) => Err(Refusal::new(
                 Reason::NoRoute,
                 format!("no listener on port {port} serves `{authority}`"),
             )),
-            Err(Astray::Misdirected) => Err(Refusal::new(
+            Err(Misfit::Misdirected) => Err(Refusal::new(
                 Reason::NoRoute,
                 format!(
                     "`{authority}` belongs to another listener than the one that the connection was made for"

@@ -209,6 +209,12 @@ impl Mesh {
         self.inner.live.pin()
     }
 
+    /// Why a request is treated here as it is, by the engines that would treat it: as one that this process sends, or, if
+    /// the question says where it arrives (or this is a waypoint), as one that it receives.
+    pub fn explain(&self, question: &crate::explain::Question) -> crate::explain::Explanation {
+        crate::explain::here(&self.inner.live.pin(), question)
+    }
+
     /// Metrics in the Prometheus text format; the content type is [`crate::telemetry::CONTENT_TYPE`].
     pub fn metrics(&self) -> String {
         let expiry = self.inner.credential.borrow().not_after();

@@ -46,7 +46,7 @@ pub struct ListenerView {
 
 /// Why no listener serves a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Astray {
+pub enum Misfit {
     /// No listener of the port serves the host.
     Nowhere,
     /// Another listener than the one that the TLS connection was made for.
@@ -100,10 +100,10 @@ impl PortView {
         authority: &str,
         sni: Option<&Host>,
         admitted: Option<&Arc<ClientTerms>>,
-    ) -> Result<&Arc<ListenerView>, Astray> {
+    ) -> Result<&Arc<ListenerView>, Misfit> {
         let asked = with_lower_host(authority, |host| self.listener(host));
         if !self.secure {
-            return asked.ok_or(Astray::Nowhere);
+            return asked.ok_or(Misfit::Nowhere);
         }
         let made_for = self.listener(sni.map_or("", Host::as_str));
         match (asked, made_for) {
@@ -111,11 +111,11 @@ impl PortView {
                 let demanded = asked.tls.as_ref().and_then(|tls| tls.clients.as_ref());
                 match demanded == admitted {
                     true => Ok(asked),
-                    false => Err(Astray::Misdirected),
+                    false => Err(Misfit::Misdirected),
                 }
             }
-            (None, _) => Err(Astray::Nowhere),
-            (Some(_), _) => Err(Astray::Misdirected),
+            (None, _) => Err(Misfit::Nowhere),
+            (Some(_), _) => Err(Misfit::Misdirected),
         }
     }
 }

@@ -6,9 +6,10 @@ mod inbound;
 mod keys;
 mod live;
 mod view;
+mod way;
 
 pub use gate::{Gate, TokenGuard};
-pub use gateway::{Astray, Certificate, ClientTerms, GatewayView, ListenerView, Made, PortView, TlsTerms};
+pub use gateway::{Certificate, ClientTerms, GatewayView, ListenerView, Made, Misfit, PortView, TlsTerms};
 pub use inbound::{Claims, Findings, Passage, Passages, Place, Remark};
 pub use keys::{KeyCell, KeySource};
 pub use live::Live;
@@ -16,3 +17,4 @@ pub use view::{
     AppProtocol, Cluster, InboundPolicy, Node, PodView, Role, ServiceGuard, ServiceId, ServicePortView,
     ServiceView, Snapshot, StrictPorts, Via, WaypointInbound, WaypointTarget, WorkloadInbound,
 };
+pub use way::{Astray, Way};

@@ -71,6 +71,20 @@ fn explain_tells_the_verdict_and_who_gave_it() -> Result<()> {
     assert_eq!(code, 1, "{text}");
     let (code, text) = waypoint(&["explain", "GET", "http://nobody/", &folder, "--from", curl])?;
     assert_eq!(code, 1, "{text}");
+    for form in ["json", "yaml"] {
+        let (code, text) = waypoint(&["explain", "POST", url, &folder, "--from", curl, "-o", form])?;
+        assert_eq!(code, 1, "{text}");
+        // JSON is YAML.
+        let told: serde_json::Value = serde_saphyr::from_str(&text)?;
+        assert_eq!(told["outcome"]["result"], "refused", "{text}");
+        let hops = told["hops"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let judged = hops.iter().find(|hop| !hop["authorization"].is_null());
+        assert_eq!(
+            judged.map(|hop| &hop["authorization"]["allowed"]),
+            Some(&false.into()),
+            "{text}"
+        );
+    }
     Ok(())
 }
 

@@ -51,6 +51,7 @@ mod cli;
 mod config;
 mod cors;
 mod gateway;
+mod explain;
 mod grpc;
 mod hygiene;
 mod identity;

@@ -180,7 +180,7 @@ async fn check_and_explain_say_what_the_mesh_would_do() -> Result<()> {
     ])?;
     assert_eq!(code, Some(1), "{said}");
     let story: serde_json::Value = serde_json::from_str(&said)?;
-    assert_eq!(story["allowed"], false);
+    assert_eq!(story["outcome"]["result"], "refused");
     town.apply("policy", "kind: AuthorizationPolicy\napiVersion: security.istio.io/v1\nmetadata: {name: p}\nspec: {rule: []}\n")?;
     let (code, said, _) = waypoint(&["check", &format!("default={path}")])?;
     assert_eq!(code, Some(1), "{said}");

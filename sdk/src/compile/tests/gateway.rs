@@ -6,7 +6,7 @@ use super::kit::*;
 use crate::compile::{Compiled, Handover, compile};
 use crate::identity::dev_ca::{DevCa, Leaf};
 use crate::name::SpiffeId;
-use crate::snapshot::{Astray, ListenerView};
+use crate::snapshot::{Misfit, ListenerView};
 
 /// The Gateway `front` of `default` with these listeners, its one instance, and a service to send to.
 fn front(listeners: &str) -> String {
@@ -601,17 +601,17 @@ fn a_request_is_served_by_the_listener_of_its_host_on_a_connection_made_for_that
     let table = [
         ("a.org", "a.org", Ok("any")),
         ("A.ORG:443", "a.org", Ok("any")),
-        ("second.org", "a.org", Err(Astray::Misdirected)),
+        ("second.org", "a.org", Err(Misfit::Misdirected)),
         ("second.org", "second.org", Ok("second")),
-        ("a.org", "second.org", Err(Astray::Misdirected)),
+        ("a.org", "second.org", Err(Misfit::Misdirected)),
         ("third.wild.org", "third.wild.org", Ok("wild")),
         ("fifth.wild.org", "third.wild.org", Ok("wild")),
-        ("fourth.wild.org", "third.wild.org", Err(Astray::Misdirected)),
+        ("fourth.wild.org", "third.wild.org", Err(Misfit::Misdirected)),
         ("fourth.wild.org", "fourth.wild.org", Ok("fourth")),
-        ("fifth.wild.org", "fourth.wild.org", Err(Astray::Misdirected)),
+        ("fifth.wild.org", "fourth.wild.org", Err(Misfit::Misdirected)),
         ("a.org", "unknown.org", Ok("any")),
         ("a.org", "", Ok("any")),
-        ("second.org", "", Err(Astray::Misdirected)),
+        ("second.org", "", Err(Misfit::Misdirected)),
     ];
     for (host, sni, expected) in table {
         assert_eq!(asked(host, sni), expected.map(str::to_owned), "{host} over {sni}");

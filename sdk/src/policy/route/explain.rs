@@ -5,9 +5,10 @@ use std::fmt;
 use http::HeaderName;
 
 use super::builder::Alternative;
-use super::listed::{Entry, Listed};
+use super::listed::{Entry, Listed, Subject};
 use super::table::Section;
 use super::{RouteTable, RuleId};
+use crate::matcher::{parameter, with_joined_bytes};
 use crate::name::with_lower_host;
 use crate::policy::RequestHead;
 
@@ -20,12 +21,60 @@ pub struct Candidate {
     pub rule: RuleId,
     /// Index of the match in the rule.
     pub match_index: u32,
-    /// The host it is for.
-    pub host: String,
-    /// What it asks of the path.
-    pub path: String,
+    /// Everything that it asks, and what the request has of it.
+    pub asks: Vec<Ask>,
     /// What came of it.
     pub verdict: Verdict,
+}
+
+/// One thing that an alternative asks of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Of what.
+    pub of: Property,
+    /// The value asked for, as a person would write it.
+    pub value: String,
+    /// What the request has there; `None` if nothing.
+    pub given: Option<String>,
+    /// Whether that will do.
+    pub holds: bool,
+}
+
+/// What of a request can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Property {
+    /// The host, without port.
+    Host,
+    /// The authority, with port.
+    Authority,
+    /// The path.
+    Path,
+    /// The path and its query.
+    Target,
+    /// The method.
+    Method,
+    /// The scheme.
+    Scheme,
+    /// A header.
+    Header(HeaderName),
+    /// A query parameter.
+    Query(Box<str>),
+}
+
+impl fmt::Display for Property {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => f.write_str("host"),
+            Self::Authority => f.write_str("authority"),
+            Self::Path => f.write_str("path"),
+            Self::Target => f.write_str("path and query"),
+            Self::Method => f.write_str("method"),
+            Self::Scheme => f.write_str("scheme"),
+            Self::Header(name) => write!(f, "header {name}"),
+            Self::Query(name) => write!(f, "query parameter {name}"),
+        }
+    }
 }
 
 /// What came of an alternative.
@@ -77,11 +126,9 @@ impl RouteTable {
         let mut candidates = Vec::new();
         for section in &self.sections {
             match section {
-                Section::Ranked(it) => {
-                    candidates.extend(it.alternatives.iter().map(|it| ranked(it, objection(it, head))));
-                }
+                Section::Ranked(it) => candidates.extend(it.alternatives.iter().map(|it| ranked(it, head))),
                 Section::Listed(list) => {
-                    candidates.extend(list.entries.iter().map(|it| listed(it, unlisted(list, it, head))));
+                    candidates.extend(list.entries.iter().map(|it| listed(list, it, head)))
                 }
             }
         }
@@ -96,62 +143,122 @@ impl RouteTable {
     }
 }
 
-fn ranked(it: &Alternative, objection: Option<Verdict>) -> Candidate {
+/// An alternative by itself: whether it is the first is not known here.
+fn ranked(it: &Alternative, head: &RequestHead<'_>) -> Candidate {
+    let predicates = &it.predicates;
+    let mut asks = vec![
+        host(it.host.to_string(), head, |host| it.host.matches(host)),
+        Ask {
+            of: Property::Path,
+            value: predicates.path.to_string(),
+            given: Some(head.path.to_owned()),
+            holds: predicates.path.matches(head.path).is_some(),
+        },
+    ];
+    asks.extend(predicates.method.as_ref().map(|method| Ask {
+        of: Property::Method,
+        value: method.to_string(),
+        given: Some(head.method.to_string()),
+        holds: method == head.method,
+    }));
+    asks.extend(predicates.headers.iter().map(|header| Ask {
+        of: Property::Header(header.name.clone()),
+        value: header.value.to_string(),
+        given: header_of(head, &header.name),
+        holds: header.matches(head.headers),
+    }));
+    asks.extend(predicates.query.iter().map(|query| Ask {
+        of: Property::Query(query.name.clone()),
+        value: query.value.to_string(),
+        given: parameter(head.query, &query.name).map(str::to_owned),
+        holds: query.matches(head.query),
+    }));
+    let verdict = asks.iter().find(|ask| !ask.holds).map_or(Verdict::Won, objection);
     Candidate {
         rank: 0,
         rule: it.rule,
         match_index: it.match_index,
-        host: it.host.to_string(),
-        path: it.predicates.path.to_string(),
-        verdict: objection.unwrap_or(Verdict::Won),
+        asks,
+        verdict,
     }
 }
 
-fn listed(it: &Entry, objection: Option<Verdict>) -> Candidate {
-    let path = it.conditions.path.as_ref().map(|it| it.value().to_string());
+/// As [`ranked`].
+fn listed(list: &Listed, it: &Entry, head: &RequestHead<'_>) -> Candidate {
+    // Of the hosts in a list only the most specific is looked at.
+    let mut asks = vec![host(it.host.to_string(), head, |host| {
+        list.host(host) == Some(&it.host)
+    })];
+    asks.extend(it.conditions.path.as_ref().map(|path| {
+        let note = if path.ignores_case() { " (in any case)" } else { "" };
+        Ask {
+            of: Property::Path,
+            value: format!("{}{note}", path.value()),
+            given: Some(head.path.to_owned()),
+            holds: path.matches(head.path).is_some(),
+        }
+    }));
+    asks.extend(it.conditions.others.iter().map(|condition| {
+        let (of, given) = match &condition.subject {
+            Subject::Method => (Property::Method, Some(head.method.to_string())),
+            Subject::Scheme => (Property::Scheme, Some(head.scheme.to_owned())),
+            Subject::Authority => (Property::Authority, Some(head.authority.to_owned())),
+            Subject::Target => {
+                let query = head.query.map(|query| format!("?{query}")).unwrap_or_default();
+                (Property::Target, Some(format!("{}{query}", head.path)))
+            }
+            Subject::Header(name) => (Property::Header(name.clone()), header_of(head, name)),
+            Subject::Query(name) => {
+                let given = parameter(head.query, name).map(str::to_owned);
+                (Property::Query(name.clone()), given)
+            }
+        };
+        let not = if condition.negated { "not " } else { "" };
+        Ask {
+            of,
+            value: format!("{not}{}", condition.value),
+            given,
+            holds: condition.holds(head),
+        }
+    }));
+    let verdict = match asks.iter().find(|ask| !ask.holds) {
+        None => Verdict::Won,
+        Some(ask) if ask.of == Property::Host => Verdict::Host,
+        Some(_) => it.conditions.objection(head).unwrap_or(Verdict::Won),
+    };
     Candidate {
         rank: 0,
         rule: it.rule,
         match_index: it.match_index,
-        host: it.host.to_string(),
-        path: path.unwrap_or_else(|| "*".into()),
-        verdict: objection.unwrap_or(Verdict::Won),
+        asks,
+        verdict,
     }
 }
 
-/// The first condition that does not hold.
-fn unlisted(list: &Listed, it: &Entry, head: &RequestHead<'_>) -> Option<Verdict> {
-    let decides = with_lower_host(head.authority, |host| list.host(host) == Some(&it.host));
-    if decides {
-        it.conditions.objection(head)
-    } else {
-        Some(Verdict::Host)
-    }
+fn host(value: String, head: &RequestHead<'_>, matches: impl FnOnce(&str) -> bool) -> Ask {
+    with_lower_host(head.authority, |host| Ask {
+        of: Property::Host,
+        value,
+        given: Some(host.to_owned()),
+        holds: matches(host),
+    })
 }
 
-/// The first predicate that does not hold.
-fn objection(alternative: &Alternative, head: &RequestHead<'_>) -> Option<Verdict> {
-    let predicates = &alternative.predicates;
-    if !with_lower_host(head.authority, |host| alternative.host.matches(host)) {
-        return Some(Verdict::Host);
+fn header_of(head: &RequestHead<'_>, name: &HeaderName) -> Option<String> {
+    with_joined_bytes(head.headers, name, |value| {
+        String::from_utf8_lossy(value).into_owned()
+    })
+}
+
+/// What is said of an alternative for which this does not hold.
+fn objection(ask: &Ask) -> Verdict {
+    match &ask.of {
+        Property::Host => Verdict::Host,
+        Property::Authority => Verdict::Authority,
+        Property::Path | Property::Target => Verdict::Path,
+        Property::Method => Verdict::Method,
+        Property::Scheme => Verdict::Scheme,
+        Property::Header(name) => Verdict::Header(name.clone()),
+        Property::Query(name) => Verdict::Query(name.clone()),
     }
-    if predicates.path.matches(head.path).is_none() {
-        return Some(Verdict::Path);
-    }
-    if predicates
-        .method
-        .as_ref()
-        .is_some_and(|method| method != head.method)
-    {
-        return Some(Verdict::Method);
-    }
-    if let Some(header) = predicates
-        .headers
-        .iter()
-        .find(|header| !header.matches(head.headers))
-    {
-        return Some(Verdict::Header(header.name.clone()));
-    }
-    let query = predicates.query.iter().find(|query| !query.matches(head.query))?;
-    Some(Verdict::Query(query.name.clone()))
 }

@@ -33,7 +33,7 @@ pub use backend::{Backend, Backends, Target};
 pub use builder::{Alternative, Predicates, RouteTableBuilder};
 pub use cors::{Cors, CorsVerdict, Listed, OriginHost, OriginPattern, UnmatchedPreflight};
 pub use edit::HeaderEdits;
-pub use explain::{Candidate, Verdict};
+pub use explain::{Ask, Candidate, Property, Verdict};
 pub use mirror::{Mirror, shadow_host};
 pub use redirect::{Redirect, RedirectPort};
 pub use rewrite::{PathRewrite, Rewrite};

@@ -44,6 +44,15 @@ impl Share {
     }
 }
 
+impl std::fmt::Display for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.numerator == self.denominator {
+            true => f.write_str("every request"),
+            false => write!(f, "{} of {} requests", self.numerator, self.denominator),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

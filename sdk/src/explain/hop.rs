@@ -1,0 +1,445 @@
+//! One policy point: what the snapshot in force there says.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use http::StatusCode;
+
+use super::question::Target;
+use super::redact::{HIDDEN, is_secret};
+use super::{
+    Authorization, Backend, Candidate, Condition, Endpoint, Explanation, Hop, Outcome, Question, Routing,
+    Rule, filter,
+};
+use crate::name::{SpiffeId, with_lower_host};
+use crate::policy::RequestHead;
+use crate::policy::authz::Decision;
+use crate::policy::route::{self, Action, Property, RouteRule, RouteTable, Verdict};
+use crate::snapshot::{Astray, Cluster, Findings, InboundPolicy, Place, Remark, Snapshot, Via, Way};
+
+/// How many endpoints of a backend are shown.
+const SHOWN: usize = 20;
+
+/// What happens to a request at one policy point: at `place`, or, without one, in the process that sends it. `peer` is
+/// who sends it there, which a waypoint on the way changes; `at` says where that is, in words.
+pub fn hop(
+    view: &Snapshot,
+    place: Option<&Place>,
+    question: &Question,
+    peer: Option<&SpiffeId>,
+    at: impl Into<String>,
+) -> Hop {
+    let mut hop = Hop {
+        at: at.into(),
+        generation: view.generation,
+        peer: peer.map(ToString::to_string),
+        authorization: None,
+        routing: None,
+        outcome: Outcome::Allowed,
+    };
+    let target = match question.target(view.paths) {
+        Ok(target) => target,
+        Err(why) => {
+            hop.outcome = refused(StatusCode::BAD_REQUEST, why);
+            return hop;
+        }
+    };
+    if let Some(place) = place {
+        let decided = authorization(view, place, &target, peer);
+        let denied = (!decided.allowed).then(|| decided.why.clone());
+        hop.authorization = Some(decided);
+        if let Some(why) = denied {
+            hop.outcome = refused(StatusCode::FORBIDDEN, why);
+            return hop;
+        }
+        if let Place::Workload { .. } = place {
+            return hop;
+        }
+    }
+    match view.way(place, &question.dialled, Some(&question.scheme)) {
+        Ok(way) => {
+            let port = match way {
+                Way::Service(_, port) => port.number,
+                Way::Listener(listener) => listener.port,
+                Way::Pod(addr) => addr.port(),
+            };
+            let head = target.head(peer, nowhere(port));
+            let (routing, outcome) = routing(view, way, &head);
+            hop.routing = Some(routing);
+            hop.outcome = outcome;
+        }
+        Err(astray) => {
+            let status = match astray {
+                Astray::Authority(_) => StatusCode::BAD_REQUEST,
+                _ => StatusCode::NOT_FOUND,
+            };
+            hop.outcome = refused(status, astray.to_string());
+        }
+    }
+    hop
+}
+
+/// What this process does with a request: receives it where the question says, or where its Gateway would, or sends it.
+pub(crate) fn here(view: &Snapshot, question: &Question) -> Explanation {
+    let place = question.at.clone().or_else(|| match &view.inbound {
+        InboundPolicy::Waypoint(_) => arrival(view, question),
+        _ => None,
+    });
+    let me = format!("{}/{}", view.me.namespace, view.me.name);
+    let at = match (&view.inbound, &place) {
+        (InboundPolicy::Waypoint(policy), _) => {
+            format!("waypoint {}/{}", policy.gateway.namespace, policy.gateway.name)
+        }
+        (_, Some(_)) => format!("workload {me}"),
+        (_, None) => format!("caller {me}"),
+    };
+    let peer = place.as_ref().and(question.from.as_ref());
+    let hop = hop(view, place.as_ref(), question, peer, at);
+    let outcome = hop.outcome.clone();
+    Explanation {
+        request: question.shown(view.paths),
+        hops: vec![hop],
+        outcome,
+    }
+}
+
+/// Where at a waypoint or gateway a request comes in: at the service it is for, if that is served, else at a listener.
+fn arrival(view: &Snapshot, question: &Question) -> Option<Place> {
+    if let Ok(Way::Service(service, port)) = view.way(None, &question.dialled, Some(&question.scheme)) {
+        let place = Place::Service {
+            host: service.host.clone(),
+            port: port.number,
+        };
+        if view.serves(&place) {
+            return Some(place);
+        }
+    }
+    let port = view.gateway.port(question.port())?;
+    let listener = with_lower_host(question.authority(), |host| port.listener(host))?;
+    Some(Place::Listener {
+        name: Arc::clone(&listener.name),
+    })
+}
+
+/// Who can get a request from `place`: the cluster of every backend that has a share.
+pub(crate) fn clusters(
+    view: &Snapshot,
+    place: Option<&Place>,
+    question: &Question,
+    peer: Option<&SpiffeId>,
+) -> Vec<Arc<Cluster>> {
+    let Ok(way) = view.way(place, &question.dialled, Some(&question.scheme)) else {
+        return Vec::new();
+    };
+    let Ok(target) = question.target(view.paths) else {
+        return Vec::new();
+    };
+    let (table, port) = match way {
+        Way::Service(_, port) if port.routes.is_empty() => {
+            return view.cluster(port.cluster).cloned().into_iter().collect();
+        }
+        Way::Service(_, port) => (&port.routes, port.number),
+        Way::Listener(listener) => (&listener.routes, listener.port),
+        Way::Pod(_) => return Vec::new(),
+    };
+    let found = table.find(&target.head(peer, nowhere(port)));
+    match found
+        .and_then(|found| table.rule(found.rule))
+        .map(|rule| &rule.action)
+    {
+        Some(Action::Forward(backends)) => {
+            let cluster = |it: &route::Backend| match it.cluster {
+                route::Target::Cluster(id) if it.weight > 0 => view.cluster(id).cloned(),
+                _ => None,
+            };
+            backends.iter().filter_map(cluster).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn nowhere(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)
+}
+
+fn refused(status: StatusCode, why: impl Into<String>) -> Outcome {
+    Outcome::Refused {
+        status: status.as_u16(),
+        why: why.into(),
+    }
+}
+
+// ===== may it pass? =====
+
+fn authorization(
+    view: &Snapshot,
+    place: &Place,
+    target: &Target<'_>,
+    peer: Option<&SpiffeId>,
+) -> Authorization {
+    let mut remarks = Vec::new();
+    if let Place::Workload { port } = *place
+        && peer.is_none()
+        && view.is_strict(port)
+    {
+        return Authorization {
+            allowed: false,
+            policy: None,
+            rule: None,
+            why: "PeerAuthentication STRICT: plaintext is refused".to_owned(),
+            remarks,
+        };
+    }
+    let to = match place {
+        Place::Workload { port } | Place::Service { port, .. } => SocketAddr::new(view.my_addr(), *port),
+        Place::Pod { ip, port } => SocketAddr::new(*ip, *port),
+        Place::Port { port, .. } => nowhere(*port),
+        Place::Listener { name } => {
+            nowhere(view.gateway.listener(name).map_or(0, |listener| listener.port))
+        }
+    };
+    let head = target.head(peer, to);
+    view.remarks(place, &head, &Findings::default(), |remark| {
+        remarks.push(match remark {
+            Remark::Audited(rule) => format!("{} rule {} audits it", rule.policy, rule.rule),
+            Remark::DryRun(decision) => format!("dry-run policies would say: {}", why(&decision)),
+        });
+    });
+    let decision = view.authorize(place, &head);
+    let (Decision::Allow { by } | Decision::Deny { by, .. }) = decision;
+    Authorization {
+        allowed: decision.is_allowed(),
+        policy: by.map(|rule| rule.policy.to_string()),
+        rule: by.map(|rule| rule.rule),
+        why: why(&decision),
+        remarks,
+    }
+}
+
+fn why(decision: &Decision<'_>) -> String {
+    match decision {
+        Decision::Allow { by: Some(rule) } => format!("{} rule {} allows it", rule.policy, rule.rule),
+        Decision::Allow { by: None } => "no ALLOW policy applies and no DENY rule matches".to_owned(),
+        Decision::Deny { by: Some(rule), why } => format!("{} rule {}: {why}", rule.policy, rule.rule),
+        Decision::Deny { by: None, why } => (*why).to_owned(),
+    }
+}
+
+// ===== where does it go? =====
+
+fn routing(view: &Snapshot, way: Way<'_>, head: &RequestHead<'_>) -> (Routing, Outcome) {
+    let (of, table, otherwise) = match way {
+        Way::Service(service, port) => (
+            format!("{}:{}", service.name, port.number),
+            Some(&*port.routes).filter(|table| !table.is_empty()),
+            view.cluster(port.cluster).map(|cluster| &**cluster),
+        ),
+        Way::Listener(listener) => (
+            format!("listener {}", listener.name),
+            Some(&*listener.routes),
+            None,
+        ),
+        Way::Pod(addr) => return (pod(view, addr), Outcome::Allowed),
+    };
+    let mut routing = Routing {
+        of,
+        rule: None,
+        candidates: Vec::new(),
+        backends: Vec::new(),
+    };
+    let Some(table) = table else {
+        let outcome = match otherwise {
+            Some(cluster) if cluster.endpoints.endpoints().is_empty() => {
+                refused(StatusCode::SERVICE_UNAVAILABLE, "nobody to ask")
+            }
+            Some(_) => Outcome::Allowed,
+            None => refused(StatusCode::INTERNAL_SERVER_ERROR, "the service lost its cluster"),
+        };
+        routing
+            .backends
+            .extend(otherwise.map(|cluster| reached(cluster, 1, 1.0, Vec::new())));
+        return (routing, outcome);
+    };
+    routing.candidates = table
+        .explain(head)
+        .iter()
+        .map(|it| candidate(table, it))
+        .collect();
+    let Some((found, rule)) = table
+        .find(head)
+        .and_then(|found| Some((found, table.rule(found.rule)?)))
+    else {
+        return (routing, refused(StatusCode::NOT_FOUND, "no route matches"));
+    };
+    routing.rule = Some(Rule {
+        resource: rule.origin.resource.to_string(),
+        index: rule.origin.rule,
+        name: rule.origin.name.as_deref().map(str::to_owned),
+        filters: filter::of_rule(rule, view, head.path, found.matched),
+    });
+    let outcome = match &rule.action {
+        Action::Forward(backends) => {
+            let total = backends.total();
+            routing.backends = backends
+                .iter()
+                .map(|it| backend(view, it, total, head, found.matched))
+                .collect();
+            shared(rule, &routing.backends)
+        }
+        Action::Redirect(redirect) => redirected(redirect, head, found.matched),
+        Action::Respond { status, body } => Outcome::Answered {
+            status: status.as_u16(),
+            bytes: body.len(),
+        },
+        Action::Fail { why } => refused(rule.failure(), &**why),
+    };
+    (routing, outcome)
+}
+
+fn redirected(redirect: &route::Redirect, head: &RequestHead<'_>, matched: usize) -> Outcome {
+    let (status, location) = redirect.location(head, matched);
+    Outcome::Redirected {
+        status: status.as_u16(),
+        location: String::from_utf8_lossy(location.as_bytes()).into_owned(),
+    }
+}
+
+fn candidate(table: &RouteTable, it: &route::Candidate) -> Candidate {
+    let label = table.rule(it.rule).map(|rule| rule.origin.label.to_string());
+    Candidate {
+        rule: label.unwrap_or_default(),
+        match_index: it.match_index,
+        decides: it.verdict == Verdict::Won,
+        verdict: it.verdict.to_string(),
+        asks: it.asks.iter().map(condition).collect(),
+    }
+}
+
+fn condition(ask: &route::Ask) -> Condition {
+    let secret = match &ask.of {
+        Property::Header(name) => is_secret(name.as_str()),
+        Property::Query(name) => is_secret(name),
+        _ => false,
+    };
+    let given = match &ask.given {
+        Some(_) if secret => Some(HIDDEN.to_owned()),
+        given => given.clone(),
+    };
+    Condition {
+        of: ask.of.to_string(),
+        asked: if secret {
+            HIDDEN.to_owned()
+        } else {
+            ask.value.clone()
+        },
+        given,
+        holds: ask.holds,
+    }
+}
+
+fn backend(
+    view: &Snapshot,
+    it: &route::Backend,
+    total: u64,
+    head: &RequestHead<'_>,
+    matched: usize,
+) -> Backend {
+    let share = f64::from(it.weight) / total as f64;
+    let filters = filter::of_backend(it, view, head.path, matched);
+    match &it.cluster {
+        route::Target::Cluster(id) => match view.cluster(*id) {
+            Some(cluster) => reached(cluster, it.weight, share, filters),
+            None => nobody(it.weight, share, "the backend is not in the snapshot"),
+        },
+        route::Target::Invalid(why) => nobody(it.weight, share, why),
+        route::Target::Redirect(redirect) => {
+            let (status, location) = redirect.location(head, matched);
+            let to = String::from_utf8_lossy(location.as_bytes()).into_owned();
+            nobody(it.weight, share, &format!("{status} to {to}"))
+        }
+    }
+}
+
+fn nobody(weight: u32, share: f64, why: &str) -> Backend {
+    Backend {
+        service: None,
+        weight,
+        share,
+        error: Some(why.to_owned()),
+        via: None,
+        filters: Vec::new(),
+        endpoint_count: 0,
+        endpoints: Vec::new(),
+    }
+}
+
+fn reached(cluster: &Cluster, weight: u32, share: f64, filters: Vec<String>) -> Backend {
+    let endpoints = cluster.endpoints.endpoints();
+    Backend {
+        service: Some(format!("{}:{}", cluster.service, cluster.port)),
+        weight,
+        share,
+        error: endpoints.is_empty().then(|| "nobody to ask: 503".to_owned()),
+        via: Some(match &cluster.via {
+            Via::Direct => "direct".to_owned(),
+            Via::Waypoint { namespace, name } => format!("waypoint {namespace}/{name}"),
+        }),
+        filters,
+        endpoint_count: endpoints.len(),
+        endpoints: endpoints
+            .iter()
+            .take(SHOWN)
+            .map(|endpoint| Endpoint {
+                workload: format!("{}/{}", endpoint.workload.namespace, endpoint.workload.name),
+                address: endpoint.addr.to_string(),
+                identity: endpoint.identities.first().map(ToString::to_string),
+                tunnelled: endpoint.is_tunnelled(),
+            })
+            .collect(),
+    }
+}
+
+/// The outcome of a rule that shares its requests out.
+fn shared(rule: &RouteRule, backends: &[Backend]) -> Outcome {
+    let mut failing = backends.iter().filter(|it| it.weight > 0).filter_map(|it| {
+        let status = match it.service {
+            Some(_) => StatusCode::SERVICE_UNAVAILABLE,
+            None => rule.failure(),
+        };
+        Some((status, it.error.as_ref()?))
+    });
+    let working = backends.iter().any(|it| it.weight > 0 && it.error.is_none());
+    match failing.next() {
+        None => Outcome::Allowed,
+        Some(_) if working => Outcome::Mixed,
+        Some((status, why)) => refused(status, why.as_str()),
+    }
+}
+
+/// A workload that is addressed itself.
+fn pod(view: &Snapshot, addr: SocketAddr) -> Routing {
+    let backends = view.pods.get(&addr.ip()).map(|pod| Backend {
+        service: None,
+        weight: 1,
+        share: 1.0,
+        error: None,
+        via: Some(match &pod.waypoint {
+            Some(_) => "the workload's waypoint".to_owned(),
+            None => "direct".to_owned(),
+        }),
+        filters: Vec::new(),
+        endpoint_count: 1,
+        endpoints: vec![Endpoint {
+            workload: format!("{}/{}", pod.workload.namespace, pod.workload.name),
+            address: addr.to_string(),
+            identity: pod.identity.as_ref().map(ToString::to_string),
+            tunnelled: pod.hbone,
+        }],
+    });
+    Routing {
+        of: format!("workload {addr}"),
+        rule: None,
+        candidates: Vec::new(),
+        backends: backends.into_iter().collect(),
+    }
+}

@@ -1,0 +1,31 @@
+//! Why a request is treated as it is: the engines' own answers, for a request that need not be sent.
+//!
+//! A request meets a policy point after the other: the caller's routes, perhaps a waypoint, the workload. What happens at
+//! one of them is a [`Hop`]; [`hop`] asks the snapshot that is in force there the same questions as the layers do.
+//!
+//! ```no_run
+//! # fn ask(mesh: &inmesh::Mesh) -> Result<(), inmesh::explain::Malformed> {
+//! use inmesh::explain::Question;
+//!
+//! let question = Question::new("GET", "http://reviews:9080/reviews/0")?.header("end-user", "jason")?;
+//! println!("{}", mesh.explain(&question));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Every type here serializes to JSON. Values that are likely secrets (`authorization`, cookies, anything called a token
+//! or a key) are never shown, only that they are there.
+
+mod answer;
+mod filter;
+mod hop;
+mod question;
+mod redact;
+mod text;
+
+pub use answer::{
+    Authorization, Backend, Candidate, Condition, Endpoint, Explanation, Hop, Outcome, Request, Routing, Rule,
+};
+pub use hop::hop;
+pub(crate) use hop::{clusters, here};
+pub use question::{Malformed, Question};

@@ -1,0 +1,185 @@
+//! A request to be explained.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Uri};
+
+use crate::name::{SpiffeId, split_authority};
+use crate::policy::normalize::{PathNormalization, normalize};
+use crate::policy::{Caller, RequestHead};
+use crate::snapshot::{Claims, Place};
+
+/// A request to be explained: what it looks like, and who sends it.
+#[derive(Clone, Debug)]
+pub struct Question {
+    pub(super) method: Method,
+    /// What the caller dials.
+    pub(super) dialled: String,
+    pub(super) scheme: String,
+    path: String,
+    query: Option<String>,
+    headers: HeaderMap,
+    pub(super) from: Option<SpiffeId>,
+    pub(super) from_ip: IpAddr,
+    pub(super) at: Option<Place>,
+    claims: Option<Claims>,
+}
+
+/// Why a question cannot be asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Malformed {
+    /// The method is none.
+    #[error("`{0}` is not a method")]
+    Method(String),
+    /// The URL is none, or names no host.
+    #[error("`{0}` is not a URL with a host")]
+    Url(String),
+    /// The header is none.
+    #[error("`{0}` is not a header")]
+    Header(String),
+    /// The place is none.
+    #[error("`{0}` is not a place")]
+    Place(String),
+}
+
+impl Question {
+    /// A request as its caller writes it: `http://reviews:9080/reviews/0`.
+    ///
+    /// # Errors
+    /// If the method or the URL is none.
+    pub fn new(method: &str, url: &str) -> Result<Self, Malformed> {
+        let bad_url = || Malformed::Url(url.to_owned());
+        let method = method.parse().map_err(|_| Malformed::Method(method.to_owned()))?;
+        let uri: Uri = url.parse().map_err(|_| bad_url())?;
+        let authority = uri.authority().ok_or_else(bad_url)?;
+        Ok(Self {
+            method,
+            dialled: authority.to_string(),
+            scheme: uri.scheme_str().unwrap_or("http").to_owned(),
+            path: uri.path().to_owned(),
+            query: uri.query().map(str::to_owned),
+            headers: HeaderMap::new(),
+            from: None,
+            from_ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            at: None,
+            claims: None,
+        })
+    }
+
+    /// With one more header. `host` says what the request names, where that is not what its caller dials.
+    ///
+    /// # Errors
+    /// If name or value are none.
+    pub fn header(mut self, name: &str, value: &str) -> Result<Self, Malformed> {
+        let bad = || Malformed::Header(format!("{name}: {value}"));
+        let name: HeaderName = name.parse().map_err(|_| bad())?;
+        let value: HeaderValue = value.parse().map_err(|_| bad())?;
+        self.headers.append(name, value);
+        Ok(self)
+    }
+
+    /// Sent by a workload with this identity. Without one it is plaintext.
+    pub fn from(mut self, identity: SpiffeId) -> Self {
+        self.from = Some(identity);
+        self
+    }
+
+    /// Sent from this address.
+    pub fn from_addr(mut self, addr: IpAddr) -> Self {
+        self.from_ip = addr;
+        self
+    }
+
+    /// With a token whose claims were verified.
+    pub fn claims(mut self, claims: Claims) -> Self {
+        self.claims = Some(claims);
+        self
+    }
+
+    /// Arriving at this place of the process that is asked, instead of being sent by it.
+    pub fn arriving_at(mut self, place: Place) -> Self {
+        self.at = Some(place);
+        self
+    }
+
+    /// The request as it is judged, with secrets hidden.
+    pub(crate) fn shown(&self, paths: PathNormalization) -> super::Request {
+        super::Request {
+            method: self.method.to_string(),
+            authority: self.authority().to_owned(),
+            path: self
+                .target(paths)
+                .map_or_else(|_| self.path.clone(), |target| target.shown()),
+            from: self.from.as_ref().map(ToString::to_string),
+        }
+    }
+
+    /// What the caller dials.
+    pub(crate) fn dialled(&self) -> &str {
+        &self.dialled
+    }
+
+    /// Who sends it.
+    pub(crate) fn sender(&self) -> Option<&SpiffeId> {
+        self.from.as_ref()
+    }
+
+    /// The authority that the request names.
+    pub(super) fn authority(&self) -> &str {
+        let host = self.headers.get(HOST).and_then(|host| host.to_str().ok());
+        host.unwrap_or(&self.dialled)
+    }
+
+    /// The port that is dialled.
+    pub(crate) fn port(&self) -> u16 {
+        let default = if self.scheme == "https" { 443 } else { 80 };
+        split_authority(&self.dialled).map_or(default, |(_, port)| port.unwrap_or(default))
+    }
+
+    /// The path as it is judged; why the request is refused before, if it is.
+    pub(super) fn target(&self, paths: PathNormalization) -> Result<Target<'_>, String> {
+        let path = normalize(&self.path, paths).map_err(|error| format!("the path is unusable: {error}"))?;
+        Ok(Target {
+            question: self,
+            path: path.into_owned(),
+        })
+    }
+}
+
+/// A question with the path as it is judged.
+pub(super) struct Target<'q> {
+    question: &'q Question,
+    pub(super) path: String,
+}
+
+impl Target<'_> {
+    /// What engines judge, at the destination `to` with `caller` as the direct peer.
+    pub(super) fn head<'a>(&'a self, caller: Option<&'a SpiffeId>, to: SocketAddr) -> RequestHead<'a> {
+        let question = self.question;
+        let mut head = RequestHead::unsent(
+            &question.method,
+            question.authority(),
+            &self.path,
+            question.query.as_deref(),
+            &question.headers,
+        );
+        head.caller = Caller {
+            identity: caller,
+            addr: question.from_ip,
+            remote: crate::policy::authz::remote_addr(&question.headers, question.from_ip, None, false),
+        };
+        head.destination = to;
+        head.claims = question.claims.as_ref();
+        head
+    }
+
+    /// Path and query, with secrets hidden.
+    pub(super) fn shown(&self) -> String {
+        match &self.question.query {
+            Some(query) => format!("{}?{}", self.path, super::redact::query(query)),
+            None => self.path.clone(),
+        }
+    }
+}
