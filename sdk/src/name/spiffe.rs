@@ -23,14 +23,18 @@ pub enum SpiffeError {
 
 /// A workload identity: `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`.
 ///
-/// Cheap to clone; compares by value. The grammar is ztunnel's: exactly five `/`-separated parts
-/// after the scheme's slashes are removed, none of them empty.
+/// Cheap to clone; compares by value. [`SpiffeId::parse`] takes what ztunnel takes, and so does every handshake:
+/// exactly five `/`-separated parts after the scheme's slashes are removed, none of them empty.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SpiffeId {
+    /// The URI; of one that is not of Istio's form, then its [`SpiffeId::account_path`].
     text: Arc<str>,
-    /// End of the trust domain, and start and end of the namespace, as offsets into `text`.
+    /// Ends of the URI and of the trust domain.
+    end: u16,
     domain_end: u16,
-    namespace_end: u16,
+    /// Namespace and service account, as ranges of `text`; empty where there is none.
+    namespace: (u16, u16),
+    account: (u16, u16),
 }
 
 impl SpiffeId {
@@ -40,45 +44,63 @@ impl SpiffeId {
     /// If the text is not exactly `spiffe://<td>/ns/<ns>/sa/<sa>` or holds characters that the SPIFFE
     /// standard forbids in ids (anything but letters, digits, `.`, `-`, `_`).
     pub fn parse(text: &str) -> Result<Self, SpiffeError> {
+        let id = Self::parse_any(text)?;
+        match id.account_path() == &text[usize::from(id.domain_end)..] && !id.account_path().is_empty() {
+            true => Ok(id),
+            false => Err(SpiffeError::Shape(short(text))),
+        }
+    }
+
+    /// Reads any SPIFFE id, as Envoy's policies judge them: the namespace is what follows `ns`, the service account
+    /// what follows `sa` after that, whatever else the path holds. No handshake accepts more than [`SpiffeId::parse`].
+    ///
+    /// # Errors
+    /// If the text is no SPIFFE id, or `ns` or `sa` stand in it more than once, so that readers could disagree.
+    pub fn parse_any(text: &str) -> Result<Self, SpiffeError> {
         let Some(rest) = text.strip_prefix(SCHEME) else {
             return Err(SpiffeError::Scheme(short(text)));
         };
-        let mut parts = rest.split('/');
-        let parts = [
-            parts.next(),
-            parts.next(),
-            parts.next(),
-            parts.next(),
-            parts.next(),
-            parts.next(),
-        ];
-        let [
-            Some(domain),
-            Some("ns"),
-            Some(namespace),
-            Some("sa"),
-            Some(account),
-            None,
-        ] = parts
-        else {
-            return Err(SpiffeError::Shape(short(text)));
-        };
-        if domain.is_empty() || namespace.is_empty() || account.is_empty() || text.len() > 2048 {
-            return Err(SpiffeError::Shape(short(text)));
+        let shape = || SpiffeError::Shape(short(text));
+        if text.len() > 2048 || rest.split('/').any(str::is_empty) {
+            return Err(shape());
         }
-        if ![domain, namespace, account]
-            .iter()
-            .all(|part| part.bytes().all(is_allowed))
-        {
+        if !rest.split('/').all(|part| part.bytes().all(is_allowed)) {
             return Err(SpiffeError::Character(short(text)));
         }
-        let domain_end = SCHEME.len() + domain.len();
-        let namespace_end = domain_end + "/ns/".len() + namespace.len();
-        Ok(Self {
+        let domain_end = SCHEME.len() + rest.find('/').unwrap_or(rest.len());
+        let after = |key: &str, from: usize| {
+            let mut places = text[from..].match_indices(key);
+            let Some((at, _)) = places.next() else {
+                return Ok((0, 0));
+            };
+            let start = from + at + key.len();
+            let end = text[start..].find('/').map_or(text.len(), |at| start + at);
+            match places.next() {
+                None => Ok((start, end)),
+                Some(_) => Err(shape()),
+            }
+        };
+        let namespace = after("/ns/", domain_end)?;
+        // A namespace is there to hold something.
+        let namespace = if namespace.1 == text.len() { (0, 0) } else { namespace };
+        let account = match namespace {
+            (_, 0) => (0, 0),
+            (_, end) => after("/sa/", end)?,
+        };
+        // Both lengths are within 2048, checked above.
+        let short = |(start, end): (usize, usize)| (start as u16, end as u16);
+        let mut id = Self {
             text: text.into(),
+            end: text.len() as u16,
             domain_end: domain_end as u16,
-            namespace_end: namespace_end as u16,
-        })
+            namespace: short(namespace),
+            account: short(account),
+        };
+        let path = format!("/ns/{}/sa/{}", id.namespace(), id.service_account());
+        if account.1 > 0 && text[domain_end..] != path {
+            id.text = format!("{text}{path}").into();
+        }
+        Ok(id)
     }
 
     /// Makes an identity from its parts.
@@ -91,12 +113,12 @@ impl SpiffeId {
 
     /// The whole URI, `spiffe://` included.
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.text[..usize::from(self.end)]
     }
 
     /// The identity without its scheme: how Istio's `principals` write it.
     pub fn principal(&self) -> &str {
-        &self.text[SCHEME.len()..]
+        &self.as_str()[SCHEME.len()..]
     }
 
     /// The trust domain.
@@ -104,26 +126,39 @@ impl SpiffeId {
         &self.text[SCHEME.len()..usize::from(self.domain_end)]
     }
 
-    /// The Kubernetes namespace.
+    /// The Kubernetes namespace; empty if the identity names none.
     pub fn namespace(&self) -> &str {
-        &self.text[usize::from(self.domain_end) + "/ns/".len()..usize::from(self.namespace_end)]
+        self.part(self.namespace)
     }
 
-    /// The Kubernetes service account.
+    /// The Kubernetes service account; empty if the identity names none.
     pub fn service_account(&self) -> &str {
-        &self.text[usize::from(self.namespace_end) + "/sa/".len()..]
+        self.part(self.account)
+    }
+
+    /// `/ns/<namespace>/sa/<service account>`, whatever else the identity's path holds; empty if it names none.
+    pub fn account_path(&self) -> &str {
+        match (usize::from(self.end), self.account) {
+            (_, (_, 0)) => "",
+            (end, _) if end < self.text.len() => &self.text[end..],
+            _ => &self.text[usize::from(self.domain_end)..],
+        }
+    }
+
+    fn part(&self, (start, end): (u16, u16)) -> &str {
+        &self.text[usize::from(start)..usize::from(end)]
     }
 }
 
 impl fmt::Display for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(self.as_str())
     }
 }
 
@@ -218,11 +253,40 @@ mod tests {
         }
     }
 
+    /// What Envoy's policies find in identities of other forms (Istio `serviceAccountRegex`, `srcNamespaceGenerator`).
+    #[test]
+    fn other_spiffe_ids_have_what_they_name() {
+        let id = SpiffeId::parse_any("spiffe://td/ns/bar/extra/k/sa/client/more/kv").unwrap();
+        assert_eq!((id.namespace(), id.service_account()), ("bar", "client"));
+        assert_eq!(id.account_path(), "/ns/bar/sa/client");
+        assert_eq!(id.principal(), "td/ns/bar/extra/k/sa/client/more/kv");
+        assert_eq!(id.to_string(), "spiffe://td/ns/bar/extra/k/sa/client/more/kv");
+        for (text, namespace, account) in [
+            ("spiffe://td", "", ""),
+            ("spiffe://td/workload", "", ""),
+            ("spiffe://td/ns/a", "", ""),
+            ("spiffe://td/ns/a/x", "a", ""),
+            ("spiffe://td/sa/b/ns/a/x", "a", ""),
+            ("spiffe://td/region/eu/ns/a/sa/b", "a", "b"),
+        ] {
+            let id = SpiffeId::parse_any(text).unwrap();
+            assert_eq!((id.namespace(), id.service_account()), (namespace, account), "{text}");
+            assert_eq!(id.account_path().is_empty(), account.is_empty(), "{text}");
+            assert!(SpiffeId::parse(text).is_err(), "{text}");
+        }
+        for text in ["spiffe://td/ns/a/ns/b/sa/c", "spiffe://td/ns/a/sa/b/sa/c", "spiffe://td//ns/a/sa/b", "spiffe://td/"] {
+            assert!(SpiffeId::parse_any(text).is_err(), "{text}");
+        }
+    }
+
     proptest::proptest! {
         #[test]
-        fn parsing_never_panics(text in ".{0,80}") {
+        fn parsing_never_panics(text in ".{0,80}", path in "[a-z/ns]{0,40}") {
             let _ = SpiffeId::parse(&text);
             let _ = SpiffeId::parse(&format!("spiffe://{text}"));
+            if let Ok(id) = SpiffeId::parse_any(&format!("spiffe://td/{path}")) {
+                let _ = (id.namespace(), id.service_account(), id.account_path());
+            }
         }
     }
 }
