@@ -10,7 +10,7 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{Connection, PodDirectory, Upstream, Wire};
-use crate::layer::{BoxError, Destination, Directory, MeshBody, Outbound, Reason, Refusal};
+use crate::layer::{Ask, Asking, BoxError, Destination, Directory, MeshBody, Outbound, Reason, Refusal};
 use crate::name::Host;
 use crate::snapshot::Live;
 
@@ -131,6 +131,13 @@ impl Client {
         B::Error: Into<BoxError>,
     {
         self.stack.clone().call(request.map(MeshBody::new)).await
+    }
+}
+
+impl Ask for Client {
+    fn ask(&self, request: Request<MeshBody>) -> Asking {
+        let client = self.clone();
+        Box::pin(async move { client.request(request).await })
     }
 }
 

@@ -8,10 +8,11 @@ use super::authz::{
     Attaches, MeshSettings, PeerInput, PolicyInput, Target, attached, engine, rules_about_tokens, validate,
     validate_peer,
 };
+use super::mesh_config::Mesh;
 use crate::config::istio::{AuthorizationPolicy, RequestAuthentication};
 use crate::config::{Entry, Problem, Severity};
 use crate::policy::authz::{AuthzEngine, Layer};
-use crate::snapshot::{Gate, KeyCell, Node, Snapshot};
+use crate::snapshot::{Gate, KeyCell, Snapshot};
 
 /// Policies of one kind by what they may attach to, so that a target asks few of them.
 #[derive(Debug)]
@@ -106,6 +107,7 @@ impl<'a, P: Attaches> Policies<'a, P> {
 pub(crate) struct Guards<'s, 'a> {
     policies: &'s Policies<'a>,
     tokens: &'s Policies<'a, RequestAuthentication>,
+    mesh: &'s Mesh,
     settings: MeshSettings<'s>,
     keys: KeyCells,
     engines: HashMap<(u8, Vec<usize>), Arc<AuthzEngine>>,
@@ -116,13 +118,17 @@ impl<'s, 'a> Guards<'s, 'a> {
     pub(crate) fn new(
         policies: &'s Policies<'a>,
         tokens: &'s Policies<'a, RequestAuthentication>,
-        node: &'s Node,
+        mesh: &'s Mesh,
         previous: Option<&Snapshot>,
     ) -> Self {
         Self {
             policies,
             tokens,
-            settings: MeshSettings::from(node),
+            mesh,
+            settings: MeshSettings {
+                authorizers: mesh,
+                ..MeshSettings::from(&mesh.node)
+            },
             keys: KeyCells::carried(previous),
             engines: HashMap::new(),
             gates: HashMap::new(),
@@ -144,14 +150,16 @@ impl<'s, 'a> Guards<'s, 'a> {
         }
         let inputs = key.1.iter().map(|at| self.tokens.all[*at]);
         let made = match authn::rules(inputs, &mut self.keys, problems) {
-            Ok(tokens) => Gate {
-                authz: self.made(Layer::Http, key.0.clone(), problems),
-                tokens,
-            },
-            Err(why) => Gate {
-                authz: Arc::new(AuthzEngine::deny_all(why)),
-                tokens: None,
-            },
+            Ok(tokens) => {
+                let authz = self.made(Layer::Http, key.0.clone(), problems);
+                let authorizer = authz.authorizer().and_then(|name| self.mesh.authorizer(name));
+                Gate {
+                    authz,
+                    tokens,
+                    authorizer,
+                }
+            }
+            Err(why) => Gate::closed(why),
         };
         let made = Arc::new(made);
         self.gates.insert(key, made.clone());
@@ -177,7 +185,10 @@ impl<'s, 'a> Guards<'s, 'a> {
         let inputs: Vec<PolicyInput<'a>> = key.1.iter().map(|at| self.policies.all[*at]).collect();
         let (made, found) = engine(&inputs, layer, &self.settings);
         problems.extend(found);
-        let made = Arc::new(made);
+        let made = Arc::new(match &self.mesh.closed {
+            None => made,
+            Some(why) => AuthzEngine::deny_all(Arc::clone(why)),
+        });
         self.engines.insert(key, made.clone());
         made
     }

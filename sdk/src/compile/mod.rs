@@ -20,6 +20,7 @@ mod guard;
 mod handover;
 mod inbound;
 mod labels;
+mod mesh_config;
 mod namespace;
 mod outbound;
 mod protocol;
@@ -78,6 +79,8 @@ pub fn compile(
     previous: Option<&Snapshot>,
 ) -> Compiled {
     let (mut problems, mut statuses, mut names) = (Vec::new(), Statuses::default(), BTreeSet::new());
+    let mesh = mesh_config::Mesh::read(store, node, previous, &mut problems);
+    let node = &mesh.node;
     let namespaces = namespace::Namespaces::read(store);
     let members = workload::Members::read(store, node, &mut problems);
     let destinations = destinations(store, node, &members, handover, &mut names, &mut problems);
@@ -130,6 +133,7 @@ pub fn compile(
         my_identity: node.identity.clone(),
         my_ip: own.ip(),
         baggage: baggage(&own.workload),
+        mesh: mesh.facts.clone(),
         paths: node.paths,
         ..Snapshot::default()
     };
@@ -142,7 +146,7 @@ pub fn compile(
         .map(|(policy, entry)| PeerInput { policy, entry })
         .collect();
     guard::check(&policies, &tokens, &peers, &mut problems);
-    let mut guards = guard::Guards::new(&policies, &tokens, node, previous);
+    let mut guards = guard::Guards::new(&policies, &tokens, &mesh, previous);
     let inbound = inbound::Inbound {
         node,
         members: &members,

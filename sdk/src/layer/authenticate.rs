@@ -1,17 +1,16 @@
 //! Authenticate: verifies the tokens that RequestAuthentication asks about.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, HeaderValue, Response};
-use pin_project_lite::pin_project;
 use smallvec::SmallVec;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::ahead::{AheadFuture, Passed};
 use super::call::authority;
 use super::{Call, MeshBody, Reason, Refusal};
 use crate::name::SpiffeId;
@@ -75,7 +74,7 @@ where
 {
     type Response = S::Response;
     type Error = Refusal;
-    type Future = AuthenticateFuture<S>;
+    type Future = AheadFuture<S>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
         self.inner.poll_ready(cx)
@@ -83,24 +82,18 @@ where
 
     fn call(&mut self, mut call: Call) -> Self::Future {
         if !asks(&call) {
-            return AuthenticateFuture::Inner {
-                future: self.inner.call(call),
-            };
+            return AheadFuture::inner(self.inner.call(call));
         }
         let view = Arc::clone(&call.view);
         sanitize(&view, &mut call);
         match judge(&view, &call) {
             Judged::Passed(found, accepted) => {
                 settle(&mut call, found, accepted);
-                AuthenticateFuture::Inner {
-                    future: self.inner.call(call),
-                }
+                AheadFuture::inner(self.inner.call(call))
             }
-            Judged::Refused(why, None) => AuthenticateFuture::Refused {
-                refusal: Some(refuse(&call, why, &self.meter)),
-            },
-            Judged::Refused(_, Some(_)) | Judged::Wait(_) => AuthenticateFuture::Waiting {
-                waiting: Box::pin(wait(call, self.meter.clone())),
+            Judged::Refused(why, None) => AheadFuture::refused(refuse(&call, why, &self.meter)),
+            Judged::Refused(_, Some(_)) | Judged::Wait(_) => AheadFuture::Waiting {
+                before: Box::pin(wait(call, self.meter.clone())),
                 inner: self.inner.clone(),
             },
         }
@@ -186,14 +179,14 @@ fn settle(call: &mut Call, found: Findings, accepted: SmallVec<[Accepted<'_>; 1]
 }
 
 /// Waits for keys, at most as long as fetching them may take, and judges again.
-async fn wait(mut call: Call, meter: Meter) -> Result<Call, Refusal> {
+async fn wait(mut call: Call, meter: Meter) -> Result<Passed, Refusal> {
     let view = Arc::clone(&call.view);
     // Every source is waited for at most twice: for its first keys, and for newer ones.
     for _ in 0..8 {
         match judge(&view, &call) {
             Judged::Passed(found, accepted) => {
                 settle(&mut call, found, accepted);
-                return Ok(call);
+                return Ok(call.into());
             }
             Judged::Wait(cell) => {
                 let mut answers = cell.answers();
@@ -261,50 +254,5 @@ impl std::fmt::Debug for TokenClaims {
         f.debug_struct("TokenClaims")
             .field("iss", &self.0.get("iss"))
             .finish_non_exhaustive()
-    }
-}
-
-type Waiting = Pin<Box<dyn Future<Output = Result<Call, Refusal>> + Send>>;
-
-pin_project! {
-    /// The future of [`Authenticate`].
-    #[project = AuthenticateProjection]
-    #[allow(missing_docs)] // the variants are not for callers
-    pub enum AuthenticateFuture<S: Service<Call>> {
-        Waiting { waiting: Waiting, inner: S },
-        Calling { call: Option<Call>, inner: S },
-        Inner { #[pin] future: S::Future },
-        Refused { refusal: Option<Refusal> },
-    }
-}
-
-impl<S> Future for AuthenticateFuture<S>
-where
-    S: Service<Call, Response = Response<MeshBody>, Error = Refusal> + Clone,
-{
-    type Output = Result<S::Response, Refusal>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let again = || Refusal::new(Reason::Denied, "polled after completion");
-        loop {
-            let next = match self.as_mut().project() {
-                AuthenticateProjection::Waiting { waiting, inner } => Self::Calling {
-                    call: Some(ready!(waiting.as_mut().poll(cx))?),
-                    inner: inner.clone(),
-                },
-                AuthenticateProjection::Calling { call, inner } => {
-                    ready!(inner.poll_ready(cx))?;
-                    let call = call.take().ok_or_else(again)?;
-                    Self::Inner {
-                        future: inner.call(call),
-                    }
-                }
-                AuthenticateProjection::Inner { future } => return future.poll(cx),
-                AuthenticateProjection::Refused { refusal } => {
-                    return Poll::Ready(Err(refusal.take().unwrap_or_else(again)));
-                }
-            };
-            self.set(next);
-        }
     }
 }

@@ -10,6 +10,7 @@ use http::{Request, Uri};
 
 use super::MeshBody;
 use crate::name::Peer;
+use crate::policy::authz::remote_addr;
 use crate::policy::balance::{Endpoint, Tried};
 use crate::policy::route::{Action, Backend, Mirror, RouteRule, RouteTable, RuleId};
 use crate::policy::timeout::Limit;
@@ -52,10 +53,13 @@ impl Call {
                 head.scheme = "https";
             }
             let addr = peer.addr.ip().to_canonical();
+            // Only at an edge does somebody count the proxies in front (Envoy `use_remote_address`).
+            let edge = matches!(self.place.as_deref(), Some(Place::Listener { .. }));
+            let hops = edge.then(|| self.view.mesh.as_ref().map_or(0, |mesh| mesh.trusted_proxies));
             head.caller = Caller {
                 identity: peer.identity.as_ref(),
                 addr,
-                remote: crate::policy::authz::remote_addr(request.headers(), addr, None, false),
+                remote: remote_addr(request.headers(), addr, hops, edge),
             };
             head.destination = match self.place.as_deref() {
                 Some(Place::Workload { port } | Place::Service { port, .. } | Place::Pod { port, .. }) => {

@@ -6,12 +6,17 @@
 //! The stack is monomorphic over one body type, [`MeshBody`]: bodies of applications are wrapped once at the ends.
 //! That compiles once, however many services use it, and a body that is one of ours or hyper's is taken as it is.
 
+#[cfg(any(feature = "jwt", feature = "extauthz"))]
+mod ahead;
+mod ask;
 #[cfg(feature = "jwt")]
 mod authenticate;
 mod authorize;
 mod balance;
 mod body;
 pub(crate) mod call;
+#[cfg(feature = "extauthz")]
+mod consult;
 mod drain;
 mod flags;
 mod hygiene;
@@ -27,13 +32,20 @@ pub mod stack;
 mod tee;
 pub(crate) mod upgrade;
 
+#[cfg(any(feature = "jwt", feature = "extauthz"))]
+pub use ahead::AheadFuture;
+pub use ask::{Ask, Asker, Asking};
 #[cfg(feature = "jwt")]
-pub use authenticate::{Authenticate, AuthenticateFuture, AuthenticateLayer, TokenClaims};
+pub use authenticate::{Authenticate, AuthenticateLayer, TokenClaims};
 pub use authorize::{Authorize, AuthorizeFuture, AuthorizeLayer};
 pub use balance::{Balance, BalanceFuture, BalanceLayer};
 pub use body::{BoxError, MeshBody};
 pub(crate) use body::{Stalled, Watch};
 pub use call::{Call, Destination, Directed, Routed, Served, Won};
+#[cfg(feature = "extauthz")]
+pub(crate) use consult::consult_connection;
+#[cfg(feature = "extauthz")]
+pub use consult::{Consult, ConsultLayer};
 pub use drain::{Drain, Draining, Stage};
 pub(crate) use hygiene::MOST_FIELDS;
 pub(crate) use interim::Interim;

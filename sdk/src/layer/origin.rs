@@ -7,7 +7,7 @@ use arc_swap::ArcSwapOption;
 use http::StatusCode;
 
 use super::call::Served;
-use super::{Draining, Interim, Reason, Refusal};
+use super::{Asker, Draining, Interim, Reason, Refusal};
 use crate::name::{Host, Peer, ServiceName, SpiffeId};
 use crate::policy::balance::Workload;
 use crate::snapshot::{Misfit, InboundPolicy, Live, Place, Snapshot};
@@ -24,6 +24,8 @@ pub struct Origin {
     pub(super) place: Arc<Place>,
     pub(super) draining: Draining,
     pub(super) interim: Interim,
+    /// Through whom external authorizers are asked.
+    asker: Option<Asker>,
     /// The series used last and for whom: one connection mostly serves one pair.
     series: ArcSwapOption<CachedSeries>,
 }
@@ -52,6 +54,7 @@ impl Origin {
             place,
             draining,
             interim: Interim::default(),
+            asker: None,
             series: ArcSwapOption::empty(),
         }
     }
@@ -82,6 +85,17 @@ impl Origin {
             )
             .status(StatusCode::MISDIRECTED_REQUEST)),
         }
+    }
+
+    /// Lets external authorizers be asked; without, what must be asked about is denied.
+    pub fn asking(mut self, asker: Asker) -> Self {
+        self.asker = Some(asker);
+        self
+    }
+
+    #[cfg(feature = "extauthz")]
+    pub(super) fn asker(&self) -> Option<Asker> {
+        self.asker.clone()
     }
 
     pub(super) fn meter(&self) -> &Meter {

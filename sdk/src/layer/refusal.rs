@@ -23,6 +23,8 @@ pub enum Reason {
     Denied,
     /// It carries a token that is not believed.
     Unauthenticated,
+    /// An external authorizer denies it, or cannot be asked.
+    Authorizer,
     /// No such service, or no route of it matches.
     NoRoute,
     /// The route or its backend is configured, but invalidly.
@@ -57,6 +59,7 @@ impl Reason {
         match self {
             Self::BadRequest => "DPE",
             Self::Denied | Self::Unauthenticated | Self::Application => "-",
+            Self::Authorizer => "UAEX",
             Self::NoRoute => "NR",
             Self::Misconfigured => "NC",
             Self::NoEndpoint => "UH",
@@ -77,6 +80,7 @@ impl Reason {
             Self::BadRequest => "bad_request",
             Self::Denied => "denied",
             Self::Unauthenticated => "unauthenticated",
+            Self::Authorizer => "authorizer",
             Self::NoRoute => "no_route",
             Self::Misconfigured => "misconfigured",
             Self::NoEndpoint => "no_endpoint",
@@ -138,6 +142,7 @@ impl Refusal {
             Reason::BadRequest => (StatusCode::BAD_REQUEST, ""),
             Reason::Denied => (StatusCode::FORBIDDEN, "RBAC: access denied"),
             Reason::Unauthenticated => (StatusCode::UNAUTHORIZED, ""),
+            Reason::Authorizer => (StatusCode::FORBIDDEN, ""),
             Reason::NoRoute => (StatusCode::NOT_FOUND, ""),
             Reason::Misconfigured | Reason::Application => (StatusCode::INTERNAL_SERVER_ERROR, ""),
             Reason::NoEndpoint => (StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream"),
@@ -279,7 +284,8 @@ impl Refusal {
         if !self.body.is_empty() {
             response
                 .headers_mut()
-                .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+                .entry(CONTENT_TYPE)
+                .or_insert(HeaderValue::from_static("text/plain"));
             *response.body_mut() = match self.body {
                 Cow::Borrowed(text) => MeshBody::from(text),
                 Cow::Owned(text) => MeshBody::from(text),

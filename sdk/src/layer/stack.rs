@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! client     ObserveClient ─ Route ─ Mirror ─ Retry ─ Balance ─ Upstream
-//! server     Observe ─ Authenticate ─ Authorize ─ application
-//! waypoint   Observe ─ Authenticate ─ Authorize ─ Route ─ Mirror ─ Retry ─ Balance ─ Upstream
+//! server     Observe ─ Consult ─ Authenticate ─ Authorize ─ application
+//! waypoint   Observe ─ Consult ─ Authenticate ─ Authorize ─ Route ─ Mirror ─ Retry ─ Balance ─ Upstream
 //! ```
 //!
-//! `Authenticate` is there with feature `jwt`, and passes straight through where no policy asks about tokens.
+//! `Consult` and `Authenticate` are there with features `extauthz` and `jwt`, and pass straight through where no policy asks
+//! for them.
 
 use std::sync::Arc;
 
@@ -20,7 +21,12 @@ use crate::snapshot::Live;
 use crate::telemetry::Meter;
 
 /// What a server puts in front of its application.
-pub type Inbound<S> = Observe<Authenticated<Authorize<S>>>;
+pub type Inbound<S> = Observe<Consulted<Authenticated<Authorize<S>>>>;
+
+#[cfg(feature = "extauthz")]
+type Consulted<S> = super::Consult<S>;
+#[cfg(not(feature = "extauthz"))]
+type Consulted<S> = S;
 
 #[cfg(feature = "jwt")]
 type Authenticated<S> = super::Authenticate<S>;
@@ -33,11 +39,13 @@ pub type Outbound<D, S> = ObserveClient<Forward<D, S>>;
 /// The outbound layers without the observation, as a waypoint uses them behind its inbound half.
 pub type Forward<D, S> = Route<Mirror<Retry<Balance<S>>, Balance<S>>, D>;
 
-/// Observe → Authenticate → Authorize → `next`.
+/// Observe → Consult → Authenticate → Authorize → `next`.
 pub fn inbound<S>(origin: Arc<Origin>, next: S) -> Inbound<S> {
     let stack = AuthorizeLayer::new(origin.meter().clone()).layer(next);
     #[cfg(feature = "jwt")]
     let stack = super::AuthenticateLayer::new(origin.meter().clone()).layer(stack);
+    #[cfg(feature = "extauthz")]
+    let stack = super::ConsultLayer::new(origin.asker(), origin.meter().clone()).layer(stack);
     Observe::new(origin, stack)
 }
 

@@ -28,7 +28,7 @@ use crate::compile::{Statuses, status};
 use crate::control::{ControlHandle, Status};
 use crate::hbone::{Acceptor, HBONE_PORT, Settings, TunnelPool};
 use crate::identity::{Credential, CredentialProvider, Introducer, Trust};
-use crate::layer::{BoxError, Drain, Draining, MeshBody, Stage, stack};
+use crate::layer::{Asker, BoxError, Drain, Draining, MeshBody, Stage, stack};
 use crate::name::SpiffeId;
 use crate::server::{App, Dispatch, End, HttpApp, InboundLayer, Listener, Plain, Ports, WorkloadDispatch};
 use crate::server::{bind, listener, serve_hbone, serve_plain};
@@ -255,6 +255,7 @@ impl Mesh {
                 live: Arc::clone(&self.inner.live),
                 meter: self.inner.meter.clone(),
                 place: Arc::new(Place::Workload { port }),
+                asker: Asker::new(self.client()),
                 introductions: Arc::default(),
             }),
         )
@@ -315,7 +316,13 @@ impl Mesh {
         let Inner {
             live, meter, drain, ..
         } = &*self.inner;
-        InboundLayer::new(Arc::clone(live), meter.clone(), port, drain.watch())
+        InboundLayer::new(
+            Arc::clone(live),
+            meter.clone(),
+            port,
+            drain.watch(),
+            Asker::new(self.client()),
+        )
     }
 
     /// Relays tunnelled connections for a port, whatever they speak, to an address such as a database on localhost.
@@ -394,6 +401,7 @@ impl Mesh {
             live: Arc::clone(&self.inner.live),
             ports: self.inner.ports.clone(),
             meter: self.inner.meter.clone(),
+            asker: Asker::new(self.client()),
             addr: self.inner.addr,
         });
         self.listen_hbone(dispatch).await

@@ -82,7 +82,11 @@ impl SpiffeId {
         };
         let namespace = after("/ns/", domain_end)?;
         // A namespace is there to hold something.
-        let namespace = if namespace.1 == text.len() { (0, 0) } else { namespace };
+        let namespace = if namespace.1 == text.len() {
+            (0, 0)
+        } else {
+            namespace
+        };
         let account = match namespace {
             (_, 0) => (0, 0),
             (_, end) => after("/sa/", end)?,
@@ -270,11 +274,20 @@ mod tests {
             ("spiffe://td/region/eu/ns/a/sa/b", "a", "b"),
         ] {
             let id = SpiffeId::parse_any(text).unwrap();
-            assert_eq!((id.namespace(), id.service_account()), (namespace, account), "{text}");
+            assert_eq!(
+                (id.namespace(), id.service_account()),
+                (namespace, account),
+                "{text}"
+            );
             assert_eq!(id.account_path().is_empty(), account.is_empty(), "{text}");
             assert!(SpiffeId::parse(text).is_err(), "{text}");
         }
-        for text in ["spiffe://td/ns/a/ns/b/sa/c", "spiffe://td/ns/a/sa/b/sa/c", "spiffe://td//ns/a/sa/b", "spiffe://td/"] {
+        for text in [
+            "spiffe://td/ns/a/ns/b/sa/c",
+            "spiffe://td/ns/a/sa/b/sa/c",
+            "spiffe://td//ns/a/sa/b",
+            "spiffe://td/",
+        ] {
             assert!(SpiffeId::parse_any(text).is_err(), "{text}");
         }
     }

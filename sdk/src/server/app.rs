@@ -14,7 +14,7 @@ use super::Draining;
 use super::introductions::Introductions;
 use super::ports::App;
 use super::serve::{BoxFuture, Stream, serve_http};
-use crate::layer::{BoxError, Call, MeshBody, Origin, Reason, Refusal, stack, upgrade};
+use crate::layer::{Asker, BoxError, Call, MeshBody, Origin, Reason, Refusal, stack, upgrade};
 use crate::name::{Peer, PeerIdentity};
 use crate::snapshot::{Live, Place};
 use crate::telemetry::{Meter, field};
@@ -152,6 +152,7 @@ pub(crate) struct HttpApp<A> {
     pub(crate) live: Arc<Live>,
     pub(crate) meter: Meter,
     pub(crate) place: Arc<Place>,
+    pub(crate) asker: Asker,
     pub(crate) introductions: Arc<Introductions>,
 }
 
@@ -185,7 +186,8 @@ impl<A: Clone> HttpApp<A> {
             peer,
             Arc::clone(&self.place),
             draining.clone(),
-        );
+        )
+        .asking(self.asker.clone());
         let introductions = Arc::clone(&self.introductions);
         let app = Application::new(self.app.clone(), introductions, self.meter.clone());
         stack::inbound(Arc::new(origin), app)

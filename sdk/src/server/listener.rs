@@ -14,7 +14,7 @@ use super::introductions::Introductions;
 use super::ports::App;
 use super::serve::{BoxFuture, Stream};
 use super::{Application, Draining};
-use crate::layer::{BoxError, MeshBody, Origin, Reason, Refusal, stack};
+use crate::layer::{Asker, BoxError, MeshBody, Origin, Reason, Refusal, stack};
 use crate::name::{Peer, PeerIdentity};
 use crate::snapshot::{Live, Place};
 use crate::telemetry::Meter;
@@ -148,13 +148,15 @@ pub struct InboundLayer {
     place: Arc<Place>,
     draining: Draining,
     introductions: Arc<Introductions>,
+    asker: Asker,
 }
 
 impl InboundLayer {
-    pub(crate) fn new(live: Arc<Live>, meter: Meter, port: u16, draining: Draining) -> Self {
+    pub(crate) fn new(live: Arc<Live>, meter: Meter, port: u16, draining: Draining, asker: Asker) -> Self {
         Self {
             live,
             meter,
+            asker,
             place: Arc::new(Place::Workload { port }),
             draining,
             introductions: Arc::default(),
@@ -219,6 +221,7 @@ where
             place,
             draining,
             introductions,
+            asker,
         } = &self.layer;
         let origin = Origin::new(
             Arc::clone(live),
@@ -226,7 +229,8 @@ where
             peer,
             Arc::clone(place),
             draining.clone(),
-        );
+        )
+        .asking(asker.clone());
         let app = Application::new(self.inner.clone(), Arc::clone(introductions), meter.clone());
         let mut stack = stack::inbound(Arc::new(origin), app);
         InboundFuture::Inner {

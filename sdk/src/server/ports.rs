@@ -12,6 +12,7 @@ use super::Draining;
 use super::hbone::{Admission, Arrival, Dispatch};
 use super::serve::{BoxFuture, Stream};
 use crate::hbone::Authority;
+use crate::layer::Asker;
 use crate::name::Peer;
 use crate::policy::authz::Decision;
 use crate::policy::{Caller, ConnectionHead};
@@ -70,6 +71,7 @@ pub(crate) struct WorkloadDispatch {
     pub(crate) live: Arc<Live>,
     pub(crate) ports: Ports,
     pub(crate) meter: Meter,
+    pub(crate) asker: Asker,
     /// The workload's own address: CONNECTs for any other are refused, this is no relay. `None`: the address that
     /// the tunnel came in on.
     pub(crate) addr: Option<IpAddr>,
@@ -134,7 +136,7 @@ impl Dispatch for WorkloadDispatch {
                 }
                 Some(End::Relay(to)) => {
                     let place = Place::Workload { port };
-                    permit(&view, &place, &peer, &self.meter)?;
+                    permit(&view, &place, &peer, &self.meter, &self.asker).await?;
                     let onward = TcpStream::connect(to).await.map_err(|error| {
                         (
                             StatusCode::SERVICE_UNAVAILABLE,
@@ -162,14 +164,18 @@ impl Dispatch for WorkloadDispatch {
 }
 
 /// Judges a connection; a denial is answered with 401, as ztunnel does.
-pub(crate) fn permit(
+pub(crate) async fn permit(
     view: &Snapshot,
     place: &Place,
     peer: &Peer,
     meter: &Meter,
+    asker: &Asker,
 ) -> Result<(), (StatusCode, String)> {
     let head = connection_head(place, peer);
-    match view.authorize_connection(place, &head) {
+    consult(view, place, &head, asker)
+        .await
+        .map_err(|why| (StatusCode::UNAUTHORIZED, why))?;
+    match judge_asked(view, place, &head) {
         Decision::Allow { .. } => Ok(()),
         Decision::Deny { by, why } => {
             let by = by.map(|rule| rule.policy.to_string());
@@ -179,6 +185,30 @@ pub(crate) fn permit(
                 format!("{}: {why}", by.as_deref().unwrap_or("authorization")),
             ))
         }
+    }
+}
+
+/// Asks external authorizers about a connection.
+async fn consult(
+    view: &Snapshot,
+    place: &Place,
+    head: &ConnectionHead<'_>,
+    asker: &Asker,
+) -> Result<(), String> {
+    #[cfg(feature = "extauthz")]
+    return crate::layer::consult_connection(view, place, head, view.my_identity.as_ref(), asker).await;
+    #[cfg(not(feature = "extauthz"))]
+    {
+        let _ = (view, place, head, asker);
+        Ok(())
+    }
+}
+
+/// Judges a connection about which external authorizers were asked when it began, where that is possible at all.
+fn judge_asked<'s>(view: &'s Snapshot, place: &Place, head: &ConnectionHead<'_>) -> Decision<'s> {
+    match cfg!(feature = "extauthz") {
+        true => view.authorize_consulted_connection(place, head),
+        false => view.authorize_connection(place, head),
     }
 }
 
@@ -212,9 +242,7 @@ pub(crate) async fn relayed<I: Stream, T: Stream>(
         let mut generations = live.generations();
         while generations.changed().await.is_ok() {
             let view = live.pin();
-            if let Decision::Deny { why, .. } =
-                view.authorize_connection(&place, &connection_head(&place, &peer))
-            {
+            if let Decision::Deny { why, .. } = judge_asked(&view, &place, &connection_head(&place, &peer)) {
                 tracing::info!(target: "inmesh::denied", ?place, peer = ?peer.identity, why, "connection cut by a new policy");
                 return;
             }

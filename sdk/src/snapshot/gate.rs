@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::Authorizer;
 #[cfg(feature = "jwt")]
 use super::KeyCell;
 use crate::policy::authz::AuthzEngine;
@@ -15,6 +16,8 @@ pub struct Gate {
     pub authz: Arc<AuthzEngine>,
     /// Whose tokens are believed; `None` where nobody asks for any.
     pub tokens: Option<TokenGuard>,
+    /// Who is asked first, if a CUSTOM policy names somebody who can be asked.
+    pub authorizer: Option<Arc<Authorizer>>,
 }
 
 /// Whose tokens are believed, and the keys to tell.
@@ -38,6 +41,7 @@ impl Gate {
         Self {
             authz: Arc::new(AuthzEngine::deny_all(why)),
             tokens: None,
+            authorizer: None,
         }
     }
 }

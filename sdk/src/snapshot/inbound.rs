@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{ClientTerms, Gate, InboundPolicy, ServiceGuard, Snapshot, WaypointInbound, WorkloadInbound};
+use super::{Authorizer, ClientTerms, Gate, InboundPolicy, ServiceGuard, Snapshot, WaypointInbound, WorkloadInbound};
 use crate::name::{Host, SpiffeId};
-use crate::policy::authz::{Decision, RuleRef};
+use crate::policy::authz::{AuthzEngine, Decision, RuleRef};
 use crate::policy::{ConnectionHead, RequestHead};
 
 /// Where something came in: what a server knows of a connection before it reads a request.
@@ -75,6 +75,7 @@ pub type Passages<'s> = SmallVec<[Passage<'s>; 2]>;
 /// What was found out about a request on its way to authorization, gate by gate.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
+    consulted: bool,
     claims: SmallVec<[Option<Arc<Claims>>; 2]>,
 }
 
@@ -82,6 +83,11 @@ pub struct Findings {
 pub type Claims = serde_json::Map<String, serde_json::Value>;
 
 impl Findings {
+    /// Notes that every external authorizer that had to be asked has been, and allowed the request.
+    pub fn consulted(&mut self) {
+        self.consulted = true;
+    }
+
     /// Notes whose token the next gate believes.
     pub fn push(&mut self, claims: Option<Arc<Claims>>) {
         self.claims.push(claims);
@@ -164,7 +170,12 @@ impl Snapshot {
             if let Some(claims) = found.claims(index) {
                 head.claims = Some(claims);
             }
-            answer = stricter(answer, passage.gate.authz.decide(&head));
+            let authz = &passage.gate.authz;
+            let decision = match found.consulted {
+                true => authz.decide_consulted(&head),
+                false => authz.decide(&head),
+            };
+            answer = stricter(answer, decision);
             if matches!(answer, Decision::Deny { .. }) {
                 break;
             }
@@ -172,8 +183,45 @@ impl Snapshot {
         answer
     }
 
-    /// Judges a connection that is not HTTP, or not yet.
+    /// Judges a connection that is not HTTP, or not yet, and that no external authorizer has been asked about.
     pub fn authorize_connection(&self, place: &Place, head: &ConnectionHead<'_>) -> Decision<'_> {
+        self.connection(place, head, AuthzEngine::decide_connection)
+    }
+
+    /// Judges a connection that the external authorizers have allowed, where [`Snapshot::consults`] asked for it.
+    pub fn authorize_consulted_connection(&self, place: &Place, head: &ConnectionHead<'_>) -> Decision<'_> {
+        self.connection(place, head, AuthzEngine::decide_consulted_connection)
+    }
+
+    /// The external authorizers that must be asked about a connection.
+    pub fn consults(&self, place: &Place, head: &ConnectionHead<'_>) -> Vec<Arc<Authorizer>> {
+        let asks = |guard: &ServiceGuard| {
+            let mut head = *head;
+            head.destination.set_port(guard.port);
+            let (_, name) = guard.tcp.consult_connection(&head)?;
+            self.mesh.as_ref()?.authorizers.get(name)?.as_ref().ok().cloned()
+        };
+        match (&self.inbound, place) {
+            (InboundPolicy::Workload(policy), Place::Workload { port }) => {
+                guards(policy, *port, head.caller.identity)
+                    .filter_map(asks)
+                    .collect()
+            }
+            (InboundPolicy::Waypoint(policy), Place::Service { host, port }) => self
+                .guard(policy, host, *port)
+                .and_then(asks)
+                .into_iter()
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn connection<'s>(
+        &'s self,
+        place: &Place,
+        head: &ConnectionHead<'_>,
+        decide: impl Fn(&'s AuthzEngine, &ConnectionHead<'_>) -> Decision<'s>,
+    ) -> Decision<'s> {
         let denied = |why| Decision::Deny { by: None, why };
         let of_service = |guard: &ServiceGuard| {
             let mut head = *head;
@@ -183,31 +231,29 @@ impl Snapshot {
         match (&self.inbound, place) {
             (InboundPolicy::DenyAll, _) => denied(NOTHING),
             (InboundPolicy::Workload(policy), Place::Workload { port }) => {
-                let mut answer = policy.l4.decide_connection(head);
+                let mut answer = decide(&policy.l4, head);
                 for guard in guards(policy, *port, head.caller.identity) {
                     if matches!(answer, Decision::Deny { .. }) {
                         break;
                     }
-                    answer = stricter(answer, guard.tcp.decide_connection(&of_service(guard)));
+                    answer = stricter(answer, decide(&guard.tcp, &of_service(guard)));
                 }
                 answer
             }
             (InboundPolicy::Waypoint(policy), Place::Service { host, port }) => {
                 self.guard(policy, host, *port).map_or_else(
                     || denied(ELSEWHERE),
-                    |guard| guard.tcp.decide_connection(&of_service(guard)),
+                    |guard| decide(&guard.tcp, &of_service(guard)),
                 )
             }
             (InboundPolicy::Waypoint(policy), Place::Pod { ip, .. }) => policy
                 .workloads
                 .get(ip)
-                .map_or_else(|| denied(ELSEWHERE), |gate| gate.authz.decide_connection(head)),
-            (InboundPolicy::Waypoint(_), Place::Listener { name }) => {
-                self.gateway.listener(name).map_or_else(
-                    || denied(ELSEWHERE),
-                    |listener| listener.gate.authz.decide_connection(head),
-                )
-            }
+                .map_or_else(|| denied(ELSEWHERE), |gate| decide(&gate.authz, head)),
+            (InboundPolicy::Waypoint(_), Place::Listener { name }) => self.gateway.listener(name).map_or_else(
+                || denied(ELSEWHERE),
+                |listener| decide(&listener.gate.authz, head),
+            ),
             _ => denied(ELSEWHERE),
         }
     }

@@ -5,6 +5,7 @@ mod gateway;
 mod inbound;
 mod keys;
 mod live;
+mod mesh;
 mod view;
 mod way;
 
@@ -13,6 +14,7 @@ pub use gateway::{Certificate, ClientTerms, GatewayView, ListenerView, Made, Mis
 pub use inbound::{Claims, Findings, Passage, Passages, Place, Remark};
 pub use keys::{KeyCell, KeySource};
 pub use live::Live;
+pub use mesh::{Authorizer, BodyCheck, CheckProtocol, HttpCheck, MeshFacts};
 pub use view::{
     AppProtocol, Cluster, InboundPolicy, Node, PodView, Role, ServiceGuard, ServiceId, ServicePortView,
     ServiceView, Snapshot, StrictPorts, Via, WaypointInbound, WaypointTarget, WorkloadInbound,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::{Gate, GatewayView, KeyCell};
+use super::{Gate, GatewayView, KeyCell, MeshFacts};
 use crate::name::{Host, ResourceRef, ServiceName, SpiffeId};
 use crate::policy::authz::AuthzEngine;
 use crate::policy::balance::{Endpoint, EndpointSet, Workload};
@@ -77,6 +77,8 @@ pub struct Snapshot {
     pub gateway: GatewayView,
     /// Workloads addressed by pod IP: how to reach them, by address. Port is appended to the CONNECT authority.
     pub pods: HashMap<IpAddr, Arc<PodView>>,
+    /// What the mesh-wide configuration says, if there is one.
+    pub mesh: Option<Arc<MeshFacts>>,
     /// Where the keys come from that verify tokens.
     pub keys: Vec<Arc<KeyCell>>,
     /// The labels of this process's own workload.

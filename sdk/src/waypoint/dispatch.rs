@@ -103,7 +103,7 @@ async fn onward(
     place: &Place,
     peer: &Peer,
 ) -> Result<crate::client::Connection, (StatusCode, String)> {
-    permit(view, place, peer, &shared.meter)?;
+    permit(view, place, peer, &shared.meter, &shared.asker).await?;
     let failed = |refusal: Refusal| (StatusCode::SERVICE_UNAVAILABLE, refusal.to_string());
     let to = match place {
         Place::Pod { ip, port } => shared.directory.pod(view, *ip, *port).map_err(failed)?,

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::{PodDirectory, Upstream};
-use crate::layer::{Draining, Origin, stack};
+use crate::layer::{Asker, Draining, Origin, stack};
 use crate::mesh::{Error, Mesh};
 use crate::name::Peer;
 use crate::snapshot::Place;
@@ -67,6 +67,7 @@ struct Shared {
     wire: crate::client::Wire,
     directory: PodDirectory,
     forward: stack::Forward<PodDirectory, Upstream>,
+    asker: Asker,
 }
 
 impl Shared {
@@ -82,6 +83,7 @@ impl Shared {
             wire: mesh.wire().clone(),
             directory: mesh.directory().clone(),
             forward,
+            asker: Asker::new(mesh.client()),
         }
     }
 
@@ -93,7 +95,8 @@ impl Shared {
             peer,
             place,
             draining.clone(),
-        );
+        )
+        .asking(self.asker.clone());
         stack::inbound(Arc::new(origin), self.forward.clone())
     }
 }

@@ -18,6 +18,33 @@ pub struct MeshSettings<'a> {
     pub root_namespace: &'a str,
     /// The mesh's trust domain, then its aliases.
     pub trust_domains: &'a [Arc<str>],
+    /// Whom CUSTOM policies may ask.
+    pub authorizers: &'a dyn Authorizers,
+}
+
+/// Whom CUSTOM policies may ask.
+pub trait Authorizers: std::fmt::Debug {
+    /// How the authorizer of this name is asked, or why nobody of that name can be.
+    ///
+    /// # Errors
+    /// If there is none that could be asked.
+    fn find(&self, name: &str) -> Result<Asked, String>;
+}
+
+/// How an authorizer is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// About requests only.
+    Http,
+    /// About requests and connections.
+    Grpc,
+}
+
+/// Nobody can be asked.
+impl Authorizers for () {
+    fn find(&self, _: &str) -> Result<Asked, String> {
+        Err("the mesh configuration names no external authorizers".to_owned())
+    }
 }
 
 impl<'a> From<&'a Node> for MeshSettings<'a> {
@@ -25,6 +52,7 @@ impl<'a> From<&'a Node> for MeshSettings<'a> {
         Self {
             root_namespace: &node.root_namespace,
             trust_domains: &node.trust_domains,
+            authorizers: &(),
         }
     }
 }
@@ -41,9 +69,23 @@ pub fn engine(
     let mut problems = Vec::new();
     let mut broken: Option<String> = None;
     let mut builder = EngineBuilder::new(layer);
+    let mut authorizer = None;
     for input in policies {
         match convert(input, layer, settings, &mut problems) {
             Ok(None) => {}
+            Ok(Some((Action::Custom, dry_run, rules))) => {
+                let asked = asked(input, layer, settings, &mut problems);
+                // HTTP authorizers are asked about requests only: on connections their policies do not exist.
+                if asked.as_ref() == Ok(&None) {
+                    continue;
+                }
+                builder = builder.policy(input.entry.reference(), Action::Custom, dry_run, rules);
+                let asked = asked.and_then(|name| name.ok_or_else(|| "nobody to ask".into()));
+                authorizer = Some(match authorizer {
+                    None => asked,
+                    Some(first) => same(first, asked, input, &mut problems),
+                });
+            }
             Ok(Some((action, dry_run, rules))) => {
                 builder = builder.policy(input.entry.reference(), action, dry_run, rules);
             }
@@ -54,7 +96,73 @@ pub fn engine(
     }
     match broken {
         Some(why) => (AuthzEngine::deny_all(why), problems),
-        None => (builder.build(), problems),
+        None => {
+            if let Some(authorizer) = authorizer {
+                builder = builder.authorizer(authorizer);
+            }
+            (builder.build(), problems)
+        }
+    }
+}
+
+/// Whom a CUSTOM policy asks: a name, `None` if the policy does not exist on this layer, or why nobody can be asked.
+fn asked(
+    input: &PolicyInput<'_>,
+    layer: Layer,
+    settings: &MeshSettings<'_>,
+    problems: &mut Vec<Problem>,
+) -> Result<Option<Arc<str>>, Arc<str>> {
+    let name = input
+        .policy
+        .spec
+        .provider
+        .as_ref()
+        .map_or("", |provider| &provider.name);
+    let found = settings
+        .authorizers
+        .find(name)
+        .and_then(|asked| match cfg!(feature = "extauthz") {
+            true => Ok(asked),
+            false => Err("this build asks no external authorizers: feature `extauthz` is off".to_owned()),
+        });
+    match found {
+        Ok(Asked::Http) if layer == Layer::Tcp => Ok(None),
+        Ok(_) => Ok(Some(name.into())),
+        Err(why) => {
+            let text = format!("`{name}` cannot be asked: {why}; whatever matches a rule is denied");
+            let remedy = "name one of the extensionProviders in the mesh configuration";
+            problems.push(
+                input
+                    .entry
+                    .problem(Severity::Error, "spec.provider.name", &text, remedy),
+            );
+            Err(text.into())
+        }
+    }
+}
+
+/// One target has one authorizer (as Istio by default): with two, whatever matches a rule of either is denied.
+fn same(
+    first: Result<Arc<str>, Arc<str>>,
+    next: Result<Arc<str>, Arc<str>>,
+    input: &PolicyInput<'_>,
+    problems: &mut Vec<Problem>,
+) -> Result<Arc<str>, Arc<str>> {
+    match (first, next) {
+        (Ok(first), Ok(next)) if first != next => {
+            let text = format!(
+                "one target has one external authorizer, and these are `{first}` and `{next}`: whatever matches a rule of either is denied"
+            );
+            problems.push(input.entry.problem(
+                Severity::Error,
+                "spec.provider.name",
+                &text,
+                "let both ask the same",
+            ));
+            Err(text.into())
+        }
+        (Err(why), _) | (_, Err(why)) => Err(why),
+        (Ok(first), _) => Ok(first),
     }
 }
 
@@ -136,17 +244,9 @@ fn dry_run(policy: &AuthorizationPolicy, entry: &Entry, problems: &mut Vec<Probl
 /// What the policy asks for and does not get here.
 fn shortfalls(policy: &AuthorizationPolicy, entry: &Entry, action: Action, layer: Layer) -> Vec<Problem> {
     let mut problems = Vec::new();
-    if action == Action::Custom {
-        let text = match layer {
-            Layer::L4 => "CUSTOM is not enforced on connections, as in ztunnel",
-            _ => "there is no external authorizer yet: whatever matches a rule is denied",
-        };
-        let severity = if layer == Layer::L4 {
-            Severity::Ignored
-        } else {
-            Severity::Error
-        };
-        problems.push(entry.problem(severity, "spec.action", text, "use ALLOW or DENY"));
+    if action == Action::Custom && layer == Layer::L4 {
+        let text = "CUSTOM is not enforced on connections, as in ztunnel";
+        problems.push(entry.problem(Severity::Ignored, "spec.action", text, "use ALLOW or DENY"));
     }
     for (index, rule) in policy.spec.rules.iter().enumerate() {
         let field = format!("spec.rules[{index}]");

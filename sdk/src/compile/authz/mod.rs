@@ -18,7 +18,7 @@ mod validate;
 mod values;
 
 pub use attach::{Attaches, GatewayTarget, PolicyInput, Registry, Target, attached};
-pub use engine::{MeshSettings, engine};
+pub use engine::{Asked, Authorizers, MeshSettings, engine};
 pub use peer::{PeerInput, strict_ports, validate_peer};
 pub use validate::validate;
 

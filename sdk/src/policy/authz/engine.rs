@@ -36,7 +36,7 @@ pub enum Decision<'s> {
 
 const DENIED: &str = "a DENY rule matched";
 const UNCLEAR: &str = "a DENY rule could not be judged: a header that it compares is not text";
-const UNASKED: &str = "a CUSTOM rule matched and there is no external authorizer to ask";
+const UNASKED: &str = "a CUSTOM rule matched and its external authorizer was not asked";
 const NOT_ALLOWED: &str = "no ALLOW rule matched";
 const WRONG_LAYER: &str = "rules for requests cannot judge a connection";
 
@@ -65,6 +65,7 @@ pub struct AuthzEngine {
     layer: Layer,
     broken: Option<Arc<str>>,
     custom: Table,
+    authorizer: Result<Arc<str>, Arc<str>>,
     enforced: Pair,
     dry: Pair,
     audit: Table,
@@ -97,6 +98,7 @@ struct Pair {
 pub struct EngineBuilder {
     layer: Layer,
     policies: Vec<Added>,
+    authorizer: Result<Arc<str>, Arc<str>>,
 }
 
 #[derive(Clone, Debug)]
@@ -113,7 +115,14 @@ impl EngineBuilder {
         Self {
             layer,
             policies: Vec::new(),
+            authorizer: Err("a CUSTOM rule matched and there is no external authorizer to ask".into()),
         }
+    }
+
+    /// Whom CUSTOM asks, or why nobody can be asked: then what matches a CUSTOM rule is denied.
+    pub fn authorizer(mut self, authorizer: Result<Arc<str>, Arc<str>>) -> Self {
+        self.authorizer = authorizer;
+        self
     }
 
     /// Adds a policy with its rules and their indices in `spec.rules`. A policy without rules never matches; if it is
@@ -176,6 +185,7 @@ impl EngineBuilder {
             layer: self.layer,
             broken: None,
             custom: Table::new(custom, true),
+            authorizer: self.authorizer,
             enforced: Pair {
                 deny: denied,
                 allow: allowed,
@@ -205,7 +215,7 @@ impl AuthzEngine {
         }
     }
 
-    /// Judges a request: CUSTOM, then DENY, then ALLOW.
+    /// Judges a request that no external authorizer has been asked about: CUSTOM, then DENY, then ALLOW.
     pub fn decide(&self, head: &RequestHead<'_>) -> Decision<'_> {
         match &self.broken {
             Some(why) => Decision::Deny { by: None, why },
@@ -213,8 +223,48 @@ impl AuthzEngine {
         }
     }
 
-    /// Judges a connection.
+    /// Judges a request that the external authorizer has allowed, where [`AuthzEngine::consult`] asked for it: DENY,
+    /// then ALLOW.
+    pub fn decide_consulted(&self, head: &RequestHead<'_>) -> Decision<'_> {
+        match &self.broken {
+            Some(why) => Decision::Deny { by: None, why },
+            None => self.enforced.judge(&self.facts(head)),
+        }
+    }
+
+    /// The external authorizer that must be asked about a request, and the first rule that says so.
+    pub fn consult(&self, head: &RequestHead<'_>) -> Option<(&RuleRef, &Arc<str>)> {
+        let authorizer = self.authorizer.as_ref().ok()?;
+        if self.custom.is_empty() || self.broken.is_some() {
+            return None;
+        }
+        let (by, _) = self.custom.find(&self.facts(head))?;
+        Some((by, authorizer))
+    }
+
+    /// As [`AuthzEngine::consult`], of a connection.
+    pub fn consult_connection(&self, head: &ConnectionHead<'_>) -> Option<(&RuleRef, &Arc<str>)> {
+        let authorizer = self.authorizer.as_ref().ok()?;
+        let (by, _) = self.custom.find(&Facts::of_connection(head))?;
+        Some((by, authorizer))
+    }
+
+    /// Whom CUSTOM rules ask, if there are any and they ask somebody.
+    pub fn authorizer(&self) -> Option<&Arc<str>> {
+        self.authorizer.as_ref().ok().filter(|_| !self.custom.is_empty())
+    }
+
+    /// Judges a connection that no external authorizer has been asked about.
     pub fn decide_connection(&self, head: &ConnectionHead<'_>) -> Decision<'_> {
+        self.connection(head, false)
+    }
+
+    /// Judges a connection that the external authorizer has allowed.
+    pub fn decide_consulted_connection(&self, head: &ConnectionHead<'_>) -> Decision<'_> {
+        self.connection(head, true)
+    }
+
+    fn connection(&self, head: &ConnectionHead<'_>, consulted: bool) -> Decision<'_> {
         if let Some(why) = &self.broken {
             return Decision::Deny { by: None, why };
         }
@@ -224,7 +274,11 @@ impl AuthzEngine {
                 why: WRONG_LAYER,
             };
         }
-        self.judge(&Facts::of_connection(head))
+        let facts = Facts::of_connection(head);
+        match consulted {
+            true => self.enforced.judge(&facts),
+            false => self.judge(&facts),
+        }
     }
 
     /// The first AUDIT rule that matches a request; it decides nothing.
@@ -264,7 +318,7 @@ impl AuthzEngine {
         match self.custom.find(facts) {
             Some((by, _)) => Decision::Deny {
                 by: Some(by),
-                why: UNASKED,
+                why: self.authorizer.as_ref().err().map_or(UNASKED, |why| why),
             },
             None => self.enforced.judge(facts),
         }

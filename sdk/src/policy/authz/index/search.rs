@@ -136,7 +136,7 @@ impl<'t, 'f, 'r> Search<'t, 'f, 'r> {
                 return self.shelf(shelf, &target(head));
             }
             Attribute::Principal => identity.map(|id| id.principal()),
-            Attribute::Account => identity.map(|id| &id.principal()[id.trust_domain().len()..]),
+            Attribute::Account => identity.map(|id| id.account_path()),
             Attribute::Namespace => identity.map(|id| id.namespace()),
             Attribute::TrustDomain => identity.map(|id| id.trust_domain()),
             Attribute::Sni => Some(facts.sni),

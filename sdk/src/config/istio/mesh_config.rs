@@ -1,0 +1,224 @@
+//! Istio's mesh-wide configuration (`mesh/v1alpha1 MeshConfig`): what of it inmesh carries out.
+//!
+//! It is no resource of its own: it is YAML in the key `mesh` of the ConfigMap `istio` in the root namespace.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::GoDuration;
+use crate::config::node::Node;
+use crate::config::typed;
+
+/// The mesh-wide configuration.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MeshConfig {
+    /// Where policies for the whole mesh are.
+    pub root_namespace: String,
+    /// The mesh's own trust domain.
+    pub trust_domain: String,
+    /// Other names of it.
+    pub trust_domain_aliases: Vec<String>,
+    /// How far paths are normalized.
+    pub path_normalization: Option<PathNormalization>,
+    /// Services that the mesh asks.
+    pub extension_providers: Vec<ExtensionProvider>,
+    /// Defaults of proxies.
+    pub default_config: Option<ProxyConfig>,
+}
+
+/// `pathNormalization`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PathNormalization {
+    /// `DEFAULT`, `NONE`, `BASE`, `MERGE_SLASHES` or `DECODE_AND_MERGE_SLASHES`.
+    pub normalization: String,
+}
+
+/// `defaultConfig`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ProxyConfig {
+    /// What stands in front of gateways.
+    pub gateway_topology: Option<Topology>,
+}
+
+/// `gatewayTopology`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Topology {
+    /// How many proxies in front of a gateway may be believed.
+    pub num_trusted_proxies: Option<u32>,
+}
+
+/// A service that the mesh asks. Only external authorizers are carried out; anything else is reported.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExtensionProvider {
+    /// By what policies call it.
+    pub name: String,
+    /// An authorizer that is asked by HTTP.
+    pub envoy_ext_authz_http: Option<ExtAuthzHttp>,
+    /// An authorizer that is asked by gRPC.
+    pub envoy_ext_authz_grpc: Option<ExtAuthzGrpc>,
+}
+
+/// `envoyExtAuthzHttp`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExtAuthzHttp {
+    /// The service, `[<namespace>/]<host>`.
+    pub service: String,
+    /// Its port.
+    pub port: u32,
+    /// How long it may take.
+    pub timeout: Option<GoDuration>,
+    /// What is put in front of the path that is asked about.
+    pub path_prefix: String,
+    /// Whether requests pass where it cannot be asked.
+    pub fail_open: bool,
+    /// The status where it cannot be asked.
+    pub status_on_error: String,
+    /// Request headers that it is told.
+    pub include_request_headers_in_check: Vec<String>,
+    /// The same, in the spelling of older releases.
+    pub include_headers_in_check: Vec<String>,
+    /// Headers that it is told besides.
+    pub include_additional_headers_in_check: BTreeMap<String, String>,
+    /// How much of the body it is told.
+    pub include_request_body_in_check: Option<RequestBody>,
+    /// Headers of its answer that go on with an allowed request.
+    pub headers_to_upstream_on_allow: Vec<String>,
+    /// Headers of its answer that go back with a denial.
+    pub headers_to_downstream_on_deny: Vec<String>,
+    /// Headers of its answer that go back with the response to an allowed request.
+    pub headers_to_downstream_on_allow: Vec<String>,
+    /// Whether the route is chosen again after it has changed the request.
+    pub clear_route_cache: Option<bool>,
+}
+
+/// `envoyExtAuthzGrpc`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[allow(missing_docs)] // as of `ExtAuthzHttp`
+pub struct ExtAuthzGrpc {
+    pub service: String,
+    pub port: u32,
+    pub timeout: Option<GoDuration>,
+    pub fail_open: bool,
+    pub status_on_error: String,
+    pub include_request_body_in_check: Option<RequestBody>,
+    pub clear_route_cache: Option<bool>,
+}
+
+/// How much of a body an authorizer is told.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RequestBody {
+    /// How many bytes.
+    pub max_request_bytes: u32,
+    /// Whether it is asked about the first of more bytes; otherwise such a request is refused with 413.
+    pub allow_partial_message: bool,
+    /// Whether the bytes are sent as such; otherwise as UTF-8 text.
+    pub pack_as_bytes: bool,
+}
+
+/// What a text held.
+#[derive(Debug, Default)]
+pub struct ParsedMeshConfig {
+    /// What is carried out.
+    pub config: MeshConfig,
+    /// The other fields, with their lines in the text.
+    pub unknown: Vec<(String, u32)>,
+}
+
+/// Fields that change nothing of what we do: they are about proxies, and about the control plane that configures them.
+const INERT: &[&str] = &[
+    "configSources",
+    "defaultConfig.concurrency",
+    "defaultConfig.discoveryAddress",
+    "defaultConfig.proxyMetadata",
+    "dnsRefreshRate",
+    "enableAutoMtls",
+    "enablePrometheusMerge",
+    "ingressClass",
+    "ingressControllerMode",
+    "ingressSelector",
+    "ingressService",
+];
+
+impl MeshConfig {
+    /// Reads the text of the key `mesh`.
+    ///
+    /// # Errors
+    /// What is wrong with it, and at which of its lines.
+    pub fn read(text: &str) -> Result<ParsedMeshConfig, (String, u32)> {
+        if text.trim().is_empty() {
+            return Ok(ParsedMeshConfig::default());
+        }
+        let node = Node::parse(text).map_err(|error| (error.text, error.at.line))?;
+        let (config, remarks) = typed::read(&node, "");
+        let config = config.map_err(|misfit: typed::Misfit| {
+            let at = misfit.at.line;
+            (format!("{}: {misfit}", misfit.field), at)
+        })?;
+        let unknown = remarks
+            .unknown
+            .into_iter()
+            .filter(|remark| !INERT.contains(&remark.field.as_str()));
+        Ok(ParsedMeshConfig {
+            config,
+            unknown: unknown.map(|remark| (remark.field, remark.at.line)).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_carried_out_is_told_from_what_is_not() {
+        let text = "
+accessLogFile: /dev/stdout
+enablePrometheusMerge: true
+trustDomain: td1
+trustDomainAliases: [old]
+pathNormalization: {normalization: MERGE_SLASHES}
+defaultConfig: {discoveryAddress: istiod:15012, gatewayTopology: {numTrustedProxies: 2}}
+extensionProviders:
+- name: opa
+  envoyExtAuthzGrpc: {service: opa.default.svc.cluster.local, port: 9191, timeout: 0.5s, failOpen: true}
+- name: zipkin
+  zipkin: {service: zipkin, port: 9411}
+";
+        let ParsedMeshConfig { config, unknown } = MeshConfig::read(text).unwrap();
+        assert_eq!(
+            (config.trust_domain.as_str(), config.trust_domain_aliases.len()),
+            ("td1", 1)
+        );
+        assert_eq!(
+            config.extension_providers[0]
+                .envoy_ext_authz_grpc
+                .as_ref()
+                .unwrap()
+                .port,
+            9191
+        );
+        assert_eq!(
+            unknown,
+            [
+                ("accessLogFile".to_owned(), 2),
+                ("extensionProviders[1].zipkin".to_owned(), 12)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_text_that_is_none_is_refused_with_its_line() {
+        assert_eq!(MeshConfig::read("a: b\ntrustDomain: [x]\n").unwrap_err().1, 2);
+        assert!(MeshConfig::read("a: [").is_err());
+        assert_eq!(MeshConfig::read(" \n").unwrap().config, MeshConfig::default());
+    }
+}

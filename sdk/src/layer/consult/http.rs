@@ -1,0 +1,117 @@
+//! An authorizer that is asked by HTTP: with the caller's own method and path, and some of its headers.
+
+use ::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION, WWW_AUTHENTICATE};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version};
+use http_body_util::{BodyExt, Limited};
+
+use super::answer::{Answer, Changes, How, may_change};
+use super::body::Held;
+use crate::layer::call::authority;
+use crate::layer::{Asker, Call, MeshBody};
+use crate::matcher::TextSet;
+use crate::snapshot::{Authorizer, HttpCheck};
+
+/// More is cut off: it is shown to a caller who is refused.
+const LARGEST: usize = 64 << 10;
+
+/// Headers that the answer of an authorizer may have taken away from the request.
+const REMOVES: &str = "x-envoy-auth-headers-to-remove";
+
+/// Asks; what is not an answer is an error.
+pub(super) async fn check(
+    request: Request<MeshBody>,
+    check: &HttpCheck,
+    asker: &Asker,
+) -> Result<Answer, String> {
+    let response = asker.ask(request).await.map_err(|refusal| refusal.to_string())?;
+    let (parts, body) = response.into_parts();
+    if parts.status == StatusCode::OK {
+        return Ok(Answer::Allowed(changes(&parts.headers, check)));
+    }
+    if parts.status.is_server_error() {
+        return Err(format!("the answer was {}", parts.status));
+    }
+    let body = Limited::new(body, LARGEST)
+        .collect()
+        .await
+        .map_err(|error| error.to_string())?;
+    Ok(Answer::Denied {
+        status: parts.status,
+        headers: denial(&parts.headers, check),
+        body: String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+    })
+}
+
+/// The request that asks.
+pub(super) fn question(
+    call: &Call,
+    held: Option<&Held>,
+    authorizer: &Authorizer,
+    check: &HttpCheck,
+) -> Result<Request<MeshBody>, String> {
+    let asked = &call.request;
+    let path = asked.uri().path_and_query().map_or("/", |path| path.as_str());
+    let body = held.map(|held| held.bytes.clone()).unwrap_or_default();
+    let length = body.len();
+    let mut request = Request::new(MeshBody::full(body));
+    *request.method_mut() = asked.method().clone();
+    *request.version_mut() = Version::HTTP_11;
+    *request.uri_mut() = format!(
+        "http://{}:{}{}{path}",
+        authorizer.host, authorizer.port, check.prefix
+    )
+    .parse()
+    .map_err(|error| format!("{error}"))?;
+    let headers = request.headers_mut();
+    for (name, value) in asked.headers() {
+        if (*name == AUTHORIZATION || check.told.matches(name.as_str())) && may_change(name) {
+            headers.append(name, value.clone());
+        }
+    }
+    for (name, value) in &check.besides {
+        headers.insert(name, value.clone());
+    }
+    if let Ok(host) = HeaderValue::from_str(authority(asked)) {
+        headers.insert(HOST, host);
+    }
+    headers.insert(CONTENT_LENGTH, length.into());
+    Ok(request)
+}
+
+/// What an answer that allows changes.
+fn changes(headers: &HeaderMap, check: &HttpCheck) -> Changes {
+    let mut changes = Changes::default();
+    for (name, value) in headers.iter().filter(|(name, _)| may_change(name)) {
+        if check.upstream.matches(name.as_str()) {
+            let again = changes.headers.iter().any(|(known, ..)| known == name);
+            changes.headers.push((
+                name.clone(),
+                value.clone(),
+                if again { How::Add } else { How::Set },
+            ));
+        }
+        if check.on_allow.matches(name.as_str()) {
+            changes.response.append(name.clone(), value.clone());
+        }
+    }
+    let removed = headers
+        .get_all(REMOVES)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let names = removed.flat_map(|list| list.split(','));
+    changes.removed = names.filter_map(|name| name.trim().parse().ok()).collect();
+    changes
+}
+
+/// The headers that go back with a denial: those asked for and those without which the answer means nothing, or all.
+fn denial(headers: &HeaderMap, check: &HttpCheck) -> HeaderMap {
+    let all = check.on_deny == TextSet::default();
+    let always = |name: &HeaderName| [WWW_AUTHENTICATE, LOCATION, CONTENT_TYPE].contains(name);
+    let mut kept = HeaderMap::new();
+    for (name, value) in headers.iter().filter(|(name, _)| may_change(name)) {
+        if all || always(name) || check.on_deny.matches(name.as_str()) {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    kept
+}
