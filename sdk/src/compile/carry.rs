@@ -1,10 +1,11 @@
-//! What outlives a swap: the cells of endpoints, and clusters that did not change.
+//! What outlives a swap: the cells of endpoints and of clusters, and clusters that did not change.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::name::Host;
 use crate::policy::balance::{Endpoint, EndpointCell, EndpointKey};
+use crate::policy::traffic::ClusterCell;
 use crate::snapshot::{Cluster, Snapshot};
 
 /// The parts of the previous snapshot that the next may share.
@@ -33,11 +34,21 @@ impl<'p> Carry<'p> {
         }
     }
 
+    /// The cluster's live state: what it was, or a new one.
+    pub(crate) fn cell(&self, host: &Host, port: u16) -> Arc<ClusterCell> {
+        let previous = self.clusters.get(&(host, port));
+        previous.map_or_else(Arc::default, |it| Arc::clone(it.endpoints.cell()))
+    }
+
     /// The cluster, or its previous self where nothing about it changed.
     pub(crate) fn cluster(&self, next: Cluster) -> Arc<Cluster> {
         match self.clusters.get(&(&next.host, next.port)) {
             Some(previous) if is_same(previous, &next) => (*previous).clone(),
-            _ => Arc::new(next),
+            _ => {
+                // Here rather than by the first request: a ring of many points takes its time.
+                next.endpoints.prepare();
+                Arc::new(next)
+            }
         }
     }
 }
@@ -71,6 +82,7 @@ fn is_same(previous: &Cluster, next: &Cluster) -> bool {
     previous.service == next.service
         && previous.protocol == next.protocol
         && previous.via == next.via
+        && previous.endpoints.policy() == next.endpoints.policy()
         && old.len() == new.len()
         && old.iter().zip(new).all(|(old, new)| Arc::ptr_eq(old, new))
 }
@@ -79,5 +91,6 @@ fn is_same_endpoint(previous: &Endpoint, next: &Endpoint) -> bool {
     previous.addr == next.addr
         && previous.identities == next.identities
         && previous.weight == next.weight
+        && previous.rank == next.rank
         && previous.workload == next.workload
 }

@@ -8,6 +8,7 @@ use super::authz::{GatewayTarget, MeshSettings, PeerInput, Registry, Target, str
 use super::binding::Bindings;
 use super::guard::Guards;
 use super::service::{Destination, Port};
+use super::traffic::Spot;
 use super::workload::{Members, describe, selects};
 use crate::config::core::IntOrString;
 use crate::config::{Labels, Place, Problem, Severity};
@@ -29,6 +30,17 @@ impl Own {
     /// Whether we know what we are: our object is applied, or our labels were given.
     fn is_known(&self, node: &Node) -> bool {
         self.member.is_some() || !node.labels.is_empty()
+    }
+
+    /// Where we are, as far as that is known.
+    pub(crate) fn spot<'s>(&'s self, node: &'s Node, members: &'s Members<'_>) -> Spot<'s> {
+        let member = self.member.map(|at| members.get(at));
+        Spot {
+            locality: member.map(|it| it.locality.clone()).unwrap_or_default(),
+            node: member.and_then(|it| it.node),
+            cluster: &node.cluster_id,
+            labels: Some(&self.labels),
+        }
     }
 
     /// Our address, if known.

@@ -24,6 +24,20 @@ pub(crate) const GATEWAY_MANAGED: &str = "gateway.istio.io/managed";
 pub(crate) const GATEWAY_ACCOUNT: &str = "gateway.istio.io/service-account";
 /// Annotation of a Gateway: its waypoint names callers in `x-forwarded-client-cert`.
 pub(crate) const XFCC: &str = "ambient.istio.io/xfcc-include-client-identity";
+/// Annotation of a Service or Namespace: `PreferClose`, `PreferSameZone` or `PreferSameNode`.
+pub(crate) const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
+/// On a workload: where it is, as `region.zone.subzone`.
+pub(crate) const LOCALITY: &str = "istio-locality";
+/// On a Node, or a workload: its region.
+pub(crate) const REGION: &str = "topology.kubernetes.io/region";
+/// On a Node, or a workload: its zone.
+pub(crate) const ZONE: &str = "topology.kubernetes.io/zone";
+/// On a Node, or a workload: its part of the zone.
+pub(crate) const SUBZONE: &str = "topology.istio.io/subzone";
+/// On a workload: its cluster.
+pub(crate) const CLUSTER: &str = "topology.istio.io/cluster";
+/// On a Node: its name.
+pub(crate) const HOSTNAME: &str = "kubernetes.io/hostname";
 /// On an EndpointSlice: its Service.
 pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// On every namespace, set by Kubernetes: its name.

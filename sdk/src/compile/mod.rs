@@ -34,6 +34,7 @@ pub mod status;
 mod target;
 #[cfg(test)]
 mod tests;
+pub mod traffic;
 mod virtual_service;
 mod waypoint;
 mod workload;
@@ -110,6 +111,13 @@ pub fn compile(
     let routes = routing::Routes::read(store);
     let virtual_services = virtual_service::VirtualServices::read(store, &node.cluster_domain, &mut problems);
     let carry = carry::Carry::of(previous);
+    let traffic = traffic::Traffic {
+        rules: traffic::Rules::read(store, node, home, &own.labels, &mut problems),
+        constraints: traffic::Constraints::read(store, &mut problems),
+        namespaces: &namespaces,
+        own: own.spot(node, &members),
+        default: Arc::default(),
+    };
     let outbound = outbound::Outbound {
         node,
         gateway: gateway.as_ref(),
@@ -121,6 +129,7 @@ pub fn compile(
         virtual_services: &virtual_services,
         labels: &own.labels,
         carry: &carry,
+        traffic: &traffic,
     };
     let grants = backends::Grants::read(store);
     let mut directory = backends::Directory::new(&grants);

@@ -1,4 +1,4 @@
-//! Labels of namespaces, and which namespaces a Gateway's listener admits.
+//! Labels and annotations of namespaces, and which namespaces a Gateway's listener admits.
 
 use std::collections::HashMap;
 
@@ -10,16 +10,25 @@ use crate::config::{Labels, ResourceStore};
 #[derive(Debug, Default)]
 pub(crate) struct Namespaces<'a> {
     labels: HashMap<&'a str, &'a Labels>,
+    annotations: HashMap<&'a str, &'a Labels>,
 }
 
 impl<'a> Namespaces<'a> {
     pub(crate) fn read(store: &'a ResourceStore) -> Self {
-        let all = store.namespaces();
+        let all = || {
+            store
+                .namespaces()
+                .map(|(it, _)| (&*it.metadata.name, &it.metadata))
+        };
         Self {
-            labels: all
-                .map(|(it, _)| (&*it.metadata.name, &it.metadata.labels))
-                .collect(),
+            labels: all().map(|(name, meta)| (name, &meta.labels)).collect(),
+            annotations: all().map(|(name, meta)| (name, &meta.annotations)).collect(),
         }
+    }
+
+    /// An annotation of a namespace.
+    pub(crate) fn annotation(&self, namespace: &str, key: &str) -> Option<&'a str> {
+        self.annotations.get(namespace)?.get(key).map(String::as_str)
     }
 
     /// A label of a namespace.

@@ -13,6 +13,7 @@ use super::registry::Registry;
 use super::route::{PortRef, RouteInput, add_to_service};
 use super::routing::{Routes, not_http};
 use super::service::{Backing, Destination, Port};
+use super::traffic::{Applied, Traffic};
 use super::virtual_service::{MESH, Scope, VirtualService, VirtualServices, glob};
 use super::waypoint::{HBONE_PORT, Waypoint};
 use super::workload::Members;
@@ -41,6 +42,7 @@ pub(crate) struct Outbound<'s, 'a> {
     /// This process's own labels.
     pub(crate) labels: &'s Labels,
     pub(crate) carry: &'s Carry<'s>,
+    pub(crate) traffic: &'s Traffic<'s>,
 }
 
 impl<'s, 'a> Outbound<'s, 'a> {
@@ -53,6 +55,7 @@ impl<'s, 'a> Outbound<'s, 'a> {
         let mut clusters = Vec::new();
         for it in self.destinations {
             directory.add(it.kind, &it.name.namespace, &it.name.name);
+            let applied = self.traffic.rules.applied(&it.host, &it.name.namespace);
             for port in &it.ports {
                 let id = ClusterId(clusters.len() as u32);
                 directory.add_port(
@@ -62,19 +65,28 @@ impl<'s, 'a> Outbound<'s, 'a> {
                     port.protocol,
                 );
                 registry.add(&glob(it).to_string(), port.number, id, self.via(it).is_some());
-                clusters.push(self.cluster(it, port));
+                clusters.push(self.cluster(it, &applied, port));
             }
         }
         clusters
     }
 
-    fn cluster(&self, destination: &Destination<'_>, port: &Port) -> Arc<Cluster> {
+    fn cluster(&self, destination: &Destination<'_>, applied: &Applied<'_>, port: &Port) -> Arc<Cluster> {
         let cells = self.carry.cells(&destination.host, port.number);
         let waypoint = self.via(destination);
-        let endpoints = match waypoint {
-            Some(waypoint) => through(waypoint, &authority(destination, port.number), &cells),
-            None => direct(&port.backings, &cells),
+        let (endpoints, policy) = match waypoint {
+            // Whatever the rule says of the workloads, the waypoint does it.
+            Some(waypoint) => {
+                let endpoints = through(waypoint, &authority(destination, port.number), &cells);
+                (endpoints, Arc::clone(&self.traffic.default))
+            }
+            None => {
+                let (policy, nearness) = self.traffic.of(destination, applied, port.number);
+                let ranks = self.traffic.ranks(&nearness, &port.backings, self.members);
+                (direct(&port.backings, &ranks, &cells), policy)
+            }
         };
+        let cell = self.carry.cell(&destination.host, port.number);
         self.carry.cluster(Cluster {
             service: destination.name.clone(),
             host: destination.host.clone(),
@@ -87,7 +99,7 @@ impl<'s, 'a> Outbound<'s, 'a> {
                     name: waypoint.reference.name.clone(),
                 },
             },
-            endpoints: EndpointSet::new(endpoints),
+            endpoints: EndpointSet::with(endpoints, policy, cell),
         })
     }
 
@@ -380,9 +392,14 @@ fn through(waypoint: &Waypoint<'_>, authority: &Arc<str>, cells: &Cells<'_>) -> 
     waypoint.instances.iter().map(endpoint).collect()
 }
 
-fn direct(backings: &[Backing], cells: &Cells<'_>) -> Vec<Arc<Endpoint>> {
+fn direct(backings: &[Backing], ranks: &[Option<Rank>], cells: &Cells<'_>) -> Vec<Arc<Endpoint>> {
     let mut found: Vec<Endpoint> = Vec::with_capacity(backings.len());
-    for it in backings.iter().filter(|it| it.ready) {
+    // Who has no rank gets no traffic from here.
+    let ranked = backings
+        .iter()
+        .zip(ranks)
+        .filter_map(|(it, rank)| Some((it, (*rank)?)));
+    for (it, rank) in ranked.filter(|(it, _)| it.ready) {
         let addr = SocketAddr::new(it.ip, it.port);
         if it.hbone && it.identities.is_empty() {
             // Nobody could be proved to be the right one: not called rather than called in plaintext.
@@ -407,7 +424,7 @@ fn direct(backings: &[Backing], cells: &Cells<'_>) -> Vec<Arc<Endpoint>> {
                 Arc::new([])
             },
             weight: it.weight,
-            rank: Rank::default(),
+            rank,
             workload: it.workload.clone(),
             cell: Arc::new(EndpointCell::default()),
         });

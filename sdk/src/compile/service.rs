@@ -9,7 +9,7 @@ use super::{labels, protocol};
 use crate::config::core::{EndpointSlice, IntOrString, Service, ServicePort};
 use crate::config::{Entry, Labels, Problem, ResourceStore, Severity};
 use crate::name::{Host, Kind, ServiceName, SpiffeId};
-use crate::policy::balance::Workload;
+use crate::policy::balance::{Locality, Workload};
 use crate::snapshot::{AppProtocol, Node};
 
 /// A Service, or one host of a ServiceEntry.
@@ -55,6 +55,10 @@ pub(crate) struct Backing {
     pub(crate) hbone: bool,
     pub(crate) identities: Arc<[SpiffeId]>,
     pub(crate) workload: Arc<Workload>,
+    /// Where it is.
+    pub(crate) locality: Locality,
+    /// The node it is on.
+    pub(crate) node: Option<Arc<str>>,
 }
 
 impl Destination<'_> {
@@ -274,14 +278,16 @@ impl Scope<'_, '_> {
                 if !seen.insert((member, member.is_none().then_some(ip), number)) {
                     continue;
                 }
-                found.push(match member {
-                    Some(at) => {
-                        let mut it = at_address(self.members, at, ip, number);
-                        it.ready = ready;
-                        it
-                    }
+                let mut it = match member {
+                    Some(at) => at_address(self.members, at, ip, number),
                     None => stranger(ip, number, ready, &self.service.metadata.namespace, self.node),
-                });
+                };
+                it.ready = ready;
+                if it.locality.zone.is_empty() {
+                    it.locality.zone = endpoint.zone.as_deref().unwrap_or_default().into();
+                }
+                it.node = it.node.or_else(|| endpoint.node_name.as_deref().map(Arc::from));
+                found.push(it);
             }
         }
         found
@@ -322,6 +328,8 @@ fn at_address(members: &Members<'_>, at: usize, ip: IpAddr, port: u16) -> Backin
         hbone: member.hbone,
         identities: member.identity.iter().cloned().collect(),
         workload: member.workload.clone(),
+        locality: member.locality.clone(),
+        node: member.node.map(Arc::from),
     }
 }
 
@@ -343,5 +351,7 @@ pub(crate) fn stranger(ip: IpAddr, port: u16, ready: bool, namespace: &str, node
             &Labels::new(),
             node,
         )),
+        locality: Locality::default(),
+        node: None,
     }
 }

@@ -11,6 +11,7 @@ use crate::config::core::IntOrString;
 use crate::config::istio::{ServiceEntry, ServiceEntryPort, WorkloadEntrySpec};
 use crate::config::{Entry, Labels, Problem, Severity};
 use crate::name::{Host, Kind, ServiceName, SpiffeId};
+use crate::policy::balance::Locality;
 use crate::snapshot::Node;
 
 /// Addresses that DNS gave for names, as far as they are known.
@@ -357,6 +358,7 @@ impl Reader<'_, '_, '_> {
             it.hbone = tunnels(&spec.labels);
             it.identities = identity.iter().cloned().collect();
             it.workload = Arc::new(describe(namespace, &ip.to_string(), None, &spec.labels, node));
+            it.locality = spec.locality.as_deref().map(Locality::parse).unwrap_or_default();
             it
         };
         ips.into_iter().map(backing).collect()

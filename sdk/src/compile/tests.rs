@@ -10,4 +10,5 @@ mod routing;
 mod steady;
 #[cfg(feature = "jwt")]
 mod tokens;
+mod traffic;
 mod virtual_service;

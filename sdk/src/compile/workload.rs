@@ -10,7 +10,7 @@ use crate::config::core::{Deployment, Pod};
 use crate::config::istio::WorkloadEntry;
 use crate::config::{Entry, Labels, Problem, ResourceStore, Severity};
 use crate::name::{Kind, SpiffeId, TrustDomain, WorkloadName};
-use crate::policy::balance::Workload;
+use crate::policy::balance::{Locality, Workload};
 use crate::snapshot::Node;
 
 /// A Pod or WorkloadEntry as the rest of compile sees it.
@@ -35,6 +35,10 @@ pub(crate) struct Member<'a> {
     pub(crate) workload: Arc<Workload>,
     /// A WorkloadEntry's host name, where it has no address.
     pub(crate) dns: Option<&'a str>,
+    /// Where it runs.
+    pub(crate) locality: Locality,
+    /// The node it runs on.
+    pub(crate) node: Option<&'a str>,
     ports: Ports<'a>,
 }
 
@@ -89,9 +93,18 @@ impl<'a> Members<'a> {
     pub(crate) fn read(store: &'a ResourceStore, node: &Node, problems: &mut Vec<Problem>) -> Self {
         let domain = trust_domain(node);
         let deployments = Deployments::read(store);
+        let nodes: HashMap<&str, &Labels> = store
+            .nodes()
+            .map(|(it, _)| (&*it.metadata.name, &it.metadata.labels))
+            .collect();
         let mut all: Vec<Member<'a>> = store
             .pods()
-            .map(|(pod, entry)| pod_member(pod, entry, deployments.owner(pod), node, &domain, problems))
+            .map(|(pod, entry)| {
+                let mut member = pod_member(pod, entry, deployments.owner(pod), node, &domain, problems);
+                let on = member.node.and_then(|name| nodes.get(name));
+                member.locality = locality(&member.labels, on.copied());
+                member
+            })
             .collect();
         all.extend(
             store
@@ -263,6 +276,8 @@ fn pod_member<'a>(
         workload: Arc::new(describe(&meta.namespace, &meta.name, owner, labels, node)),
         labels: Cow::Borrowed(labels),
         dns: None,
+        locality: Locality::default(),
+        node: pod.spec.node_name.as_deref(),
         ports: Ports::Pod(pod, deployment),
     }
 }
@@ -300,9 +315,30 @@ fn entry_member<'a>(
         host_network: false,
         identity: identity(domain, &meta.namespace, account, entry, problems),
         workload: Arc::new(describe(&meta.namespace, &meta.name, None, &labels, node)),
-        labels,
         dns: address.filter(|_| ip.is_none()),
+        locality: match spec.locality.as_deref() {
+            Some(text) => Locality::parse(text),
+            None => locality(&labels, None),
+        },
+        node: None,
+        labels,
         ports: Ports::Entry(workload),
+    }
+}
+
+/// Where a workload runs: as its own label says, else as its node's labels do.
+fn locality(own: &Labels, node: Option<&Labels>) -> Locality {
+    if let Some(text) = own.get(labels::LOCALITY) {
+        return Locality::parse(&text.replace('.', "/"));
+    }
+    let label = |key: &str| {
+        let found = own.get(key).or_else(|| node?.get(key));
+        found.map(|it| it.as_str().into()).unwrap_or_default()
+    };
+    Locality {
+        region: label(labels::REGION),
+        zone: label(labels::ZONE),
+        subzone: label(labels::SUBZONE),
     }
 }
 

@@ -22,7 +22,10 @@ const BACKEND_TLS_POLICY: &[&str] = &["spec"];
 const GATEWAY: &[&str] = &["spec.tls.backend"];
 
 /// Of a `DestinationRule`, beside its traffic policies.
-const DESTINATION_RULE: &[&str] = &["spec.exportTo", "spec.subsets[].labels", "spec.workloadSelector"];
+const DESTINATION_RULE: &[&str] = &["spec.subsets[].labels"];
+
+/// Of an `XBackendTrafficPolicy`.
+const BACKEND_TRAFFIC_POLICY: &[&str] = &["spec.sessionPersistence"];
 
 /// Where a `DestinationRule` has traffic policies.
 const TRAFFIC_POLICIES: [&str; 4] = [
@@ -37,26 +40,16 @@ const TRAFFIC_POLICY: &[&str] = &[
     "connectionPool.http.h2UpgradePolicy",
     "connectionPool.http.http1MaxPendingRequests",
     "connectionPool.http.http2KeepAlive",
-    "connectionPool.http.http2MaxRequests",
     "connectionPool.http.idleTimeout",
     "connectionPool.http.maxConcurrentStreams",
     "connectionPool.http.maxRequestsPerConnection",
-    "connectionPool.http.maxRetries",
     "connectionPool.http.useClientProtocol",
     "connectionPool.tcp.connectTimeout",
     "connectionPool.tcp.idleTimeout",
     "connectionPool.tcp.maxConnectionDuration",
     "connectionPool.tcp.maxConnections",
     "connectionPool.tcp.tcpKeepalive",
-    "loadBalancer.consistentHash",
-    "loadBalancer.localityLbSetting",
-    "loadBalancer.simple",
-    "loadBalancer.warmup",
-    "loadBalancer.warmupDurationSecs",
-    "loadBalancer.zoneAwareLbSetting",
-    "outlierDetection",
     "proxyProtocol",
-    "retryBudget",
     "tls",
     "tunnel",
 ];
@@ -84,6 +77,9 @@ pub(super) fn present(kind: Kind, node: &Node) -> Vec<(String, Mark)> {
                 }
             }
         }
+        Kind::XBackendTrafficPolicy => BACKEND_TRAFFIC_POLICY
+            .iter()
+            .for_each(|path| walk(node, path, String::new(), &mut found)),
         _ => {}
     }
     found
@@ -124,7 +120,7 @@ mod tests {
 
     #[test]
     fn idle_fields_are_found_in_every_item_with_their_place() {
-        let text = "spec:\n  trafficPolicy:\n    outlierDetection: {}\n    tls:\n  subsets:\n  - name: a\n  - name: b\n    \
+        let text = "spec:\n  trafficPolicy:\n    proxyProtocol: {}\n    tls:\n  subsets:\n  - name: a\n  - name: b\n    \
                     trafficPolicy:\n      portLevelSettings:\n      - port: {number: 80}\n        tls: {mode: SIMPLE}\n";
         let node = Node::parse(text).unwrap();
         let found: Vec<_> = present(Kind::DestinationRule, &node)
@@ -134,7 +130,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                "spec.trafficPolicy.outlierDetection 3:5",
+                "spec.trafficPolicy.proxyProtocol 3:5",
                 "spec.subsets[1].trafficPolicy.portLevelSettings[0].tls 11:9",
             ]
         );

@@ -70,6 +70,7 @@ fn own(kind: Kind) -> &'static [&'static str] {
         Kind::Namespace => &["spec.finalizers"],
         Kind::ServiceAccount => &["automountServiceAccountToken", "imagePullSecrets", "secrets"],
         Kind::Secret | Kind::ConfigMap => &["immutable"],
+        Kind::Node => &["spec"],
         Kind::Service => &[
             "spec.allocateLoadBalancerNodePorts",
             "spec.externalTrafficPolicy",

@@ -97,6 +97,9 @@ kinds! {
     /// All Services.
     services, /// One Service.
     service: Service(core::Service);
+    /// All Nodes.
+    nodes, /// One Node.
+    node: Node(core::Node);
     /// All Pods.
     pods, /// One Pod.
     pod: Pod(core::Pod);
@@ -136,6 +139,9 @@ kinds! {
     /// All GRPCRoutes.
     grpc_routes, /// One GRPCRoute.
     grpc_route: GRPCRoute(gateway::GRPCRoute);
+    /// All XBackendTrafficPolicies.
+    backend_traffic_policies, /// One XBackendTrafficPolicy.
+    backend_traffic_policy: XBackendTrafficPolicy(gateway::XBackendTrafficPolicy);
     /// All ReferenceGrants.
     reference_grants, /// One ReferenceGrant.
     reference_grant: ReferenceGrant(gateway::ReferenceGrant);

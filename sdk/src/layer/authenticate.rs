@@ -219,27 +219,21 @@ fn patience(source: &KeySource) -> Duration {
 /// The answer to a request whose token is not believed, as Envoy gives it.
 fn refuse(call: &Call, why: Reject, meter: &Meter) -> Refusal {
     meter.denied("RequestAuthentication");
-    let mut refusal = Refusal::new(Reason::Unauthenticated, why.details()).status(why.status());
-    refusal.body = why.to_string().into();
-    let mut headers = HeaderMap::new();
-    if let Ok(challenge) = HeaderValue::try_from(challenge(call)) {
-        headers.insert(WWW_AUTHENTICATE, challenge);
-    }
-    refusal.with_headers(headers)
+    Refusal::unauthenticated(why.details(), &realm(call))
+        .status(why.status())
+        .body(why.to_string())
 }
 
-/// `Bearer realm="…", error="invalid_token"` (RFC 6750 §3). The query is left out of the realm: there may be a token in it.
-fn challenge(call: &Call) -> String {
+/// What was asked for. The query is left out: there may be a token in it.
+fn realm(call: &Call) -> String {
     const LONGEST: usize = 256;
     let uri = call.request.uri();
     let path = uri.path().get(..LONGEST).unwrap_or_else(|| uri.path());
-    let realm = format!(
+    format!(
         "{}://{}{path}",
         uri.scheme_str().unwrap_or("http"),
         authority(&call.request)
-    );
-    let realm = realm.replace('\\', "%5C").replace('"', "%22");
-    format!("Bearer realm=\"{realm}\", error=\"invalid_token\"")
+    )
 }
 
 /// The claims of the verified token, as an extension of requests that carried one.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::sync::{Mutex, PoisonError};
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 
 use super::MeshBody;
@@ -29,6 +29,8 @@ pub enum Reason {
     NoRoute,
     /// The route or its backend is configured, but invalidly.
     Misconfigured,
+    /// The rule that decides cannot be carried out as written, and answers so.
+    RuleFailed,
     /// The destination has nobody to ask.
     NoEndpoint,
     /// No connection could be made.
@@ -58,7 +60,7 @@ impl Reason {
     pub fn flag(self) -> &'static str {
         match self {
             Self::BadRequest => "DPE",
-            Self::Denied | Self::Unauthenticated | Self::Application => "-",
+            Self::Denied | Self::Unauthenticated | Self::Application | Self::RuleFailed => "-",
             Self::Authorizer => "UAEX",
             Self::NoRoute => "NR",
             Self::Misconfigured => "NC",
@@ -83,6 +85,7 @@ impl Reason {
             Self::Authorizer => "authorizer",
             Self::NoRoute => "no_route",
             Self::Misconfigured => "misconfigured",
+            Self::RuleFailed => "rule_failed",
             Self::NoEndpoint => "no_endpoint",
             Self::Connect => "connect",
             Self::Identity => "identity",
@@ -144,7 +147,9 @@ impl Refusal {
             Reason::Unauthenticated => (StatusCode::UNAUTHORIZED, ""),
             Reason::Authorizer => (StatusCode::FORBIDDEN, ""),
             Reason::NoRoute => (StatusCode::NOT_FOUND, ""),
-            Reason::Misconfigured | Reason::Application => (StatusCode::INTERNAL_SERVER_ERROR, ""),
+            Reason::Misconfigured | Reason::RuleFailed | Reason::Application => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "")
+            }
             Reason::NoEndpoint => (StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream"),
             Reason::Connect | Reason::Identity => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -187,6 +192,25 @@ impl Refusal {
         }
     }
 
+    /// A token that is not believed, with the challenge that belongs to the answer: `Bearer realm="…",
+    /// error="invalid_token"` (RFC 6750 §3).
+    pub fn unauthenticated(detail: impl Into<Cow<'static, str>>, realm: &str) -> Self {
+        let realm = realm.replace('\\', "%5C").replace('"', "%22");
+        let challenge = format!("Bearer realm=\"{realm}\", error=\"invalid_token\"");
+        let mut headers = HeaderMap::new();
+        if let Ok(challenge) = HeaderValue::try_from(challenge) {
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        Self::new(Reason::Unauthenticated, detail).with_headers(headers)
+    }
+
+    /// An error that was asked for, for tests of whoever calls.
+    pub fn fault(status: StatusCode, grpc_status: Option<u16>) -> Self {
+        let mut refusal = Self::new(Reason::Fault, "the route asks for it").status(status);
+        refusal.grpc_status = grpc_status;
+        refusal
+    }
+
     /// With another status.
     pub fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
@@ -212,6 +236,39 @@ impl Refusal {
             self.body = format!("{NO_RESPONSE}retried and the latest {cause}").into();
         }
         self
+    }
+
+    /// Why, in the words of Envoy's `%RESPONSE_CODE_DETAILS%`.
+    pub fn response_code_details(&self) -> Cow<'static, str> {
+        let reset = |why: &str| format!("upstream_reset_before_response_started{{{why}}}").into();
+        match self.reason {
+            Reason::BadRequest => "bad_request".into(),
+            Reason::Denied => match &self.policy {
+                Some(it) => format!(
+                    "rbac_access_denied_matched_policy[ns[{}]-policy[{}]]",
+                    it.namespace, it.name
+                )
+                .into(),
+                None => "rbac_access_denied_matched_policy[none]".into(),
+            },
+            Reason::Unauthenticated => self.detail.clone(),
+            Reason::NoRoute => "route_not_found".into(),
+            Reason::Misconfigured => "cluster_not_found".into(),
+            Reason::RuleFailed => "direct_response".into(),
+            Reason::NoEndpoint => "no_healthy_upstream".into(),
+            Reason::Connect | Reason::Identity => reset("remote_connection_failure"),
+            Reason::Reset => reset("connection_termination"),
+            Reason::RemoteReset => reset("remote_reset"),
+            Reason::Protocol => reset("protocol_error"),
+            Reason::Overloaded => reset("overflow"),
+            Reason::Timeout => match self.outcome {
+                Some(Outcome::PerTryTimeout) => "upstream_per_try_timeout".into(),
+                _ => "response_timeout".into(),
+            },
+            Reason::Limited => "local_rate_limited".into(),
+            Reason::Fault => "fault_filter_abort".into(),
+            Reason::Application => "internal_error".into(),
+        }
     }
 
     /// Envoy's response flags.

@@ -13,6 +13,7 @@ pub enum Kind {
     ServiceAccount,
     Secret,
     ConfigMap,
+    Node,
     Pod,
     EndpointSlice,
     Deployment,
@@ -26,6 +27,7 @@ pub enum Kind {
     GRPCRoute,
     ReferenceGrant,
     BackendTLSPolicy,
+    XBackendTrafficPolicy,
     AuthorizationPolicy,
     PeerAuthentication,
     RequestAuthentication,
@@ -40,6 +42,7 @@ impl Kind {
             Self::ServiceAccount => "ServiceAccount",
             Self::Secret => "Secret",
             Self::ConfigMap => "ConfigMap",
+            Self::Node => "Node",
             Self::Pod => "Pod",
             Self::EndpointSlice => "EndpointSlice",
             Self::Deployment => "Deployment",
@@ -53,6 +56,7 @@ impl Kind {
             Self::GRPCRoute => "GRPCRoute",
             Self::ReferenceGrant => "ReferenceGrant",
             Self::BackendTLSPolicy => "BackendTLSPolicy",
+            Self::XBackendTrafficPolicy => "XBackendTrafficPolicy",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::PeerAuthentication => "PeerAuthentication",
             Self::RequestAuthentication => "RequestAuthentication",
@@ -67,6 +71,7 @@ impl Kind {
             | Self::ServiceAccount
             | Self::Secret
             | Self::ConfigMap
+            | Self::Node
             | Self::Pod => "",
             Self::EndpointSlice => "discovery.k8s.io",
             Self::Deployment => "apps",
@@ -82,6 +87,7 @@ impl Kind {
             Self::AuthorizationPolicy | Self::PeerAuthentication | Self::RequestAuthentication => {
                 "security.istio.io"
             }
+            Self::XBackendTrafficPolicy => "gateway.networking.x-k8s.io",
         }
     }
 
@@ -89,6 +95,7 @@ impl Kind {
     pub fn api_version(self) -> String {
         match (self, self.group()) {
             (Self::ReferenceGrant, group) => format!("{group}/v1beta1"),
+            (Self::XBackendTrafficPolicy, group) => format!("{group}/v1alpha1"),
             (_, "") => "v1".to_owned(),
             (_, group) => format!("{group}/v1"),
         }
@@ -96,7 +103,7 @@ impl Kind {
 
     /// Whether objects of this kind live outside namespaces.
     pub fn is_cluster_scoped(self) -> bool {
-        matches!(self, Self::Namespace | Self::GatewayClass)
+        matches!(self, Self::Namespace | Self::Node | Self::GatewayClass)
     }
 
     /// Whether the kind decides who may do what, or whom is spoken to, so that nothing in it may be overlooked.

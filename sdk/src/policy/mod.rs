@@ -6,6 +6,7 @@ pub mod balance;
 #[cfg(test)]
 pub(crate) mod cases;
 mod digest;
+pub mod fault;
 mod head;
 pub mod limit;
 pub mod normalize;

@@ -20,6 +20,14 @@ pub struct Namespace {
     pub metadata: ObjectMeta,
 }
 
+/// `v1 Node`: its labels say where its pods are.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Node {
+    /// Metadata.
+    pub metadata: ObjectMeta,
+}
+
 /// `v1 ServiceAccount`: the name behind an identity.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -57,6 +65,8 @@ pub struct ServiceSpec {
     pub kind: Option<String>,
     /// Whether endpoints count before they are ready.
     pub publish_not_ready_addresses: bool,
+    /// `PreferClose`, `PreferSameZone` or `PreferSameNode`.
+    pub traffic_distribution: Option<String>,
 }
 
 /// One port of a Service.

@@ -1,6 +1,7 @@
 //! Gateway API kinds (`gateway.networking.k8s.io`).
 
 mod backend_tls_policy;
+mod backend_traffic_policy;
 mod grpc_route;
 mod http_route;
 mod tls;
@@ -8,6 +9,7 @@ mod tls;
 use serde::Deserialize;
 
 pub use backend_tls_policy::*;
+pub use backend_traffic_policy::*;
 pub use grpc_route::*;
 pub use http_route::*;
 pub use tls::*;

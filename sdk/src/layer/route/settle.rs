@@ -71,7 +71,7 @@ impl Winner<'_> {
             Action::Forward(backends) => backends,
             Action::Redirect(redirect) => return Err(self.redirect(redirect, &call, origin)),
             Action::Respond { status, body } => return Err(self.respond(*status, body, &call, origin)),
-            Action::Fail { why } => return Err(self.refusal(why, origin)),
+            Action::Fail { why } => return Err(self.refusal(Reason::RuleFailed, why, origin)),
         };
         let session = self.rule.session.as_ref();
         let pin = session.and_then(|session| pin(session, backends, &call));
@@ -80,7 +80,7 @@ impl Winner<'_> {
             None => backends.pick_index(fastrand::u64(..)),
         };
         let Some(backend) = backends.get(self.won.backend) else {
-            return Err(self.refusal("no backend", origin));
+            return Err(self.refusal(Reason::Misconfigured, "no backend", origin));
         };
         if let Some(cors) = &backend.cors {
             origin = judge(cors, &call)?;
@@ -88,10 +88,11 @@ impl Winner<'_> {
         let cluster = match &backend.cluster {
             Target::Cluster(id) => call.view.cluster(*id).cloned(),
             Target::Redirect(redirect) => return Err(self.redirect(redirect, &call, origin)),
-            Target::Invalid(why) => return Err(self.refusal(why, origin)),
+            Target::Invalid(why) => return Err(self.refusal(Reason::Misconfigured, why, origin)),
         };
         let Some(cluster) = cluster else {
-            return Err(self.refusal("the backend is not in the snapshot", origin));
+            let why = "the backend is not in the snapshot";
+            return Err(self.refusal(Reason::Misconfigured, why, origin));
         };
         let sitting = session.is_some().then(|| self.sitting(&call, pin.as_ref()));
         let reply = Reply::new(&self.won, origin, sitting);
@@ -160,9 +161,9 @@ impl Winner<'_> {
     }
 
     /// The answer where the rule, or the backend chosen, cannot be carried out as written.
-    fn refusal(&self, why: &str, origin: Origin) -> Answer {
+    fn refusal(&self, reason: Reason, why: &str, origin: Origin) -> Answer {
         let detail = format!("{}: {why}", self.rule.origin.label);
-        let refusal = Refusal::new(Reason::Misconfigured, detail).status(self.rule.failure());
+        let refusal = Refusal::new(reason, detail).status(self.rule.failure());
         Box::new(Err(match Reply::new(&self.won, origin, None) {
             Some(reply) => reply.refused(refusal),
             None => refusal,

@@ -66,6 +66,15 @@ impl Group {
         self.slots.iter().map(|slot| &slot.endpoint)
     }
 
+    /// How large its ring or table is.
+    pub(super) fn points(&self) -> Option<usize> {
+        match &self.rule {
+            Rule::Ring(ring) => Some(ring.len()),
+            Rule::Maglev(table) => Some(table.len()),
+            _ => None,
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }

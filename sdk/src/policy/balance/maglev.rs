@@ -7,6 +7,9 @@ use super::hash::hash_with;
 #[derive(Debug)]
 pub(super) struct Maglev(Box<[u32]>);
 
+/// The largest table: Envoy's limit.
+const MOST: u64 = 5_000_011;
+
 const FREE: u32 = u32::MAX;
 
 struct Member {
@@ -21,7 +24,7 @@ impl Maglev {
     /// A table of `size` slots, which must be a prime, for endpoints with these names and shares.
     pub(super) fn new<'n>(members: &[(impl AsRef<str> + 'n, f64)], size: u64) -> Self {
         let most = members.iter().map(|(_, share)| *share).fold(0.0, f64::max);
-        if most <= 0.0 || !is_prime(size) || size < 2 {
+        if most <= 0.0 || size > MOST || !is_prime(size) || size < 3 {
             return Self(Box::new([]));
         }
         let mut members: Vec<Member> = members
@@ -59,6 +62,11 @@ impl Maglev {
             }
         }
         Self(slots.into())
+    }
+
+    /// How many slots there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// The owner of a hash; for another attempt, that of another hash made of it.

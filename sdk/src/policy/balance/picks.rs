@@ -27,6 +27,16 @@ struct Level {
 }
 
 impl Picks {
+    /// No choice at all, and for no state of health that there will be.
+    pub(super) fn unprepared() -> Self {
+        Self {
+            health: u64::MAX,
+            levels: Box::default(),
+            loads: Box::default(),
+            simple: true,
+        }
+    }
+
     pub(super) fn new(endpoints: &[Arc<Endpoint>], policy: &BalancePolicy, health: u64) -> Self {
         let count = endpoints.iter().map(|it| it.rank.priority + 1).max().unwrap_or(0);
         let mut by_priority: Vec<Vec<&Arc<Endpoint>>> = vec![Vec::new(); count as usize];
@@ -53,6 +63,11 @@ impl Picks {
             simple: loads.first().is_none_or(|load| load.percent == 100),
             loads: loads.iter().map(|load| load.percent).collect(),
         }
+    }
+
+    /// How large the first level's ring or table is.
+    pub(super) fn points(&self) -> Option<usize> {
+        self.levels.first()?.groups.first()?.points()
     }
 
     /// The group that a request is for; `excluded` are priorities, as bits, that it has been to.

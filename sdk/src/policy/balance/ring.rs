@@ -50,7 +50,6 @@ impl Ring {
     }
 
     /// How many points there are.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

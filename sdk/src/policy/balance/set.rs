@@ -84,12 +84,12 @@ impl EndpointSet {
             .filter(|it| it.cell.outlier().is_ejected())
             .count();
         cell.set_ejected(ejected);
-        let picks = Picks::new(&endpoints, &policy.balance, cell.health());
         Self {
             endpoints,
             policy,
             cell,
-            picks: ArcSwap::from_pointee(picks),
+            // Prepared by the first choice, unless somebody does before.
+            picks: ArcSwap::from_pointee(Picks::unprepared()),
             preparing: Mutex::new(()),
             by_digest: OnceLock::new(),
         }
@@ -122,6 +122,12 @@ impl EndpointSet {
     /// What is under way to the destination.
     pub fn cell(&self) -> &Arc<ClusterCell> {
         &self.cell
+    }
+
+    /// How many points the ring has, or slots the table, that hashes are looked up in; `None` where there is neither.
+    pub fn points(&self) -> Option<usize> {
+        self.prepare();
+        self.picks.load().points()
     }
 
     /// Chooses an endpoint. Those tried before are taken only if no other is left; `None` if nobody is healthy.
@@ -203,7 +209,8 @@ impl EndpointSet {
         }
     }
 
-    fn prepare(&self) {
+    /// Prepares the choice, if it is not; a request would do it otherwise.
+    pub fn prepare(&self) {
         // Whoever comes second chooses by what was known before.
         let Ok(_one_at_a_time) = self.preparing.try_lock() else {
             return;

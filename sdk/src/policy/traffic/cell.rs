@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::window::{Count, Window};
+use crate::policy::limit::Limits;
 use crate::policy::retry::{RetryBudget, Usage};
 
 /// What is counted of a destination.
@@ -18,6 +19,17 @@ pub enum Counter {
     Requests,
     /// Retries under way.
     Retries,
+}
+
+/// What becomes of a request that finds no connection.
+#[derive(Debug)]
+pub enum Seek {
+    /// It makes one: the request counts as waiting until that is done, the connection until it is closed.
+    Open(Ticket, Ticket),
+    /// It waits until one is free.
+    Wait(Ticket),
+    /// As many as allowed wait already.
+    Overflow(Counter),
 }
 
 /// The live state of a destination: atomics, shared by every snapshot that has it.
@@ -59,6 +71,23 @@ impl ClusterCell {
             cell: Arc::clone(self),
             what,
         })
+    }
+
+    /// What becomes of a request that finds no connection to its endpoint: one is made, or it waits for one that there
+    /// is. `here` tells whether that endpoint has any; if it has none, one is made whatever the limit says, because
+    /// nothing could ever wake a request that waits.
+    pub fn seek(self: &Arc<Self>, limits: &Limits, here: bool) -> Seek {
+        let Some(pending) = self.enter(Counter::Pending, limits.pending) else {
+            return Seek::Overflow(Counter::Pending);
+        };
+        match self.enter(Counter::Connections, limits.connections) {
+            Some(connection) => Seek::Open(pending, connection),
+            None if here => Seek::Wait(pending),
+            None => match self.enter(Counter::Connections, u32::MAX) {
+                Some(connection) => Seek::Open(pending, connection),
+                None => Seek::Overflow(Counter::Connections),
+            },
+        }
     }
 
     /// Counts a request among those of late, if the budget looks at those.

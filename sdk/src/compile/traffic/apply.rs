@@ -1,0 +1,102 @@
+//! From what is written to what one port of a destination is called by.
+
+use std::sync::Arc;
+
+use super::{Applied, Blocks, Constraints, Nearness, Rules, Spot, constraint};
+use crate::compile::labels::TRAFFIC_DISTRIBUTION;
+use crate::compile::namespace::Namespaces;
+use crate::compile::service::{Backing, Destination};
+use crate::compile::workload::Members;
+use crate::config::Resource;
+use crate::policy::balance::Rank;
+use crate::policy::traffic::TrafficPolicy;
+
+/// Everything that says how destinations are called.
+pub(crate) struct Traffic<'s> {
+    pub(crate) rules: Rules<'s>,
+    pub(crate) constraints: Constraints<'s>,
+    pub(crate) namespaces: &'s Namespaces<'s>,
+    /// Where we are.
+    pub(crate) own: Spot<'s>,
+    /// What applies where nothing is written.
+    pub(crate) default: Arc<TrafficPolicy>,
+}
+
+impl Traffic<'_> {
+    /// How a port is called, and how its endpoints are told near from far.
+    pub(crate) fn of<'r>(
+        &'r self,
+        destination: &'r Destination<'_>,
+        applied: &Applied<'r>,
+        port: u16,
+    ) -> (Arc<TrafficPolicy>, Nearness<'r>) {
+        let blocks = Blocks::of(applied.policy.map(|(policy, _)| policy), None, port);
+        let nearness = Nearness::of(
+            blocks.load_balancer,
+            self.distribution(destination),
+            blocks.outlier_detection.is_some(),
+        );
+        let mut policy = blocks.shared(&self.default);
+        // A rule's own budget comes first.
+        if blocks.retry_budget.is_none()
+            && let Some(written) = self.constraints.of(destination.kind, &destination.name)
+        {
+            policy = Arc::new(TrafficPolicy {
+                retries: constraint(written),
+                ..TrafficPolicy::clone(&policy)
+            });
+        }
+        (policy, nearness)
+    }
+
+    /// What a Service says of who should be near: by its field, its annotation, or its namespace's.
+    fn distribution<'r>(&'r self, destination: &'r Destination<'_>) -> Option<&'static str> {
+        const WORDS: [&str; 3] = ["PreferClose", "PreferSameZone", "PreferSameNode"];
+        let resource = &destination.entry.resource;
+        let field = match resource {
+            Resource::Service(it) => it.spec.traffic_distribution.as_deref(),
+            _ => None,
+        };
+        if let Some(field) = field {
+            return WORDS.into_iter().find(|word| *word == field);
+        }
+        let of = |text: &str| WORDS.into_iter().find(|word| word.eq_ignore_ascii_case(text));
+        match resource.metadata().annotations.get(TRAFFIC_DISTRIBUTION) {
+            // Whatever else is written there means "any", whatever the namespace says.
+            Some(text) => of(text),
+            None => self
+                .namespaces
+                .annotation(&destination.name.namespace, TRAFFIC_DISTRIBUTION)
+                .and_then(of),
+        }
+    }
+
+    /// The rank of each backing, seen from here.
+    pub(crate) fn ranks(
+        &self,
+        nearness: &Nearness<'_>,
+        backings: &[Backing],
+        members: &Members<'_>,
+    ) -> Vec<Option<Rank>> {
+        if *nearness == Nearness::Off {
+            return vec![Some(Rank::default()); backings.len()];
+        }
+        // Those that are not ready take part in nothing, not even in who comes first.
+        let ready: Vec<(Spot<'_>, u32)> = backings
+            .iter()
+            .filter(|it| it.ready)
+            .map(|it| {
+                let spot = Spot {
+                    locality: it.locality.clone(),
+                    node: it.node.as_deref(),
+                    cluster: &it.workload.cluster,
+                    labels: it.member.map(|at| &*members.get(at).labels),
+                };
+                (spot, it.weight)
+            })
+            .collect();
+        let mut ranks = nearness.ranks(&self.own, &ready).into_iter();
+        let rank = |it: &Backing| if it.ready { ranks.next().flatten() } else { None };
+        backings.iter().map(rank).collect()
+    }
+}

@@ -1,0 +1,238 @@
+//! Which DestinationRule applies to a host, seen from here.
+//!
+//! As Istio looks: first among the caller's own namespace's rules, then among those that the service's namespace
+//! exports, then among those of the root namespace; in each the most particular host wins. Rules of one namespace for
+//! the same host are one rule: the first that has a traffic policy gives it, subsets are put together.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::config::istio::DestinationRule;
+use crate::config::istio::destination_rule::{SimpleLB, Subset, TrafficPolicy};
+use crate::config::{Entry, Labels, Problem, ResourceStore, Severity};
+use crate::name::Host;
+use crate::snapshot::Node;
+
+/// All DestinationRules, by namespace.
+#[derive(Debug)]
+pub(crate) struct Rules<'a> {
+    by_namespace: HashMap<&'a str, Vec<Rule<'a>>>,
+    /// Who calls.
+    namespace: &'a str,
+    labels: &'a Labels,
+    root: &'a str,
+}
+
+#[derive(Debug)]
+struct Rule<'a> {
+    rule: &'a DestinationRule,
+    entry: &'a Arc<Entry>,
+    host: Pattern,
+}
+
+/// The host that a rule is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Pattern {
+    Exact(Host),
+    /// Every host that ends like this; everything if it is empty.
+    Ending(String),
+}
+
+/// The rule that applies to one host.
+#[derive(Debug, Default)]
+pub(crate) struct Applied<'a> {
+    /// Its policy, and where that is written.
+    pub(crate) policy: Option<(&'a TrafficPolicy, &'a Arc<Entry>)>,
+    /// Its subsets, each name once, and where each is written.
+    #[allow(dead_code)] // read by the routes that name subsets
+    pub(crate) subsets: Vec<(&'a Subset, &'a Arc<Entry>)>,
+}
+
+impl<'a> Rules<'a> {
+    /// Reads all rules, for a caller in `namespace` with these labels.
+    pub(crate) fn read(
+        store: &'a ResourceStore,
+        node: &'a Node,
+        namespace: &'a str,
+        labels: &'a Labels,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let mut by_namespace: HashMap<&str, Vec<Rule<'_>>> = HashMap::new();
+        for (rule, entry) in store.destination_rules() {
+            let own = &*rule.metadata.namespace;
+            match Pattern::parse(&rule.spec.host, own, &node.cluster_domain) {
+                Some(host) => {
+                    check(rule, entry, problems);
+                    let known = by_namespace.entry(own).or_default();
+                    known.push(Rule { rule, entry, host });
+                }
+                None => problems.push(entry.problem(
+                    Severity::Error,
+                    "spec.host",
+                    format!(
+                        "`{}` is no host name; the rule applies to nothing",
+                        rule.spec.host
+                    ),
+                    "name a service, a host, or `*.` and a domain",
+                )),
+            }
+        }
+        for rules in by_namespace.values_mut() {
+            // The oldest counts first; one with a selector before one without.
+            rules.sort_by_key(|it| {
+                let meta = &it.rule.metadata;
+                let created = meta.creation_timestamp.as_deref();
+                (
+                    it.rule.spec.workload_selector.is_none(),
+                    created.is_none(),
+                    created,
+                    &meta.name,
+                )
+            });
+        }
+        Self {
+            by_namespace,
+            namespace,
+            labels,
+            root: &node.root_namespace,
+        }
+    }
+
+    /// The rule that applies to a host of a service in `service`.
+    pub(crate) fn applied(&self, host: &Host, service: &str) -> Applied<'a> {
+        // What the root namespace says is meant for all: only what it keeps to itself is for callers of its own.
+        let private = self.namespace == self.root;
+        let own = self.best(host, self.namespace, |it| {
+            self.is_ours(it) && (!private || it.is_private())
+        });
+        let exported = |namespace| self.best(host, namespace, |it| it.is_exported_to(self.namespace));
+        let found = own.or_else(|| exported(service)).or_else(|| exported(self.root));
+        found.map(merge).unwrap_or_default()
+    }
+
+    /// The rules of a namespace for the most particular host that matches, if one does.
+    fn best(
+        &self,
+        host: &Host,
+        namespace: &str,
+        counts: impl Fn(&Rule<'a>) -> bool,
+    ) -> Option<Vec<&Rule<'a>>> {
+        let rules = self.by_namespace.get(namespace)?;
+        let fitting = rules.iter().filter(|it| counts(it) && it.host.matches(host));
+        let best = fitting.clone().map(|it| it.host.rank()).max()?;
+        let best: Vec<&Rule<'a>> = fitting.filter(|it| it.host.rank() == best).collect();
+        // A rule for workloads like us takes the place of those for all.
+        match best
+            .first()
+            .and_then(|it| it.rule.spec.workload_selector.as_ref())
+        {
+            None => Some(best),
+            selector => Some(
+                best.into_iter()
+                    .filter(|it| it.rule.spec.workload_selector.as_ref() == selector)
+                    .collect(),
+            ),
+        }
+    }
+
+    /// Whether a rule of our own namespace is for us.
+    fn is_ours(&self, rule: &Rule<'_>) -> bool {
+        let to = &rule.rule.spec.export_to;
+        let exported = to.is_empty() || to.iter().any(|it| it == "." || it == "*" || it == self.namespace);
+        let selected = rule.rule.spec.workload_selector.as_ref().is_none_or(|it| {
+            it.match_labels
+                .iter()
+                .all(|(key, value)| self.labels.get(key) == Some(value))
+        });
+        exported && selected
+    }
+}
+
+/// Says what of a rule cannot be carried out as written.
+fn check(rule: &DestinationRule, entry: &Entry, problems: &mut Vec<Problem>) {
+    let spec = &rule.spec;
+    let own = spec.traffic_policy.as_deref().map(|it| ("spec".to_owned(), it));
+    let subsets = spec.subsets.iter().enumerate().filter_map(|(at, it)| {
+        let policy = it.traffic_policy.as_deref()?;
+        Some((format!("spec.subsets[{at}]"), policy))
+    });
+    for (at, policy) in own.into_iter().chain(subsets) {
+        let ports = policy.port_level_settings.iter().enumerate().map(|(port, it)| {
+            let at = format!("{at}.trafficPolicy.portLevelSettings[{port}]");
+            (at, it.load_balancer.as_ref())
+        });
+        let all =
+            std::iter::once((format!("{at}.trafficPolicy"), policy.load_balancer.as_ref())).chain(ports);
+        for (at, balancer) in all {
+            if balancer.is_some_and(|it| it.simple == Some(SimpleLB::Passthrough)) {
+                problems.push(entry.problem(
+                    Severity::Ignored,
+                    format!("{at}.loadBalancer.simple"),
+                    "a caller that names a service means none of its endpoints; LEAST_REQUEST is used",
+                    "call a workload by its address, or choose an algorithm",
+                ));
+            }
+        }
+    }
+}
+
+impl Rule<'_> {
+    fn is_private(&self) -> bool {
+        let own = &*self.rule.metadata.namespace;
+        let spec = &self.rule.spec;
+        spec.workload_selector.is_some()
+            || matches!(spec.export_to.as_slice(), [it] if it == "." || it == own)
+    }
+
+    fn is_exported_to(&self, namespace: &str) -> bool {
+        let to = &self.rule.spec.export_to;
+        !self.is_private() && (to.is_empty() || to.iter().any(|it| it == "*" || it == namespace))
+    }
+}
+
+fn merge<'a>(rules: Vec<&Rule<'a>>) -> Applied<'a> {
+    let mut applied = Applied::default();
+    for it in rules {
+        let spec = &it.rule.spec;
+        if applied.policy.is_none() {
+            applied.policy = spec.traffic_policy.as_deref().map(|policy| (policy, it.entry));
+        }
+        for subset in &spec.subsets {
+            if applied.subsets.iter().all(|(known, _)| known.name != subset.name) {
+                applied.subsets.push((subset, it.entry));
+            }
+        }
+    }
+    applied
+}
+
+impl Pattern {
+    /// A name without a dot is a service of the rule's namespace.
+    fn parse(text: &str, namespace: &str, domain: &str) -> Option<Self> {
+        if let Some(ending) = text.strip_prefix('*') {
+            let fits = ending.is_empty() || ending.starts_with('.');
+            return fits.then(|| Self::Ending(ending.to_ascii_lowercase()));
+        }
+        match text.contains('.') {
+            true => Host::parse(text),
+            false => Host::parse(&format!("{text}.{namespace}.svc.{domain}")),
+        }
+        .ok()
+        .map(Self::Exact)
+    }
+
+    fn matches(&self, host: &Host) -> bool {
+        match self {
+            Self::Exact(own) => own == host,
+            Self::Ending(ending) => host.as_str().ends_with(ending.as_str()),
+        }
+    }
+
+    /// More is more particular.
+    fn rank(&self) -> usize {
+        match self {
+            Self::Exact(_) => usize::MAX,
+            Self::Ending(ending) => ending.len(),
+        }
+    }
+}
