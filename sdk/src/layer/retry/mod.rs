@@ -165,7 +165,15 @@ where
         };
         let skipped = match next {
             Err(why) => why,
-            Ok(_) if !plan.deadlines.allow_pause(now.into_std(), pause) => "deadline",
+            Ok(_) if !plan.deadlines.allow_pause(now.into_std(), pause) => {
+                // The time would be over before the retry: what it was to replace is not the answer (nor is it Envoy's,
+                // whose timer ends the pause), and waiting for the end would change nothing.
+                kit.meter.retry_skipped("deadline");
+                return Err(Refusal::new(
+                    Reason::Timeout,
+                    "the request's time would be over before another attempt",
+                ));
+            }
             Ok(next) => match admit(&next, &outcome, now) {
                 None => {
                     kit.meter.retry_budget_exhausted();
