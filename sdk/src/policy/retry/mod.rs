@@ -27,6 +27,9 @@ pub struct RetryPolicy {
     pub codes: Box<[StatusCode]>,
     /// Response headers worth another attempt, if [`Conditions::RETRIABLE_HEADERS`] is among the conditions.
     pub headers: Box<[HeaderName]>,
+    /// Whether an attempt that brought no answer at all is worth another, whatever the conditions say: its connection was
+    /// lost, or its time was over.
+    pub unanswered: bool,
     /// The pause before each retry.
     pub backoff: Backoff,
     /// Whether a retry avoids the endpoints already tried.
@@ -55,6 +58,7 @@ impl RetryPolicy {
             conditions: Conditions::ISTIO_DEFAULT,
             codes: Box::default(),
             headers: Box::default(),
+            unanswered: false,
             backoff: Backoff::default(),
             avoid_previous: true,
             host_selection_attempts: 5,
@@ -62,13 +66,14 @@ impl RetryPolicy {
         }
     }
 
-    /// A Gateway API retry stanza (GEP-1731): Istio's conditions, the listed codes, and any way in which no response
-    /// came (HTTPRouteRetry: disconnects, resets, timeouts of one attempt). `backoff` is the least time between attempts.
+    /// A Gateway API retry stanza (GEP-1731): Istio's conditions, the listed codes, and, beyond what Istio makes of it, any
+    /// way in which no answer came: connections that are lost, attempts that take too long. `backoff` is the least time
+    /// between attempts.
     pub fn gateway_api(attempts: Option<u32>, codes: Box<[StatusCode]>, backoff: Option<Duration>) -> Self {
         Self {
             attempts: attempts.unwrap_or(2),
-            conditions: Conditions::ISTIO_DEFAULT | Conditions::RESET,
             codes,
+            unanswered: true,
             backoff: backoff.map_or_else(Backoff::default, Backoff::at_least),
             ..Self::istio_default()
         }
@@ -99,7 +104,7 @@ impl RetryPolicy {
         if !http2 {
             idle = idle | Conditions::HTTP2_ONLY;
         }
-        self.attempts > 0 && !idle.contains(self.conditions)
+        self.attempts > 0 && (self.unanswered || !idle.contains(self.conditions))
     }
 
     /// The same policy where the application says that the request may be repeated whatever became of it, or that it
@@ -116,6 +121,7 @@ impl RetryPolicy {
         };
         Self {
             conditions,
+            unanswered: idempotent && self.unanswered,
             ..self.clone()
         }
     }
@@ -138,6 +144,7 @@ impl RetryPolicy {
                 true
             }
             // What is left is some kind of reset.
+            _ if self.unanswered => true,
             _ => on(Conditions::RESET) || on(Conditions::SERVER_ERROR) || on(Conditions::GATEWAY_ERROR),
         }
     }

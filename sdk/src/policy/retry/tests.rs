@@ -165,9 +165,21 @@ fn a_gateway_api_stanza_adds_codes_to_the_default() {
     assert!(!policy.should_retry(&response(502), None, 2));
     assert!(!policy.should_retry(&response(503), None, 0));
     assert!(policy.should_retry(&Outcome::ConnectFailure, None, 0));
-    for reset in [Outcome::Reset, Outcome::PerTryTimeout, Outcome::RefusedStream] {
-        assert!(policy.should_retry(&reset, None, 0), "{reset:?}");
+    assert_eq!(policy.conditions, Conditions::ISTIO_DEFAULT);
+    for lost in [
+        Outcome::Reset,
+        Outcome::ResetBeforeRequest,
+        Outcome::PerTryTimeout,
+    ] {
+        assert!(policy.should_retry(&lost, None, 1), "{lost:?}");
+        assert!(!policy.should_retry(&lost, None, 2), "{lost:?}");
+        assert!(
+            !RetryPolicy::istio_default().should_retry(&lost, None, 0),
+            "{lost:?}"
+        );
     }
+    assert!(!policy.hinted(false).should_retry(&Outcome::Reset, None, 0));
+    assert!(policy.repeats_sent(false), "what was sent must be kept");
     assert!(!policy.should_retry(&Outcome::Timeout, None, 0));
     let none = RetryPolicy::gateway_api(Some(0), Box::default(), None);
     assert!(!none.should_retry(&Outcome::ConnectFailure, None, 0));
