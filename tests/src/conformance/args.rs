@@ -1,7 +1,7 @@
 //! The command line, and a run of everything it asks for.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
@@ -18,13 +18,13 @@ use super::town::Town;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "conformance")]
 pub struct Args {
-    /// Folder with files of cases.
+    /// Folder with files of cases; may be given several times.
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/conformance/cases"))]
-    pub cases: PathBuf,
+    pub cases: Vec<PathBuf>,
 
-    /// Folder with the manifests that the cases name.
+    /// Folder with the manifests that the cases name; of several the first that has a file counts.
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/conformance/manifests"))]
-    pub manifests: PathBuf,
+    pub manifests: Vec<PathBuf>,
 
     /// Where the configuration is carried out: library, waypoint, or both.
     #[arg(long, default_value = "both")]
@@ -61,13 +61,18 @@ impl File {
     }
 }
 
-/// Reads a folder of cases; `only` names or parts of names select.
+/// Reads folders of cases; `only` names or parts of names select.
 ///
 /// # Errors
 /// If the folder cannot be read, or a selection selects nothing.
-pub fn read(folder: &Path, only: &[String]) -> Result<Vec<File>> {
-    let listing = fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
-    let mut paths = listing.map(|it| Ok(it?.path())).collect::<Result<Vec<_>>>()?;
+pub fn read(folders: &[PathBuf], only: &[String]) -> Result<Vec<File>> {
+    let mut paths = Vec::new();
+    for folder in folders {
+        let listing = fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
+        for entry in listing {
+            paths.push(entry?.path());
+        }
+    }
     paths.retain(|it| it.extension().is_some_and(|it| it == "yaml" || it == "yml"));
     paths.sort();
     let mut files = Vec::new();
@@ -91,7 +96,7 @@ pub fn read(folder: &Path, only: &[String]) -> Result<Vec<File>> {
             false => only.iter().any(|part| file.name.contains(part)),
         });
     }
-    ensure!(!files.is_empty(), "no test is selected in {}", folder.display());
+    ensure!(!files.is_empty(), "no test is selected in {folders:?}");
     Ok(files)
 }
 
@@ -128,11 +133,6 @@ impl Args {
     /// If nothing could be tried.
     pub async fn run(self, waypoint: Program) -> Result<bool> {
         let files = read(&self.cases, &self.test)?;
-        ensure!(
-            self.manifests.is_dir(),
-            "{} is no folder",
-            self.manifests.display()
-        );
         let town = Town::new(self.manifests, waypoint)?;
         let lines = !self.json && !self.table;
         let told = |report: &TestReport| {

@@ -9,6 +9,8 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::manifest;
+
 /// The only format that is read.
 const FORMAT: &str = "gwapi-conformance-cases/1";
 
@@ -778,7 +780,7 @@ impl Test {
     /// # Errors
     /// If it is not of the format, to the last field.
     pub fn read(text: &str) -> Result<Self> {
-        let test: Self = serde_saphyr::from_str(text)?;
+        let test: Self = manifest::parse(text)?;
         ensure!(
             test.format == FORMAT,
             "format is `{}`, not `{FORMAT}`",

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::case::Id;
@@ -32,8 +33,7 @@ impl Objects {
         for file in files {
             let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
             for document in documents(&text.replace(CLASS.0, CLASS.1)) {
-                let value: Value =
-                    serde_saphyr::from_str(&document).with_context(|| format!("in {}", file.display()))?;
+                let value: Value = parse(&document).with_context(|| format!("in {}", file.display()))?;
                 if !value.is_null() {
                     objects
                         .add(value)
@@ -267,6 +267,15 @@ fn merge(into: &mut Value, from: &Value) {
     for (name, field) in from.as_object().into_iter().flatten() {
         into[name.as_str()] = field.clone();
     }
+}
+
+/// Reads one YAML document as the API server would: `y` and `on` are words.
+///
+/// # Errors
+/// If it is not what it should be.
+pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T> {
+    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+    Ok(serde_saphyr::from_str_with_options(text, options)?)
 }
 
 /// The documents of a YAML text.

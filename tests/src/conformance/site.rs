@@ -53,7 +53,9 @@ impl<'t> Site<'t> {
         base.get_or_try_init(|| town.start_base(&test.manifests.base))
             .await?;
         let files = std::iter::once(&test.manifests.base).chain(&test.manifests.test);
-        let files: Vec<_> = files.map(|file| town.manifests.join(file)).collect();
+        let files = files
+            .map(|file| town.manifest(file))
+            .collect::<Result<Vec<_>>>()?;
         let mut objects = Objects::read(&files)?;
         let mut additions = Objects::read(&files[1..])?;
         additions.retain(|it| it["kind"] == "Deployment");

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tokio::sync::OnceCell;
 
 use super::fixture::Fixtures;
@@ -18,8 +18,7 @@ use crate::kit::block::Block;
 /// What all tests of a run share.
 #[derive(Debug)]
 pub struct Town {
-    /// The folder of manifests.
-    pub manifests: PathBuf,
+    manifests: Vec<PathBuf>,
     /// The waypoint as a program.
     pub waypoint: Program,
     /// Who issues credentials.
@@ -46,7 +45,7 @@ impl Town {
     ///
     /// # Errors
     /// If certificates cannot be made, or there is no place for files.
-    pub fn new(manifests: PathBuf, waypoint: Program) -> Result<Self> {
+    pub fn new(manifests: Vec<PathBuf>, waypoint: Program) -> Result<Self> {
         Ok(Self {
             manifests,
             waypoint,
@@ -54,6 +53,18 @@ impl Town {
             fixtures: Fixtures::new()?,
             ledger: Ledger::default(),
             bases: Mutex::default(),
+        })
+    }
+
+    /// Where a manifest is.
+    ///
+    /// # Errors
+    /// If it is in none of the folders.
+    pub fn manifest(&self, file: &str) -> Result<PathBuf> {
+        let mut paths = self.manifests.iter().map(|folder| folder.join(file));
+        paths.find(|path| path.is_file()).with_context(|| {
+            let folders: Vec<_> = self.manifests.iter().map(|it| it.display().to_string()).collect();
+            format!("there is no {file} in {}", folders.join(" or "))
         })
     }
 
@@ -68,7 +79,7 @@ impl Town {
     /// # Errors
     /// If the file cannot be read, or a pod does not start.
     pub async fn start_base(&self, file: &str) -> Result<Base> {
-        let mut objects = Objects::read(&[self.manifests.join(file)])?;
+        let mut objects = Objects::read(&[self.manifest(file)?])?;
         objects.retain(|it| it["kind"] != "Gateway");
         let block = Block::take()?;
         let pods = Pods::start(&objects, self.ground(&block)).await?;
