@@ -75,7 +75,10 @@ pub enum Outcome {
 impl Outcome {
     /// Whether nothing stands in the request's way.
     pub fn is_allowed(&self) -> bool {
-        matches!(self, Self::Allowed | Self::Redirected { .. } | Self::Answered { .. })
+        matches!(
+            self,
+            Self::Allowed | Self::Redirected { .. } | Self::Answered { .. }
+        )
     }
 }
 

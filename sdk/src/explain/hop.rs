@@ -194,9 +194,7 @@ fn authorization(
         Place::Workload { port } | Place::Service { port, .. } => SocketAddr::new(view.my_addr(), *port),
         Place::Pod { ip, port } => SocketAddr::new(*ip, *port),
         Place::Port { port, .. } => nowhere(*port),
-        Place::Listener { name } => {
-            nowhere(view.gateway.listener(name).map_or(0, |listener| listener.port))
-        }
+        Place::Listener { name } => nowhere(view.gateway.listener(name).map_or(0, |listener| listener.port)),
     };
     let head = target.head(peer, to);
     view.remarks(place, &head, &Findings::default(), |remark| {

@@ -4,15 +4,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::header::WWW_AUTHENTICATE;
-use http::{HeaderMap, HeaderValue, Response};
+use http::Response;
 use smallvec::SmallVec;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::ahead::{AheadFuture, Passed};
 use super::call::authority;
-use super::{Call, MeshBody, Reason, Refusal};
+use super::{Call, MeshBody, Refusal};
 use crate::name::SpiffeId;
 use crate::policy::token::{Reject, Token, TokenRule, Verdict};
 use crate::snapshot::{Claims, Findings, KeyCell, KeySource, Snapshot};

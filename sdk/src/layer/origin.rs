@@ -10,7 +10,7 @@ use super::call::Served;
 use super::{Asker, Draining, Interim, Reason, Refusal};
 use crate::name::{Host, Peer, ServiceName, SpiffeId};
 use crate::policy::balance::Workload;
-use crate::snapshot::{Misfit, InboundPolicy, Live, Place, Snapshot};
+use crate::snapshot::{InboundPolicy, Live, Misfit, Place, Snapshot};
 use crate::telemetry::{
     Meter, PartyLabels, Protocol, Reporter, RequestLabels, RequestSeries, Security, ServiceLabels,
 };

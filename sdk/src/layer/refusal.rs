@@ -252,6 +252,7 @@ impl Refusal {
                 None => "rbac_access_denied_matched_policy[none]".into(),
             },
             Reason::Unauthenticated => self.detail.clone(),
+            Reason::Authorizer => "ext_authz_denied".into(),
             Reason::NoRoute => "route_not_found".into(),
             Reason::Misconfigured => "cluster_not_found".into(),
             Reason::RuleFailed => "direct_response".into(),

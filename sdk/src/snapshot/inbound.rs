@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Authorizer, ClientTerms, Gate, InboundPolicy, ServiceGuard, Snapshot, WaypointInbound, WorkloadInbound};
+use super::{
+    Authorizer, ClientTerms, Gate, InboundPolicy, ServiceGuard, Snapshot, WaypointInbound, WorkloadInbound,
+};
 use crate::name::{Host, SpiffeId};
 use crate::policy::authz::{AuthzEngine, Decision, RuleRef};
 use crate::policy::{ConnectionHead, RequestHead};
@@ -250,10 +252,12 @@ impl Snapshot {
                 .workloads
                 .get(ip)
                 .map_or_else(|| denied(ELSEWHERE), |gate| decide(&gate.authz, head)),
-            (InboundPolicy::Waypoint(_), Place::Listener { name }) => self.gateway.listener(name).map_or_else(
-                || denied(ELSEWHERE),
-                |listener| decide(&listener.gate.authz, head),
-            ),
+            (InboundPolicy::Waypoint(_), Place::Listener { name }) => {
+                self.gateway.listener(name).map_or_else(
+                    || denied(ELSEWHERE),
+                    |listener| decide(&listener.gate.authz, head),
+                )
+            }
             _ => denied(ELSEWHERE),
         }
     }

@@ -6,7 +6,7 @@ use super::kit::*;
 use crate::compile::{Compiled, Handover, compile};
 use crate::identity::dev_ca::{DevCa, Leaf};
 use crate::name::SpiffeId;
-use crate::snapshot::{Misfit, ListenerView};
+use crate::snapshot::{ListenerView, Misfit};
 
 /// The Gateway `front` of `default` with these listeners, its one instance, and a service to send to.
 fn front(listeners: &str) -> String {
