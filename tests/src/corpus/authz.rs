@@ -49,6 +49,7 @@ impl World {
         let settings = MeshSettings {
             root_namespace: &case.mesh.root_namespace,
             trust_domains: &domains,
+            authorizers: &(),
         };
         let service = case.target.services.first();
         let name = service.map(|service| ServiceName::new(service.namespace.as_str(), service.name.as_str()));

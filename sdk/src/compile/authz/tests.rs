@@ -17,6 +17,7 @@ fn settings() -> MeshSettings<'static> {
     MeshSettings {
         root_namespace: "istio-system",
         trust_domains: domains,
+        authorizers: &(),
     }
 }
 
@@ -200,7 +201,7 @@ fn custom_fails_closed_and_says_so() {
     assert!(
         problems
             .iter()
-            .any(|one| one.text.contains("no external authorizer"))
+            .any(|one| one.text.contains("`opa` cannot be asked"))
     );
 }
 
