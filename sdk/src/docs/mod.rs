@@ -1,5 +1,8 @@
 //! The long-form guide: one page per module, without code.
 
+#[doc = include_str!("filters.md")]
+pub mod filters {}
+
 #[doc = include_str!("identity.md")]
 pub mod identity {}
 

@@ -195,3 +195,148 @@ impl Drop for UnderWay {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::layer::Reason;
+    use crate::name::{Host, Kind, ResourceRef, ServiceName};
+    use crate::policy::balance::EndpointSet;
+    use crate::policy::route::{Action, ClusterId, RouteRule, RouteTableBuilder, RuleId, RuleOrigin, Share};
+    use crate::snapshot::{AppProtocol, Snapshot, Via};
+    use crate::telemetry::Meter;
+
+    /// Remembers who was called with which host, and never answers.
+    #[derive(Clone)]
+    struct Seen(mpsc::UnboundedSender<(String, Option<HeaderValue>)>);
+
+    impl Service<Routed> for Seen {
+        type Response = Response<MeshBody>;
+        type Error = Refusal;
+        type Future = std::future::Ready<Result<Response<MeshBody>, Refusal>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, routed: Routed) -> Self::Future {
+            let name = match &routed.to {
+                Destination::Cluster(cluster) => cluster.host.to_string(),
+                Destination::Endpoint(_) => String::new(),
+            };
+            let host = routed.call.request.headers().get(HOST).cloned();
+            let _ = self.0.send((name, host));
+            std::future::ready(Err(Refusal::new(Reason::NoEndpoint, "nobody is there")))
+        }
+    }
+
+    fn cluster(host: &str) -> Arc<Cluster> {
+        Arc::new(Cluster {
+            service: ServiceName::new("ns", host),
+            host: Host::parse(host).unwrap(),
+            port: 80,
+            protocol: AppProtocol::Http1,
+            via: Via::Direct,
+            endpoints: EndpointSet::new(Vec::new()),
+        })
+    }
+
+    /// A request that a rule with these mirrors won, on its way to `main`.
+    fn routed(mirrors: &[Rule], headers: &[(&'static str, &str)]) -> Routed {
+        let origin = RuleOrigin::new(ResourceRef::new(Kind::HTTPRoute, "ns", "r"), 0, None);
+        let mut table = RouteTableBuilder::default();
+        table.rule(
+            RouteRule {
+                mirrors: mirrors.into(),
+                ..RouteRule::new(origin, Action::fail("not asked"))
+            },
+            None,
+        );
+        let won = Won {
+            table: Arc::new(table.build()),
+            id: RuleId(0),
+            backend: 0,
+        };
+        let mut request = Request::new(MeshBody::full("body"));
+        for (name, value) in headers {
+            request
+                .headers_mut()
+                .insert(*name, HeaderValue::from_str(value).unwrap());
+        }
+        let call = Call {
+            request,
+            view: Arc::new(Snapshot {
+                clusters: vec![cluster("one"), cluster("two")],
+                ..Snapshot::default()
+            }),
+            place: None,
+            peer: None,
+            dialled: None,
+            found: Findings::default(),
+        };
+        Routed::new(call, Some(won), Destination::Cluster(cluster("main")))
+    }
+
+    fn to(cluster: u32, share: Share, shadow_host: bool) -> Rule {
+        Rule {
+            to: ClusterId(cluster),
+            share,
+            shadow_host,
+        }
+    }
+
+    /// Who was asked for what, the request itself included.
+    async fn asked(routed: Routed, count: usize) -> Vec<(String, String)> {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let seen = Seen(sender);
+        let mut mirror = Mirror::new(seen.clone(), seen, Meter::default());
+        let _ = mirror.call(routed).await;
+        drop(mirror);
+        let mut all = Vec::new();
+        while let Some((name, host)) = receiver.recv().await {
+            let host = host.map_or_else(String::new, |host| host.to_str().unwrap().to_owned());
+            all.push((name, host));
+        }
+        assert_eq!(all.len(), count);
+        all.sort();
+        all
+    }
+
+    fn pair(name: &str, host: &str) -> (String, String) {
+        (name.to_owned(), host.to_owned())
+    }
+
+    #[tokio::test]
+    async fn every_mirror_gets_its_copy_and_says_so_where_asked_to() {
+        let mirrors = [to(0, Share::ALL, false), to(1, Share::ALL, true)];
+        let all = asked(routed(&mirrors, &[("host", "shop:80")]), 3).await;
+        assert_eq!(
+            all,
+            [
+                pair("main", "shop:80"),
+                pair("one", "shop:80"),
+                pair("two", "shop-shadow:80")
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn nobody_who_is_not_drawn_and_no_upgrade() {
+        let none = Share::new(0, 100).unwrap();
+        let all = asked(routed(&[to(0, none, false), to(9, Share::ALL, false)], &[]), 1).await;
+        assert_eq!(all, [pair("main", "")]);
+        let upgrade = [("connection", "upgrade"), ("upgrade", "websocket")];
+        asked(routed(&[to(0, Share::ALL, false)], &upgrade), 1).await;
+    }
+
+    #[tokio::test]
+    async fn copies_under_way_are_bounded() {
+        let full = Arc::new(AtomicUsize::new(0));
+        let places: Vec<_> = (0..UNDER_WAY).map(|_| UnderWay::enter(&full).unwrap()).collect();
+        assert!(UnderWay::enter(&full).is_none());
+        drop(places);
+        assert!(UnderWay::enter(&full).is_some());
+    }
+}

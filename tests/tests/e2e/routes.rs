@@ -104,6 +104,7 @@ async fn filters_do_what_they_say(shape: Shape) -> Result<()> {
         (seen.path.as_str(), seen.host.as_str()),
         ("/new/page?q=1", "new.example")
     );
+    assert_eq!(seen.headers["x-envoy-original-path"], "/old/page?q=1");
     assert_eq!(seen.headers["x-set"], "mesh");
     assert!(!seen.headers.contains_key("x-gone"));
 

@@ -9,7 +9,7 @@ use super::filter::{Filters, Purpose};
 use super::input::{Matches, Rule};
 use super::{Backends, RouteInput, backend, matching, session};
 use crate::compile::findings::Findings;
-use crate::config::{Problem, Severity};
+use crate::config::{Entry, Problem, Severity};
 use crate::matcher::{HostPattern, PathPattern};
 use crate::policy::retry::RetryPolicy;
 use crate::policy::route::{Action, Predicates, RouteRule, RouteTableBuilder, RuleOrigin};
@@ -43,7 +43,12 @@ pub(super) fn add(
     for (index, rule) in rules.iter().enumerate() {
         let mut findings = Findings::new(input.entry, problems, format!("spec.rules[{index}]"));
         let matches = matching::compile(rule.matches, &mut findings);
-        let compiled = compile(rule, index as u32, &matches, parent_port, resolve, &mut findings);
+        let place = Place {
+            index: index as u32,
+            scope: scope(&rules, index, input.entry),
+            parent_port,
+        };
+        let compiled = compile(rule, &place, &matches, resolve, &mut findings);
         let id = builder.rule(compiled, created);
         for (match_index, predicates) in matches {
             builder.matching(id, match_index, hosts, predicates);
@@ -51,16 +56,33 @@ pub(super) fn add(
     }
 }
 
+/// Where a rule stands.
+struct Place {
+    index: u32,
+    /// What tells its sessions from those of all others.
+    scope: String,
+    /// Port of listener or service.
+    parent_port: u16,
+}
+
+/// By the rule's name where there is one of its own: sessions then survive a rule that is put before.
+fn scope(rules: &[Rule<'_>], index: usize, entry: &Entry) -> String {
+    let (before, name) = (&rules[..index], rules[index].name);
+    match name.filter(|_| before.iter().all(|it| it.name != name)) {
+        Some(name) => format!("{} {name}", entry.reference()),
+        None => format!("{}/{index}", entry.reference()),
+    }
+}
+
 fn compile(
     rule: &Rule<'_>,
-    index: u32,
+    place: &Place,
     matches: &[(u32, Predicates)],
-    parent_port: u16,
     resolve: &mut dyn Backends,
     findings: &mut Findings<'_>,
 ) -> RouteRule {
     let purpose = Purpose {
-        parent_port,
+        parent_port: place.parent_port,
         only_prefixes: matches
             .iter()
             .all(|(_, predicates)| matches!(predicates.path, PathPattern::Prefix(_))),
@@ -69,15 +91,10 @@ fn compile(
     let mut filters = Filters::compile(rule.filters, purpose, resolve, findings);
     let timeouts = timeouts(rule, findings);
     let retry = retry(rule, findings);
-    let origin = RuleOrigin::new(findings.route(), index, rule.name.map(Arc::from));
-    let session = rule.session.and_then(|written| {
-        // By name where there is one: sessions then survive a rule that is put before.
-        let scope = match rule.name {
-            Some(name) => format!("{} {name}", origin.resource),
-            None => format!("{}/{index}", origin.resource),
-        };
-        session::compile(written, &scope, findings)
-    });
+    let origin = RuleOrigin::new(findings.route(), place.index, rule.name.map(Arc::from));
+    let session = rule
+        .session
+        .and_then(|written| session::compile(written, &place.scope, findings));
     let action = match filters.redirect.take() {
         Some(redirect) => {
             if !rule.backend_refs.is_empty() {

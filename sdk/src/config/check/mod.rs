@@ -3,6 +3,7 @@
 mod common;
 mod destination_rule;
 mod lexical;
+mod route;
 mod virtual_service;
 
 use super::gateway::{HTTPBackendRef, ParentRef};
@@ -26,6 +27,8 @@ pub(super) fn faults(resource: &Resource) -> Vec<Fault> {
     }
     let mut faults = Faults::default();
     match resource {
+        Resource::HTTPRoute(it) => route::http(it, &mut faults),
+        Resource::GRPCRoute(it) => route::grpc(it, &mut faults),
         Resource::VirtualService(it) => virtual_service::check(it, &mut faults),
         Resource::DestinationRule(it) => destination_rule::check(it, &mut faults),
         _ => {}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, Uri, header};
 
 use super::reply::{self, Reply, Sitting};
 use super::scope::{Scope, scope};
@@ -109,8 +109,9 @@ impl Winner<'_> {
                 edits.apply(call.request.headers_mut());
             }
         }
-        if let Some(rewrite) = backend.rewrite.as_ref().or(self.rule.rewrite.as_ref()) {
-            rewrite_request(&mut call, rewrite, &self.found)?;
+        let rewrites = [backend.rewrite.as_ref(), self.rule.rewrite.as_ref()];
+        if rewrites.iter().any(Option::is_some) {
+            rewrite_request(&mut call, rewrites, &self.found)?;
         }
         Ok(call)
     }
@@ -213,9 +214,16 @@ fn pin(session: &Session, backends: &Backends, call: &Call) -> Option<Pin> {
     })
 }
 
-fn rewrite_request(call: &mut Call, rewrite: &Rewrite, found: &Found) -> Result<(), Answer> {
+/// Where the path was before it was rewritten, as Envoy tells backends.
+const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+
+/// Rewrites host and path, each as the first of the rewrites says that says something of it.
+fn rewrite_request(call: &mut Call, rewrites: [Option<&Rewrite>; 2], found: &Found) -> Result<(), Answer> {
     let uri = call.request.uri();
-    let target = match rewrite.target(uri.path(), uri.query(), found.matched) {
+    let rewrites = rewrites.into_iter().flatten();
+    let of_path = rewrites.clone().find(|it| it.path.is_some());
+    let target = of_path.map_or(Ok(None), |it| it.target(uri.path(), uri.query(), found.matched));
+    let target = match target {
         Ok(target) => target,
         Err(error) => {
             return refuse(
@@ -225,10 +233,14 @@ fn rewrite_request(call: &mut Call, rewrite: &Rewrite, found: &Found) -> Result<
         }
     };
     let mut parts = uri.clone().into_parts();
-    if target.is_some() {
-        parts.path_and_query = target;
+    if let Some(target) = target {
+        let before = parts.path_and_query.replace(target);
+        let before = before.and_then(|before| HeaderValue::from_bytes(before.as_str().as_bytes()).ok());
+        if let Some(before) = before {
+            call.request.headers_mut().insert(ORIGINAL_PATH, before);
+        }
     }
-    if let Some(host) = &rewrite.host {
+    if let Some(host) = rewrites.clone().find_map(|it| it.host.as_ref()) {
         if let Ok(value) = HeaderValue::from_str(host.as_str()) {
             call.request.headers_mut().insert(header::HOST, value);
         }

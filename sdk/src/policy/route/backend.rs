@@ -15,7 +15,7 @@ pub struct Backend {
     pub request: HeaderEdits,
     /// Edits of the response's headers, before the rule's.
     pub response: HeaderEdits,
-    /// A rewrite in place of the rule's.
+    /// The rewrite of host and path; what it says of either counts before what the rule's says.
     pub rewrite: Option<Rewrite>,
     /// Who gets copies, beside the rule's.
     pub mirrors: Box<[Mirror]>,

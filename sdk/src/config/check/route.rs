@@ -1,0 +1,259 @@
+//! What the schemas of HTTPRoute and GRPCRoute (Gateway API v1.6) forbid and nothing here depends on.
+//!
+//! Such a route means something, and is carried out; but a cluster's API server would refuse it, so whoever writes it
+//! is told. What means nothing is for whoever compiles the route to refuse.
+
+use std::collections::BTreeSet;
+
+use super::Faults;
+use crate::config::gateway::{
+    GRPCRoute, HTTPBackendRef, HTTPHeaderFilter, HTTPRoute, HTTPRouteFilter, HTTPValueMatch, ParentRef,
+};
+
+/// The largest weight.
+const WEIGHT: u32 = 1_000_000;
+
+pub(super) fn http(route: &HTTPRoute, faults: &mut Faults) {
+    let spec = &route.spec;
+    common(&spec.parent_refs, &spec.hostnames, spec.rules.len(), faults);
+    names(spec.rules.iter().map(|rule| rule.name.as_deref()), faults);
+    let matches = spec.rules.iter().map(|rule| rule.matches.len());
+    total(matches.sum(), faults);
+    for (index, rule) in spec.rules.iter().enumerate() {
+        let at = format!("spec.rules[{index}]");
+        at_most(64, rule.matches.len(), format!("{at}.matches"), faults);
+        for (index, it) in rule.matches.iter().enumerate() {
+            let at = format!("{at}.matches[{index}]");
+            values(&it.headers, format!("{at}.headers"), faults);
+            values(&it.query_params, format!("{at}.queryParams"), faults);
+            let path = it.path.as_ref().and_then(|path| path.value.as_deref());
+            if path.is_some_and(|path| path.len() > 1_024) {
+                faults.warning(
+                    format!("{at}.path.value"),
+                    "longer than 1,024 bytes, which a cluster refuses",
+                    "match a shorter prefix",
+                );
+            }
+        }
+        filters(&rule.filters, &at, faults);
+        backends(&rule.backend_refs, &at, faults);
+    }
+}
+
+pub(super) fn grpc(route: &GRPCRoute, faults: &mut Faults) {
+    let spec = &route.spec;
+    common(&spec.parent_refs, &spec.hostnames, spec.rules.len(), faults);
+    names(spec.rules.iter().map(|rule| rule.name.as_deref()), faults);
+    let matches = spec.rules.iter().map(|rule| rule.matches.len());
+    total(matches.sum(), faults);
+    for (index, rule) in spec.rules.iter().enumerate() {
+        let at = format!("spec.rules[{index}]");
+        at_most(64, rule.matches.len(), format!("{at}.matches"), faults);
+        for (index, it) in rule.matches.iter().enumerate() {
+            values(&it.headers, format!("{at}.matches[{index}].headers"), faults);
+        }
+        filters(&rule.filters, &at, faults);
+        backends(&rule.backend_refs, &at, faults);
+    }
+}
+
+fn common(parents: &[ParentRef], hostnames: &[String], rules: usize, faults: &mut Faults) {
+    at_most(32, parents.len(), "spec.parentRefs".to_owned(), faults);
+    at_most(16, hostnames.len(), "spec.hostnames".to_owned(), faults);
+    at_most(16, rules, "spec.rules".to_owned(), faults);
+    let mut seen = BTreeSet::new();
+    for (index, it) in parents.iter().enumerate() {
+        let parent = (
+            &it.group,
+            &it.kind,
+            &it.namespace,
+            &it.name,
+            &it.section_name,
+            it.port,
+        );
+        if !seen.insert(parent) {
+            faults.warning(
+                format!("spec.parentRefs[{index}]"),
+                "the same parent twice, which a cluster refuses",
+                "remove one, or tell them apart by sectionName or port",
+            );
+        }
+    }
+}
+
+/// Names of rules are unique, so that they can stand for them.
+fn names<'r>(names: impl Iterator<Item = Option<&'r str>>, faults: &mut Faults) {
+    let mut seen = BTreeSet::new();
+    for (index, name) in names.enumerate() {
+        if let Some(name) = name
+            && !seen.insert(name)
+        {
+            faults.warning(
+                format!("spec.rules[{index}].name"),
+                format!("`{name}` is the name of an earlier rule, which a cluster refuses"),
+                "give every rule a name of its own",
+            );
+        }
+    }
+}
+
+fn total(matches: usize, faults: &mut Faults) {
+    if matches > 128 {
+        faults.warning(
+            "spec.rules",
+            format!("{matches} matches in all; a cluster takes 128"),
+            "make several routes of it",
+        );
+    }
+}
+
+fn values(values: &[HTTPValueMatch], at: String, faults: &mut Faults) {
+    at_most(16, values.len(), at, faults);
+}
+
+fn filters(filters: &[HTTPRouteFilter], at: &str, faults: &mut Faults) {
+    at_most(16, filters.len(), format!("{at}.filters"), faults);
+    for (index, filter) in filters.iter().enumerate() {
+        let at = format!("{at}.filters[{index}]");
+        for (field, edits) in [
+            ("requestHeaderModifier", &filter.request_header_modifier),
+            ("responseHeaderModifier", &filter.response_header_modifier),
+        ] {
+            if let Some(HTTPHeaderFilter { set, add, remove }) = edits {
+                for (list, count) in [("set", set.len()), ("add", add.len()), ("remove", remove.len())] {
+                    at_most(16, count, format!("{at}.{field}.{list}"), faults);
+                }
+            }
+        }
+        if let Some(cors) = &filter.cors {
+            for (list, most, count) in [
+                ("allowOrigins", 64, cors.allow_origins.len()),
+                ("allowMethods", 9, cors.allow_methods.len()),
+                ("allowHeaders", 64, cors.allow_headers.len()),
+                ("exposeHeaders", 64, cors.expose_headers.len()),
+            ] {
+                at_most(most, count, format!("{at}.cors.{list}"), faults);
+            }
+        }
+    }
+}
+
+fn backends(backends: &[HTTPBackendRef], at: &str, faults: &mut Faults) {
+    at_most(16, backends.len(), format!("{at}.backendRefs"), faults);
+    for (index, backend) in backends.iter().enumerate() {
+        let at = format!("{at}.backendRefs[{index}]");
+        if backend.weight > WEIGHT {
+            faults.warning(
+                format!("{at}.weight"),
+                format!(
+                    "{} is more than {WEIGHT}, which a cluster refuses",
+                    backend.weight
+                ),
+                "divide all weights of the rule",
+            );
+        }
+        filters(&backend.filters, &at, faults);
+    }
+}
+
+fn at_most(most: usize, count: usize, field: String, faults: &mut Faults) {
+    if count > most {
+        faults.warning(
+            field,
+            format!("{count} entries; a cluster takes {most}"),
+            "make several rules or routes of it",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn warnings(spec: &str) -> Vec<String> {
+        let route = HTTPRoute {
+            spec: serde_saphyr::from_str(spec).unwrap(),
+            ..HTTPRoute::default()
+        };
+        let mut faults = Faults::default();
+        http(&route, &mut faults);
+        faults.0.into_iter().map(|fault| fault.field).collect()
+    }
+
+    fn times(count: usize, item: &str) -> String {
+        vec![item; count].join(", ")
+    }
+
+    #[test]
+    fn what_a_cluster_would_refuse_is_told() {
+        let rule = |rule: String| format!("rules: [{{{rule}}}]");
+        let table = [
+            (format!("rules: [{}]", times(17, "{}")), "spec.rules"),
+            (format!("hostnames: [{}]", times(17, "a.com")), "spec.hostnames"),
+            (
+                "parentRefs: [{name: a}, {name: a}]".to_owned(),
+                "spec.parentRefs[1]",
+            ),
+            (
+                "rules: [{name: a}, {name: b}, {name: a}]".to_owned(),
+                "spec.rules[2].name",
+            ),
+            (
+                rule(format!("matches: [{}]", times(65, "{}"))),
+                "spec.rules[0].matches",
+            ),
+            (
+                format!(
+                    "rules: [{}]",
+                    times(3, &format!("{{matches: [{}]}}", times(43, "{}")))
+                ),
+                "spec.rules",
+            ),
+            (
+                rule(format!(
+                    "matches: [{{headers: [{}]}}]",
+                    times(17, "{name: a, value: b}")
+                )),
+                "spec.rules[0].matches[0].headers",
+            ),
+            (
+                rule(format!("matches: [{{path: {{value: /{}}}}}]", "x".repeat(1_024))),
+                "spec.rules[0].matches[0].path.value",
+            ),
+            (
+                rule(format!("backendRefs: [{}]", times(17, "{name: a}"))),
+                "spec.rules[0].backendRefs",
+            ),
+            (
+                rule("backendRefs: [{name: a, weight: 1000001}]".to_owned()),
+                "spec.rules[0].backendRefs[0].weight",
+            ),
+            (
+                rule(format!(
+                    "backendRefs: [{{filters: [{{requestHeaderModifier: {{remove: [{}]}}}}]}}]",
+                    times(17, "a")
+                )),
+                "spec.rules[0].backendRefs[0].filters[0].requestHeaderModifier.remove",
+            ),
+            (
+                rule(format!(
+                    "filters: [{{cors: {{allowMethods: [{}]}}}}]",
+                    times(10, "GET")
+                )),
+                "spec.rules[0].filters[0].cors.allowMethods",
+            ),
+        ];
+        for (spec, field) in table {
+            assert_eq!(warnings(&spec), [field], "{spec}");
+        }
+    }
+
+    #[test]
+    fn what_a_cluster_takes_is_not() {
+        let spec = format!(
+            "parentRefs: [{{name: a, port: 1}}, {{name: a, port: 2}}]\nrules: [{}]",
+            times(16, "{backendRefs: [{name: a, weight: 1000000}]}")
+        );
+        assert_eq!(warnings(&spec), [""; 0]);
+    }
+}
