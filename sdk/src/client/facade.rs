@@ -10,9 +10,11 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{Connection, PodDirectory, Upstream, Wire};
+use crate::layer::labels::{self, Onward};
 use crate::layer::{Ask, Asking, BoxError, Destination, Directory, MeshBody, Outbound, Reason, Refusal};
 use crate::name::Host;
 use crate::snapshot::Live;
+use crate::telemetry::{Meter, Protocol};
 
 /// An HTTP client on the mesh: routes, retries, balances, authenticates and encrypts in this process.
 ///
@@ -23,6 +25,7 @@ pub struct Client {
     live: Arc<Live>,
     directory: PodDirectory,
     wire: Wire,
+    meter: Meter,
 }
 
 impl Client {
@@ -31,12 +34,14 @@ impl Client {
         live: Arc<Live>,
         directory: PodDirectory,
         wire: Wire,
+        meter: Meter,
     ) -> Self {
         Self {
             stack,
             live,
             directory,
             wire,
+            meter,
         }
     }
 
@@ -76,7 +81,25 @@ impl Client {
                 }
             },
         };
-        self.wire.connect(&view, &to).await
+        let cluster = match &to {
+            Destination::Cluster(cluster) => Some(&**cluster),
+            Destination::Endpoint(_) => None,
+        };
+        match self.wire.connect(&view, &to).await {
+            Ok((connection, endpoint)) => {
+                let endpoint = &*endpoint;
+                let labels = labels::sent(&view, Some(Onward { endpoint, cluster }), Protocol::Tcp);
+                Ok(connection.counted(self.meter.tcp(&labels).open()))
+            }
+            Err(refusal) => {
+                let mut labels = labels::sent(&view, None, Protocol::Tcp);
+                if let Some(cluster) = cluster {
+                    labels.service = labels::service(&cluster.service, &cluster.host);
+                }
+                self.meter.tcp(&labels).failed(ztunnel_flags(&refusal));
+                Err(refusal)
+            }
+        }
     }
 
     /// Sends a GET.
@@ -138,6 +161,14 @@ impl Ask for Client {
     fn ask(&self, request: Request<MeshBody>) -> Asking {
         let client = self.clone();
         Box::pin(async move { client.request(request).await })
+    }
+}
+
+/// What ztunnel calls a connection that was not made.
+fn ztunnel_flags(refusal: &Refusal) -> &'static str {
+    match refusal.reason {
+        Reason::Identity => "TLS_FAILURE",
+        _ => "CONNECT",
     }
 }
 

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -28,7 +28,7 @@ use crate::layer::{Interim, MeshBody, Reason, Refusal, Stalled};
 use crate::policy::Outcome;
 use crate::policy::balance::{Draw, Endpoint, Tried};
 use crate::snapshot::{AppProtocol, Cluster, Snapshot};
-use crate::telemetry;
+use crate::telemetry::{self, TcpAccount};
 
 /// How long a plain TCP connection may take; Istio's `connectTimeout` default.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -74,8 +74,13 @@ impl Wire {
         &self.tunnels
     }
 
-    /// Opens a byte stream to one of a destination's endpoints, trying another if one cannot be reached.
-    pub(crate) async fn connect(&self, view: &Snapshot, to: &Destination) -> Result<Connection, Refusal> {
+    /// Opens a byte stream to one of a destination's endpoints, trying another if one cannot be reached; says which it
+    /// is.
+    pub(crate) async fn connect(
+        &self,
+        view: &Snapshot,
+        to: &Destination,
+    ) -> Result<(Connection, Arc<Endpoint>), Refusal> {
         let mut tried = Tried::default();
         loop {
             let (endpoint, cluster) = match to {
@@ -96,7 +101,7 @@ impl Wire {
                     tracing::debug!(%refusal, "trying another endpoint");
                     tried.endpoints.push(endpoint.key.clone());
                 }
-                opened => return opened,
+                opened => return Ok((opened?, endpoint)),
             }
         }
     }
@@ -114,7 +119,7 @@ impl Wire {
             return match dialled {
                 Ok(Ok(stream)) => {
                     stream.set_nodelay(true).ok();
-                    Ok(Connection(Io::Plain(stream)))
+                    Ok(Connection::new(Io::Plain(stream)))
                 }
                 Ok(Err(error)) => Err(refusal(format!(
                     "connecting to {} failed: {error}",
@@ -141,7 +146,7 @@ impl Wire {
         });
         head.traceparent = telemetry::current().traceparent();
         match self.tunnels.open(&target, head).await {
-            Ok(stream) => Ok(Connection(Io::Tunnel(stream))),
+            Ok(stream) => Ok(Connection::new(Io::Tunnel(stream))),
             Err(error) => {
                 let detail = crate::layer::chain(&error);
                 let (reason, outcome) = if error.is_identity() {
@@ -164,7 +169,23 @@ fn draw() -> Draw {
 
 /// An open byte stream to a destination; both directions close on their own.
 #[derive(Debug)]
-pub struct Connection(pub(super) Io);
+pub struct Connection {
+    pub(super) io: Io,
+    /// Where its bytes are counted.
+    account: Option<TcpAccount>,
+}
+
+impl Connection {
+    fn new(io: Io) -> Self {
+        Self { io, account: None }
+    }
+
+    /// Counts what passes: what is written here is what the caller sends.
+    pub(super) fn counted(mut self, account: TcpAccount) -> Self {
+        self.account = Some(account);
+        self
+    }
+}
 
 impl tokio::io::AsyncRead for Connection {
     fn poll_read(
@@ -172,7 +193,12 @@ impl tokio::io::AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut tokio::io::ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        if let Some(account) = &self.account {
+            account.sent((buf.filled().len() - before) as u64);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -182,15 +208,19 @@ impl tokio::io::AsyncWrite for Connection {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
+        if let Some(account) = &self.account {
+            account.received(written as u64);
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 
@@ -360,7 +390,7 @@ async fn send_http1(
         }
     }
     let io = match way.open().await {
-        Ok(opened) => opened.0,
+        Ok(opened) => opened.io,
         Err(refusal) => return Err(refusal.giving_back(request)),
     };
     let connection = match Http1::handshake(io).await {
@@ -396,7 +426,7 @@ async fn send_http2(
         Some(connection) => connection,
         None => {
             let io = match way.open().await {
-                Ok(opened) => opened.0,
+                Ok(opened) => opened.io,
                 Err(refusal) => return Err(refusal.giving_back(request)),
             };
             match Http2::handshake(io).await {

@@ -21,6 +21,7 @@ mod drain;
 mod flags;
 mod hygiene;
 mod interim;
+pub(crate) mod labels;
 mod mirror;
 mod observe;
 mod origin;

@@ -1,4 +1,4 @@
-//! Origin: what all requests of one connection have in common, and the labels they are counted under.
+//! Origin: what all requests of one connection have in common, and the series they are counted in.
 
 use std::sync::Arc;
 
@@ -7,13 +7,12 @@ use arc_swap::ArcSwapOption;
 use http::StatusCode;
 
 use super::call::Served;
+use super::labels::{self, Onward};
 use super::{Asker, Draining, Interim, Reason, Refusal};
-use crate::name::{Host, Peer, ServiceName, SpiffeId};
+use crate::name::Peer;
 use crate::policy::balance::Workload;
-use crate::snapshot::{InboundPolicy, Live, Misfit, Place, Snapshot};
-use crate::telemetry::{
-    Meter, PartyLabels, Protocol, Reporter, RequestLabels, RequestSeries, Security, ServiceLabels,
-};
+use crate::snapshot::{Live, Misfit, Place, Snapshot};
+use crate::telemetry::{Meter, Protocol, RequestLabels, RequestSeries};
 
 /// What all requests of one accepted connection have in common.
 #[derive(Debug)]
@@ -127,84 +126,13 @@ impl Origin {
     }
 
     fn labels(&self, view: &Snapshot, served: Option<&Served>, grpc: bool) -> RequestLabels {
-        let mut labels = match &*self.place {
-            Place::Workload { port } => {
-                let mut labels = RequestLabels::new(Reporter::Destination);
-                labels.destination = party(&view.me, view.my_identity.as_ref());
-                let guard = match &view.inbound {
-                    InboundPolicy::Workload(policy) => {
-                        policy.ports.get(port).and_then(|guards| guards.first())
-                    }
-                    _ => None,
-                };
-                if let Some(guard) = guard {
-                    labels.service = service(&guard.service, &guard.host);
-                }
-                labels
-            }
-            Place::Service { host, .. } => {
-                let mut labels = RequestLabels::new(Reporter::Waypoint);
-                if let Some(found) = view.service_by_host(host).and_then(|id| view.service(id)) {
-                    labels.service = service(&found.name, &found.host);
-                }
-                labels
-            }
-            Place::Pod { .. } => RequestLabels::new(Reporter::Waypoint),
-            Place::Port { .. } | Place::Listener { .. } => RequestLabels::new(Reporter::Source),
-        };
-        let pod = view.pods.get(&self.peer.addr.ip().to_canonical()).filter(|pod| {
-            // An address is a hint; it counts only if it agrees with what was proved.
-            self.peer.identity.is_none() || pod.identity == self.peer.identity
-        });
-        let source = pod.map(|pod| Arc::clone(&pod.workload)).unwrap_or_default();
-        labels.source = party(&source, self.peer.identity.as_ref());
-        if labels.source.namespace.is_empty()
-            && let Some(identity) = &self.peer.identity
-        {
-            labels.source.namespace = identity.namespace().into();
-        }
-        if let Some(served) = served {
-            labels.destination = party(&served.endpoint.workload, served.endpoint.identities.first());
-            if let Some(cluster) = served
-                .cluster
-                .as_deref()
-                .filter(|_| labels.service.host.is_empty())
-            {
-                labels.service = service(&cluster.service, &cluster.host);
-            }
-        }
-        labels.protocol = if grpc { Protocol::Grpc } else { Protocol::Http };
-        labels.security = if self.peer.identity.is_some() {
-            Security::MutualTls
-        } else {
-            Security::None
-        };
-        labels
+        let onward = served.map(Onward::of);
+        labels::received(view, &self.place, &self.peer, onward, protocol(grpc))
     }
 }
 
-fn party(workload: &Workload, identity: Option<&SpiffeId>) -> PartyLabels {
-    PartyLabels {
-        workload: Arc::clone(&workload.owner),
-        namespace: Arc::clone(&workload.namespace),
-        principal: identity
-            .map(|identity| identity.as_str().into())
-            .unwrap_or_default(),
-        app: Arc::clone(&workload.app),
-        version: Arc::clone(&workload.version),
-        canonical_service: Arc::clone(&workload.canonical_service),
-        canonical_revision: Arc::clone(&workload.canonical_revision),
-        cluster: Arc::clone(&workload.cluster),
-        ..PartyLabels::default()
-    }
-}
-
-fn service(name: &ServiceName, host: &Host) -> ServiceLabels {
-    ServiceLabels {
-        host: host.as_str().into(),
-        name: Arc::clone(&name.name),
-        namespace: Arc::clone(&name.namespace),
-    }
+fn protocol(grpc: bool) -> Protocol {
+    if grpc { Protocol::Grpc } else { Protocol::Http }
 }
 
 /// The series in which this process as the caller counts what `served` answered; kept with the endpoint.
@@ -215,7 +143,7 @@ pub(super) fn client_series(
     grpc: bool,
 ) -> Arc<RequestSeries> {
     type Kept = [ArcSwapOption<(Arc<Workload>, Arc<RequestSeries>)>; 2];
-    let make = || meter.requests(&client_labels(view, served, grpc));
+    let make = || meter.requests(&labels::sent(view, Some(Onward::of(served)), protocol(grpc)));
     let Some(kept) = served.endpoint.cell.series::<Kept>(Kept::default) else {
         return make();
     };
@@ -230,19 +158,7 @@ pub(super) fn client_series(
     series
 }
 
-fn client_labels(view: &Snapshot, served: &Served, grpc: bool) -> RequestLabels {
-    let mut labels = refused_labels(view, grpc);
-    labels.destination = party(&served.endpoint.workload, served.endpoint.identities.first());
-    if let Some(cluster) = served.cluster.as_deref() {
-        labels.service = service(&cluster.service, &cluster.host);
-    }
-    // A caller leaves the judgement of security to the callee, as Istio's do.
-    labels
-}
-
+/// The labels of a request of this process that nobody answered.
 pub(super) fn refused_labels(view: &Snapshot, grpc: bool) -> RequestLabels {
-    let mut labels = RequestLabels::new(Reporter::Source);
-    labels.source = party(&view.me, view.my_identity.as_ref());
-    labels.protocol = if grpc { Protocol::Grpc } else { Protocol::Http };
-    labels
+    labels::sent(view, None, protocol(grpc))
 }

@@ -296,6 +296,7 @@ impl MeshBuilder {
             Arc::clone(&epoch),
             meter.clone(),
         ));
+        tasks.spawn(follow_problems(control.status(), meter.clone()));
         tasks.spawn(sweep_idle(
             Arc::clone(&live),
             directory.clone(),
@@ -406,6 +407,17 @@ async fn follow_credential(
             meter.certificate_expiry(now.not_after());
         }
         if credential.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Keeps the count of problems, also of a configuration that is not put in force.
+async fn follow_problems(mut status: watch::Receiver<Arc<control::Status>>, meter: Meter) {
+    loop {
+        let problems = status.borrow_and_update().problems.len();
+        meter.config().problems(problems);
+        if status.changed().await.is_err() {
             return;
         }
     }

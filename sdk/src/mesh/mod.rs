@@ -138,6 +138,7 @@ impl Mesh {
                 Arc::clone(&parts.live),
                 parts.directory.clone(),
                 wire.clone(),
+                parts.meter.clone(),
             ),
             live: parts.live,
             meter: parts.meter,

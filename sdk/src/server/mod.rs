@@ -10,6 +10,7 @@ mod listener;
 mod patient;
 mod plain;
 mod ports;
+mod relay;
 mod serve;
 mod tls;
 
@@ -21,6 +22,7 @@ pub(crate) use hbone::{Admission, Arrival, Dispatch, Serve, serve_hbone};
 pub(crate) use listener::listener;
 pub use listener::{Accepted, InboundFuture, InboundLayer, InboundService, Listener};
 pub(crate) use plain::{Plain, serve_plain};
-pub(crate) use ports::{App, End, Ports, WorkloadDispatch, permit, relayed};
+pub(crate) use ports::{App, End, Ports, WorkloadDispatch};
+pub(crate) use relay::{Incoming, relayed};
 pub(crate) use serve::{BoxFuture, bind, serve_http};
 pub(crate) use tls::{greet, refuse, terminate, usable};

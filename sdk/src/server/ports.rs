@@ -10,12 +10,11 @@ use tokio::net::TcpStream;
 
 use super::Draining;
 use super::hbone::{Admission, Arrival, Dispatch};
+use super::relay::{Incoming, relayed};
 use super::serve::{BoxFuture, Stream};
 use crate::hbone::Authority;
 use crate::layer::Asker;
 use crate::name::Peer;
-use crate::policy::authz::Decision;
-use crate::policy::{Caller, ConnectionHead};
 use crate::snapshot::{InboundPolicy, Live, Place, Snapshot};
 use crate::telemetry::Meter;
 
@@ -135,18 +134,25 @@ impl Dispatch for WorkloadDispatch {
                         as super::hbone::Serve)
                 }
                 Some(End::Relay(to)) => {
-                    let place = Place::Workload { port };
-                    permit(&view, &place, &peer, &self.meter, &self.asker).await?;
+                    let incoming = Incoming {
+                        place: Place::Workload { port },
+                        peer,
+                        live: Arc::clone(&self.live),
+                        meter: self.meter.clone(),
+                        asker: self.asker.clone(),
+                    };
+                    let series = incoming.series(&view, None);
+                    incoming.permit(&view).await.inspect_err(|_| series.failed("DENY"))?;
                     let onward = TcpStream::connect(to).await.map_err(|error| {
+                        series.failed("CONNECT");
                         (
                             StatusCode::SERVICE_UNAVAILABLE,
                             format!("connecting to {to} failed: {error}"),
                         )
                     })?;
                     onward.set_nodelay(true).ok();
-                    let live = Arc::clone(&self.live);
                     Ok(Box::new(move |stream| {
-                        Box::pin(relayed(onward, stream, live, place, peer, draining))
+                        Box::pin(relayed(onward, stream, incoming, series, draining))
                             as BoxFuture<'static, ()>
                     }) as super::hbone::Serve)
                 }
@@ -160,101 +166,5 @@ impl Dispatch for WorkloadDispatch {
 
     fn baggage(&self) -> Option<HeaderValue> {
         self.live.pin().baggage.clone()
-    }
-}
-
-/// Judges a connection; a denial is answered with 401, as ztunnel does.
-pub(crate) async fn permit(
-    view: &Snapshot,
-    place: &Place,
-    peer: &Peer,
-    meter: &Meter,
-    asker: &Asker,
-) -> Result<(), (StatusCode, String)> {
-    let head = connection_head(place, peer);
-    consult(view, place, &head, asker)
-        .await
-        .map_err(|why| (StatusCode::UNAUTHORIZED, why))?;
-    match judge_asked(view, place, &head) {
-        Decision::Allow { .. } => Ok(()),
-        Decision::Deny { by, why } => {
-            let by = by.map(|rule| rule.policy.to_string());
-            meter.denied(by.as_deref().unwrap_or("none"));
-            Err((
-                StatusCode::UNAUTHORIZED,
-                format!("{}: {why}", by.as_deref().unwrap_or("authorization")),
-            ))
-        }
-    }
-}
-
-/// Asks external authorizers about a connection.
-async fn consult(
-    view: &Snapshot,
-    place: &Place,
-    head: &ConnectionHead<'_>,
-    asker: &Asker,
-) -> Result<(), String> {
-    #[cfg(feature = "extauthz")]
-    return crate::layer::consult_connection(view, place, head, view.my_identity.as_ref(), asker).await;
-    #[cfg(not(feature = "extauthz"))]
-    {
-        let _ = (view, place, head, asker);
-        Ok(())
-    }
-}
-
-/// Judges a connection about which external authorizers were asked when it began, where that is possible at all.
-fn judge_asked<'s>(view: &'s Snapshot, place: &Place, head: &ConnectionHead<'_>) -> Decision<'s> {
-    match cfg!(feature = "extauthz") {
-        true => view.authorize_consulted_connection(place, head),
-        false => view.authorize_connection(place, head),
-    }
-}
-
-pub(crate) fn connection_head<'a>(place: &Place, peer: &'a Peer) -> ConnectionHead<'a> {
-    let addr = peer.addr.ip().to_canonical();
-    let port = match place {
-        Place::Workload { port } | Place::Service { port, .. } | Place::Pod { port, .. } => *port,
-        Place::Port { .. } | Place::Listener { .. } => peer.local.port(),
-    };
-    ConnectionHead {
-        caller: Caller {
-            identity: peer.identity.as_ref(),
-            addr,
-            remote: addr,
-        },
-        destination: SocketAddr::new(peer.local.ip().to_canonical(), port),
-        sni: peer.sni(),
-    }
-}
-
-/// Relays bytes until both ends are done, the grace is over, or a change of policy denies the connection.
-pub(crate) async fn relayed<I: Stream, T: Stream>(
-    mut onward: I,
-    mut stream: T,
-    live: Arc<Live>,
-    place: Place,
-    peer: Arc<Peer>,
-    mut draining: Draining,
-) {
-    let denied = async {
-        let mut generations = live.generations();
-        while generations.changed().await.is_ok() {
-            let view = live.pin();
-            if let Decision::Deny { why, .. } = judge_asked(&view, &place, &connection_head(&place, &peer)) {
-                tracing::info!(target: "inmesh::denied", ?place, peer = ?peer.identity, why, "connection cut by a new policy");
-                return;
-            }
-        }
-        std::future::pending().await
-    };
-    tokio::select! {
-        ended = tokio::io::copy_bidirectional(&mut stream, &mut onward) => match ended {
-            Ok((received, sent)) => tracing::trace!(received, sent, "relay ended"),
-            Err(error) => tracing::debug!(%error, "relay broke"),
-        },
-        () = denied => {}
-        () = draining.reached(super::Stage::Over) => {}
     }
 }

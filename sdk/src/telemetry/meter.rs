@@ -10,7 +10,8 @@ use prometheus_client::registry::Registry;
 
 use super::labels::RequestLabels;
 use super::own::{ConfigMeter, Direction, Own, SpanCounts, TunnelMeter};
-use super::series::{HttpFamilies, RequestSeries, TcpFamilies, TcpSeries};
+use super::series::{HttpFamilies, RequestSeries};
+use super::tcp::{TcpFamilies, TcpSeries};
 
 /// The media type of [`Meter::exposition`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -15,13 +15,15 @@ mod own;
 mod propagate;
 mod series;
 mod span;
+mod tcp;
 mod trace;
 
 pub use labels::{PartyLabels, Protocol, Reporter, RequestLabels, Security, ServiceLabels};
 pub use meter::{CONTENT_TYPE, Meter};
 pub use own::{ConfigMeter, Direction, SpanCounts, TunnelMeter};
-pub use series::{RequestSeries, Sample, TcpSeries};
+pub use series::{RequestSeries, Sample};
 pub use span::{RequestSpan, attempt_span, client_span, server_span, tunnel_span};
+pub use tcp::{Counted, TcpAccount, TcpSeries};
 pub use trace::{TraceContext, adopt, context_of, current, follow};
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
-use super::labels::{HttpSet, Outcome, RequestLabels, TcpSet};
+use super::labels::{HttpSet, Outcome, RequestLabels};
 use super::meter::Budget;
 
 /// The buckets of every `istio_*` histogram, milliseconds and bytes alike: the defaults of Envoy, which Istio
@@ -65,16 +65,6 @@ pub(super) struct HttpFamilies {
     pub(super) budget: Arc<Budget>,
 }
 
-/// The families that connections are counted in.
-#[derive(Clone, Debug, Default)]
-pub(super) struct TcpFamilies {
-    pub(super) opened: Family<TcpSet, Counter>,
-    pub(super) closed: Family<TcpSet, Counter>,
-    pub(super) failed: Family<TcpSet, Counter>,
-    pub(super) sent: Family<TcpSet, Counter>,
-    pub(super) received: Family<TcpSet, Counter>,
-}
-
 /// Counts the requests of one label set. Equal labels share one.
 #[derive(Debug)]
 pub struct RequestSeries {
@@ -82,17 +72,6 @@ pub struct RequestSeries {
     families: HttpFamilies,
     cells: ArcSwap<Vec<Cell>>,
     growing: Mutex<()>,
-}
-
-/// Counts the connections of one label set. Equal labels share one.
-#[derive(Debug)]
-pub struct TcpSeries {
-    labels: Arc<RequestLabels>,
-    families: TcpFamilies,
-    opened: Counter,
-    closed: Counter,
-    sent: Counter,
-    received: Counter,
 }
 
 #[derive(Clone, Debug)]
@@ -211,58 +190,5 @@ impl Cell {
         self.duration.observe(sample.duration.as_secs_f64() * 1e3);
         self.request_bytes.observe(sample.request_bytes as f64);
         self.response_bytes.observe(sample.response_bytes as f64);
-    }
-}
-
-// ===== impl TcpSeries =====
-
-impl TcpSeries {
-    pub(super) fn new(labels: Arc<RequestLabels>, families: TcpFamilies) -> Self {
-        let plain = TcpSet {
-            labels: Arc::clone(&labels),
-            flags: "-",
-        };
-        Self {
-            opened: families.opened.get_or_create_owned(&plain),
-            closed: families.closed.get_or_create_owned(&plain),
-            sent: families.sent.get_or_create_owned(&plain),
-            received: families.received.get_or_create_owned(&plain),
-            labels,
-            families,
-        }
-    }
-
-    /// The labels of this series.
-    pub fn labels(&self) -> &RequestLabels {
-        &self.labels
-    }
-
-    /// A connection was opened.
-    pub fn opened(&self) {
-        self.opened.inc();
-    }
-
-    /// A connection was closed; `flags` is `-` when it ended well, and it counts as failed otherwise.
-    pub fn closed(&self, flags: &'static str) {
-        if flags == "-" {
-            self.closed.inc();
-            return;
-        }
-        let set = TcpSet {
-            labels: Arc::clone(&self.labels),
-            flags,
-        };
-        self.families.closed.get_or_create(&set).inc();
-        self.families.failed.get_or_create(&set).inc();
-    }
-
-    /// Bytes that went to the caller (the response direction, whichever end reports).
-    pub fn sent(&self, bytes: u64) {
-        self.sent.inc_by(bytes);
-    }
-
-    /// Bytes that came from the caller (the request direction, whichever end reports).
-    pub fn received(&self, bytes: u64) {
-        self.received.inc_by(bytes);
     }
 }

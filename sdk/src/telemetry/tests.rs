@@ -134,10 +134,11 @@ fn connections_at_the_ends_are_told_as_ztunnel_tells_them() {
     labels.source.canonical_revision = "".into();
     labels.security = Security::None;
     let series = meter.tcp(&labels);
-    series.opened();
-    series.sent(10);
-    series.received(3);
-    series.closed("CONNECT");
+    let mut account = series.open();
+    account.sent(10);
+    account.received(3);
+    account.ends_with("CONNECT");
+    drop(account);
     let text = meter.exposition();
     let opened = line(&text, "istio_tcp_connections_opened_total");
     assert!(opened.contains("source_canonical_revision=\"unknown\""));
@@ -154,6 +155,46 @@ fn connections_at_the_ends_are_told_as_ztunnel_tells_them() {
     assert!(line(&text, "istio_tcp_received_bytes_total").ends_with(" 3"));
     let failed = line(&text, "istio_tcp_connections_failed_total");
     assert!(failed.contains("response_flags=\"CONNECT\"") && failed.ends_with(" 1"));
+}
+
+#[test]
+fn connections_at_a_waypoint_are_told_as_envoy_tells_them() {
+    let meter = Meter::new();
+    let mut labels = reviews(Reporter::Waypoint);
+    labels.source.canonical_revision = "".into();
+    labels.security = Security::None;
+    let series = meter.tcp(&labels);
+    let mut account = series.clone().open();
+    account.sent(10);
+    // What it ends with comes too late for labels that are settled already.
+    account.ends_with("CONNECT");
+    drop(account);
+    series.failed("UF");
+    let text = meter.exposition();
+    let of = |name: &str, flags: &str| {
+        let flags = format!("request_protocol=\"tcp\",response_flags=\"{flags}\"");
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        lines
+            .filter(|line| line.contains(&flags))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    for flags in ["-", "UF"] {
+        for name in [
+            "istio_tcp_connections_opened_total",
+            "istio_tcp_connections_closed_total",
+        ] {
+            let [line] = &of(name, flags)[..] else {
+                panic!("{name} {flags}: {text}")
+            };
+            assert!(line.ends_with("connection_security_policy=\"none\"} 1"), "{line}");
+            assert!(line.contains("source_canonical_revision=\"latest\""), "{line}");
+        }
+    }
+    assert!(
+        of("istio_tcp_connections_failed_total", "UF").is_empty(),
+        "Envoy has no such series"
+    );
 }
 
 #[test]

@@ -6,11 +6,14 @@ use http::{HeaderValue, StatusCode};
 
 use super::Shared;
 use super::sniff::{Spoken, sniff};
+use crate::client::Connection;
 use crate::hbone::{Authority, TunnelStream};
+use crate::layer::labels::Onward;
 use crate::layer::{Destination, Directory, Draining, Refusal};
 use crate::name::Peer;
-use crate::server::{Admission, Arrival, BoxFuture, Dispatch, Serve, permit, relayed, serve_http};
+use crate::server::{Admission, Arrival, BoxFuture, Dispatch, Incoming, Serve, relayed, serve_http};
 use crate::snapshot::{AppProtocol, Place, Snapshot};
+use crate::telemetry::TcpSeries;
 
 pub(super) struct WaypointDispatch {
     pub(super) shared: Arc<Shared>,
@@ -39,10 +42,10 @@ impl Dispatch for WaypointDispatch {
                 }
                 AppProtocol::Tcp => {
                     // 200 shall mean that somebody is there, as from a ztunnel.
-                    let onward = onward(&shared, &view, &place, &peer).await?;
+                    let incoming = shared.incoming(place, peer);
+                    let (onward, series) = onward(&shared, &view, &incoming).await?;
                     Ok(Box::new(move |stream| {
-                        let live = Arc::clone(&shared.live);
-                        Box::pin(relayed(onward, stream, live, place, peer, draining))
+                        Box::pin(relayed(onward, stream, incoming, series, draining))
                             as BoxFuture<'static, ()>
                     }) as Serve)
                 }
@@ -96,17 +99,20 @@ fn place(view: &Snapshot, authority: &Authority) -> Result<(Place, AppProtocol),
     }
 }
 
-/// Judges a connection that is not HTTP and connects it onwards.
+/// Judges a connection that is not HTTP and connects it onwards; says where it is to be counted.
 async fn onward(
     shared: &Shared,
     view: &Snapshot,
-    place: &Place,
-    peer: &Peer,
-) -> Result<crate::client::Connection, (StatusCode, String)> {
-    permit(view, place, peer, &shared.meter, &shared.asker).await?;
-    let failed = |refusal: Refusal| (StatusCode::SERVICE_UNAVAILABLE, refusal.to_string());
-    let to = match place {
-        Place::Pod { ip, port } => shared.directory.pod(view, *ip, *port).map_err(failed)?,
+    incoming: &Incoming,
+) -> Result<(Connection, Arc<TcpSeries>), (StatusCode, String)> {
+    let failed = |flags| incoming.series(view, None).failed(flags);
+    incoming.permit(view).await.inspect_err(|_| failed("-"))?;
+    let unreachable = |refusal: Refusal| {
+        failed(refusal.flags());
+        (StatusCode::SERVICE_UNAVAILABLE, refusal.to_string())
+    };
+    let to = match &incoming.place {
+        Place::Pod { ip, port } => shared.directory.pod(view, *ip, *port).map_err(unreachable)?,
         Place::Service { host, port } => view
             .service_by_host(host)
             .and_then(|id| view.service(id))
@@ -118,7 +124,13 @@ async fn onward(
             return Err((StatusCode::NOT_FOUND, "nothing to connect to".into()));
         }
     };
-    shared.wire.connect(view, &to).await.map_err(failed)
+    let (onward, endpoint) = shared.wire.connect(view, &to).await.map_err(unreachable)?;
+    let cluster = match &to {
+        Destination::Cluster(cluster) => Some(&**cluster),
+        Destination::Endpoint(_) => None,
+    };
+    let endpoint = &*endpoint;
+    Ok((onward, incoming.series(view, Some(Onward { endpoint, cluster }))))
 }
 
 /// Serves a stream of which only the first bytes say what it speaks.
@@ -140,10 +152,12 @@ async fn sniffed(
         }
         Spoken::Other => {
             let view = shared.live.pin();
-            match onward(&shared, &view, &place, &peer).await {
-                Ok(onward) => relayed(onward, stream, Arc::clone(&shared.live), place, peer, draining).await,
+            let incoming = shared.incoming(place, peer);
+            match onward(&shared, &view, &incoming).await {
+                Ok((onward, series)) => relayed(onward, stream, incoming, series, draining).await,
                 Err((status, why)) => {
-                    tracing::info!(target: "inmesh::denied", %status, ?place, peer = ?peer.identity, %why, "connection refused");
+                    let (place, peer) = (&incoming.place, &incoming.peer.identity);
+                    tracing::info!(target: "inmesh::denied", %status, ?place, ?peer, %why, "connection refused");
                 }
             }
         }

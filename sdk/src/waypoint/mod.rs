@@ -21,6 +21,7 @@ use crate::client::{PodDirectory, Upstream};
 use crate::layer::{Asker, Draining, Origin, stack};
 use crate::mesh::{Error, Mesh};
 use crate::name::Peer;
+use crate::server::Incoming;
 use crate::snapshot::Place;
 
 /// The inbound stack with the outbound stack behind it.
@@ -84,6 +85,17 @@ impl Shared {
             directory: mesh.directory().clone(),
             forward,
             asker: Asker::new(mesh.client()),
+        }
+    }
+
+    /// A connection that is not HTTP.
+    fn incoming(&self, place: Place, peer: Arc<Peer>) -> Incoming {
+        Incoming {
+            place,
+            peer,
+            live: Arc::clone(&self.live),
+            meter: self.meter.clone(),
+            asker: self.asker.clone(),
         }
     }
 

@@ -10,6 +10,7 @@ pub mod door;
 pub mod echo;
 pub mod frames;
 pub mod load;
+pub mod metrics;
 pub mod process;
 pub mod visitor;
 pub mod wait;

@@ -56,6 +56,7 @@ mod grpc;
 mod hygiene;
 mod identity;
 mod interop;
+mod metrics;
 mod mirrors;
 mod peers;
 mod processes;
