@@ -6,9 +6,11 @@ use std::task::{Context, Poll};
 use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tracing::Span;
 
 use crate::hbone::{TunnelHandle, TunnelStream};
 use crate::layer::MeshBody;
+use crate::telemetry::{self, TraceContext};
 
 /// The bytes below an inner connection.
 #[derive(Debug)]
@@ -42,6 +44,15 @@ impl Way {
         match self {
             Self::Tunnel { epoch, .. } => Some(*epoch),
             Self::Plain => None,
+        }
+    }
+
+    /// Links the request under way to the tunnel that carries it, where both are recorded.
+    pub(super) fn carry(&self) {
+        if let Self::Tunnel { tunnel, .. } = self
+            && let Some(trace) = tunnel.as_ref().and_then(|tunnel| tunnel.peer().trace.as_ref())
+        {
+            telemetry::follow(&Span::current(), &TraceContext::of_parent(trace));
         }
     }
 

@@ -91,6 +91,7 @@ impl Http1 {
         request: Request<MeshBody>,
         endpoint: &Arc<Endpoint>,
     ) -> Result<Response<MeshBody>, SendError> {
+        self.way.carry();
         let upgrade = request.headers().contains_key(http::header::UPGRADE);
         let (request, sent) = if request.body().is_at_hand() {
             (request, None)

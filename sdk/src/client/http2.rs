@@ -105,6 +105,7 @@ impl Http2 {
     }
 
     pub(super) async fn send(&self, mut request: Request<MeshBody>) -> Result<Response<MeshBody>, SendError> {
+        self.way.carry();
         let mut sender = self.sender.clone();
         // A request that is sent in one go is over before its answer begins.
         let caller = (!request.body().is_at_hand()).then(|| {

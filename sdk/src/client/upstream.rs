@@ -11,7 +11,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower_service::Service;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::connection::{Io, SendError};
 use super::http1::Http1;
@@ -28,7 +28,7 @@ use crate::layer::{Interim, MeshBody, Reason, Refusal, Stalled};
 use crate::policy::Outcome;
 use crate::policy::balance::{Draw, Endpoint, Tried};
 use crate::snapshot::{AppProtocol, Cluster, Snapshot};
-use crate::telemetry::{self, TcpAccount};
+use crate::telemetry::{self, TcpAccount, TraceContext, field};
 
 /// How long a plain TCP connection may take; Istio's `connectTimeout` default.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -251,18 +251,48 @@ impl Service<Directed> for Upstream {
     }
 
     fn call(&mut self, directed: Directed) -> Self::Future {
-        let attempt = directed.routed.attempt;
-        if attempt == 1 {
-            return Box::pin(exchange(self.wire.clone(), directed));
-        }
-        // Only a second attempt has a span of its own: the first is the request's.
-        let identity = directed.endpoint.identities.first();
-        let span = telemetry::attempt_span(attempt - 1, &directed.endpoint.addr, identity);
-        Box::pin(exchange(self.wire.clone(), directed).instrument(span))
+        Box::pin(attempt(self.wire.clone(), directed))
     }
 }
 
-async fn exchange(wire: Wire, directed: Directed) -> Result<Response<MeshBody>, Refusal> {
+/// One attempt in a span of its own, unless it is the first and nobody records it: then the request's span says it all.
+async fn attempt(wire: Wire, directed: Directed) -> Result<Response<MeshBody>, Refusal> {
+    let number = directed.routed.attempt;
+    let mut trace = telemetry::current();
+    let mut span = Span::none();
+    if number > 1 || trace.is_sampled() {
+        let endpoint = &directed.endpoint;
+        span = telemetry::attempt_span(number - 1, &endpoint.addr, endpoint.identities.first());
+        trace = span.in_scope(telemetry::current);
+    }
+    let result = exchange(wire, directed, trace).instrument(span.clone()).await;
+    if !span.is_disabled() {
+        tell(&span, &result);
+    }
+    result
+}
+
+/// Writes down how an attempt ended.
+fn tell(span: &Span, result: &Result<Response<MeshBody>, Refusal>) {
+    let status = match result {
+        Ok(response) => response.status(),
+        Err(refusal) => {
+            span.record(field::ERROR_TYPE, refusal.reason.as_str());
+            span.record(field::REASON, &*refusal.detail);
+            refusal.status
+        }
+    };
+    span.record(field::HTTP_STATUS, status.as_u16());
+    if status.is_server_error() {
+        span.record(field::OTEL_STATUS, "error");
+    }
+}
+
+async fn exchange(
+    wire: Wire,
+    directed: Directed,
+    trace: TraceContext,
+) -> Result<Response<MeshBody>, Refusal> {
     let Directed { mut routed, endpoint } = directed;
     let behalf = OnBehalf::of(&mut routed.call, &endpoint);
     let cluster = match &routed.to {
@@ -283,7 +313,7 @@ async fn exchange(wire: Wire, directed: Directed) -> Result<Response<MeshBody>, 
             "the endpoint's cell belongs to another sender",
         ));
     };
-    telemetry::current().inject(request.headers_mut());
+    trace.inject(request.headers_mut());
     // Set by hyper's server where the request was received rather than made here: then both halves of an upgrade end
     // in this process and are joined. It stays with the request too, which may come back for another attempt.
     let received = request.extensions().get::<OnUpgrade>().cloned();

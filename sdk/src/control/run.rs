@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
+use tracing::{Instrument, Span};
 
 use super::clock::Clock;
 use super::dns::Resolver;
@@ -14,6 +15,7 @@ use crate::compile::{Compiled, Handover, compile};
 use crate::config::{Problem, ResourceStore, Severity};
 use crate::snapshot::{Live, Node, Snapshot};
 use crate::source::BoxSource;
+use crate::telemetry::{self, field};
 
 /// A wake-up in the far future.
 const NEVER: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
@@ -78,6 +80,11 @@ impl<F: Fn(&Snapshot, &Snapshot, &Report)> Control<F> {
 
     /// Compiles what is known and puts it in force.
     async fn update(&mut self) {
+        let span = telemetry::compile_span(self.inbox.store.len());
+        self.renew(&span).instrument(span.clone()).await;
+    }
+
+    async fn renew(&mut self, span: &Span) {
         let started = Instant::now();
         let Some(mut compiled) = self.compile().await else {
             return;
@@ -104,6 +111,7 @@ impl<F: Fn(&Snapshot, &Snapshot, &Report)> Control<F> {
             .filter(|problem| problem.severity == Severity::Ignored)
             .count();
         self.show(all);
+        span.record(field::PROBLEMS, self.shown.len());
         if self.settings.strict && ignored > 0 {
             let first = self
                 .shown
@@ -122,6 +130,7 @@ impl<F: Fn(&Snapshot, &Snapshot, &Report)> Control<F> {
             compile: started.elapsed(),
         };
         let next = Arc::new(snapshot);
+        span.record(field::GENERATION, next.generation);
         let old = self.live.publish(Arc::clone(&next));
         (self.published)(&old, &next, &report);
         tracing::info!(
@@ -150,7 +159,10 @@ impl<F: Fn(&Snapshot, &Snapshot, &Report)> Control<F> {
             self.settings.node.clone(),
             self.live.pin(),
         );
-        let compiling = tokio::task::spawn_blocking(move || compile_all(&store, &node, &handover, &previous));
+        let span = Span::current();
+        let compiling = tokio::task::spawn_blocking(move || {
+            span.in_scope(|| compile_all(&store, &node, &handover, &previous))
+        });
         match compiling.await {
             Ok(compiled) => Some(compiled),
             Err(error) => {
@@ -167,6 +179,10 @@ impl<F: Fn(&Snapshot, &Snapshot, &Report)> Control<F> {
 
     /// Notes that what is written now is not in force.
     fn fail(&self, failed: Failed) {
+        let span = Span::current();
+        span.record(field::OTEL_STATUS, "error");
+        span.record(field::ERROR_TYPE, if failed.strict { "strict" } else { "failed" });
+        span.record(field::REASON, &*failed.text);
         self.tell.send_modify(|status| {
             let next = Arc::make_mut(status);
             next.problems = Arc::clone(&self.shown);

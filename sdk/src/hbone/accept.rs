@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -17,9 +18,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tracing::{debug, trace};
+use tracing::{Span, debug, trace};
 
-use super::carrier::{Carrier, Seat};
+use super::carrier::{Carrier, Seat, fail};
 use super::coalesce::Coalesce;
 use super::connect::{BAGGAGE, ConnectHead};
 use super::dial::prepare;
@@ -28,7 +29,7 @@ use super::keepalive::{Beat, Keepalive};
 use super::{Authority, Error, Settings, TunnelStream};
 use crate::identity::{Credential, Refused, Trust, spiffe_id_of};
 use crate::name::Peer;
-use crate::telemetry::TunnelMeter;
+use crate::telemetry::{Direction, TunnelMeter, tunnel_span};
 
 /// Makes tunnels of accepted TCP connections, as whatever credential is newest.
 ///
@@ -68,20 +69,24 @@ impl Acceptor {
     /// # Cancel safety
     /// Dropping the future closes the connection.
     pub async fn handshake(&self, tcp: TcpStream) -> Result<Inbound, Error> {
-        let refused = |e: io::Error| Error::handshake(std::net::SocketAddr::from(([0, 0, 0, 0], 0)), e);
+        let refused = |e: io::Error| Error::handshake(SocketAddr::from(([0, 0, 0, 0], 0)), e);
         let addr = tcp.peer_addr().map_err(refused)?;
         let after = self.settings.handshake_timeout;
-        let outcome = match timeout(after, self.prove(tcp, addr)).await {
+        let span = tunnel_span(Direction::Inbound, addr);
+        let outcome = match timeout(after, self.prove(tcp, addr, span.clone())).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::HandshakeTimeout { addr, after }),
         };
-        if let (Err(_), Some(meter)) = (&outcome, &self.meter) {
-            meter.handshake_failed();
+        if let Err(error) = &outcome {
+            fail(&span, "handshake", error);
+            if let Some(meter) = &self.meter {
+                meter.handshake_failed();
+            }
         }
         outcome
     }
 
-    async fn prove(&self, tcp: TcpStream, addr: std::net::SocketAddr) -> Result<Inbound, Error> {
+    async fn prove(&self, tcp: TcpStream, addr: SocketAddr, span: Span) -> Result<Inbound, Error> {
         let began = Instant::now();
         let failed = |e: io::Error| Error::handshake(addr, e);
         prepare(&tcp).map_err(failed)?;
@@ -109,13 +114,15 @@ impl Acceptor {
         let mut connection = handshake.await.map_err(|e| failed(io_error(e)))?;
         let settings = &self.settings;
         let keepalive = Keepalive::new(connection.ping_pong(), settings.ping_every, settings.ping_timeout);
-        let carrier = Carrier::new(peer, epoch, settings.linger).metered(self.meter.clone(), began.elapsed());
+        let carrier = Carrier::new(peer, epoch, settings.linger, &span);
+        let carrier = carrier.metered(self.meter.clone(), began.elapsed());
         Ok(Inbound {
             connection,
             keepalive,
             carrier: Arc::new(carrier),
             opened: 0,
             max_resets: settings.max_resets,
+            span,
         })
     }
 
@@ -152,6 +159,8 @@ pub struct Inbound {
     carrier: Arc<Carrier>,
     opened: usize,
     max_resets: usize,
+    /// Ends with the connection.
+    span: Span,
 }
 
 impl Inbound {
@@ -194,6 +203,7 @@ impl Inbound {
                 }
                 Poll::Ready(Some(Err(error))) => {
                     debug!(peer = ?self.carrier.peer, error = %error, "tunnel broke");
+                    fail(&self.span, "broken", &error);
                     return Poll::Ready(None);
                 }
                 Poll::Ready(None) => return Poll::Ready(None),
@@ -204,6 +214,7 @@ impl Inbound {
                 Poll::Ready(Beat::Sent) => {}
                 Poll::Ready(Beat::Dead) => {
                     debug!(peer = ?self.carrier.peer, "the peer does not answer pings");
+                    fail(&self.span, "broken", &io::Error::from(io::ErrorKind::TimedOut));
                     return Poll::Ready(None);
                 }
             }

@@ -1,11 +1,14 @@
 //! What all streams of one tunnel share.
 
+use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::name::Peer;
-use crate::telemetry::TunnelMeter;
+use tracing::Span;
+
+use crate::name::{Peer, chain};
+use crate::telemetry::{TraceContext, TunnelMeter, context_of, field};
 
 /// One connection as its streams see it.
 ///
@@ -29,7 +32,13 @@ pub(super) struct Carrier {
 const LINGERING: usize = 128;
 
 impl Carrier {
-    pub(super) fn new(peer: Peer, epoch: u64, linger: Duration) -> Self {
+    /// `span` is the tunnel's; whoever drives the connection keeps it, because streams may outlast that.
+    pub(super) fn new(mut peer: Peer, epoch: u64, linger: Duration, span: &Span) -> Self {
+        if let Some(identity) = &peer.identity {
+            span.record(field::PEER, identity.as_str());
+        }
+        let trace = Some(context_of(span)).filter(TraceContext::is_sampled);
+        peer.trace = trace.and_then(|trace| trace.traceparent());
         Self {
             peer: Arc::new(peer),
             epoch,
@@ -105,6 +114,16 @@ impl Carrier {
     pub(super) fn end_linger(&self) {
         self.lingering.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Notes in a tunnel's span what went wrong.
+pub(super) fn fail(span: &Span, kind: &'static str, error: &(dyn Error + 'static)) {
+    if span.is_disabled() {
+        return;
+    }
+    span.record(field::OTEL_STATUS, "error");
+    span.record(field::ERROR_TYPE, kind);
+    span.record(field::REASON, chain(error));
 }
 
 /// One stream's place in its tunnel; free again when dropped.

@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tracing::Span;
 
 use super::carrier::Carrier;
 use super::coalesce::Coalesce;
@@ -52,17 +53,18 @@ pub(super) struct Driver {
     probe: Weak<Mutex<SendRequest<Bytes>>>,
 }
 
-/// Connects to the target and proves both identities.
+/// Connects to the target and proves both identities; `span` is the tunnel's.
 pub(super) async fn dial(
     credential: &Credential,
     target: &TunnelTarget,
     settings: &Settings,
     meter: Option<&TunnelMeter>,
+    span: &Span,
 ) -> Result<(Tunnel, Driver), Error> {
     let addr = target.addr;
     let tcp = connect(addr, settings.connect_timeout).await?;
     let after = settings.handshake_timeout;
-    match timeout(after, handshake(tcp, credential, target, settings, meter)).await {
+    match timeout(after, handshake(tcp, credential, target, settings, meter, span)).await {
         Ok(made) => made,
         Err(_) => Err(Error::HandshakeTimeout { addr, after }),
     }
@@ -95,6 +97,7 @@ async fn handshake(
     target: &TunnelTarget,
     settings: &Settings,
     meter: Option<&TunnelMeter>,
+    span: &Span,
 ) -> Result<(Tunnel, Driver), Error> {
     let (addr, began) = (target.addr, Instant::now());
     let failed = |e: io::Error| Error::handshake(addr, e);
@@ -135,6 +138,7 @@ async fn handshake(
         Peer::new(Some(identity), addr, local),
         credential.epoch(),
         settings.linger,
+        span,
     );
     let carrier = Arc::new(carrier.metered(meter.cloned(), began.elapsed()));
     let probe = Arc::new(Mutex::new(requests.clone()));

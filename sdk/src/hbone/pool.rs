@@ -11,14 +11,14 @@ use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 use tracing::debug;
 
-use super::carrier::Carrier;
+use super::carrier::{Carrier, fail};
 use super::connect::ConnectHead;
 use super::dial::{Tunnel, dial};
 use super::open::{Opening, open};
 use super::{Error, Settings, TunnelStream};
 use crate::identity::Credential;
 use crate::name::SpiffeId;
-use crate::telemetry::TunnelMeter;
+use crate::telemetry::{Direction, TunnelMeter, tunnel_span};
 
 /// Where a tunnel leads: an address, and who must prove to be there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -206,6 +206,8 @@ impl TunnelPool {
         };
         let deadline = tokio::time::Instant::now() + deadline;
         while let Ok(Some(_)) = timeout_at(deadline, tasks.join_next()).await {}
+        // Whoever is cut off is waited for, so that what a tunnel has to tell at its end is told.
+        tasks.shutdown().await;
     }
 
     /// What the pool holds.
@@ -309,7 +311,8 @@ async fn work(
     report: watch::Sender<Dialed>,
 ) {
     let meter = pool.upgrade().and_then(|inner| inner.meter.clone());
-    let dialed = dial(&credential, &key.target, &settings, meter.as_ref()).await;
+    let span = tunnel_span(Direction::Outbound, key.target.addr);
+    let dialed = dial(&credential, &key.target, &settings, meter.as_ref(), &span).await;
     drop(credential);
     let Some(inner) = pool.upgrade() else { return };
     let (carrier, driver) = match dialed {
@@ -322,6 +325,7 @@ async fn work(
         }
         Err(error) => {
             debug!(addr = %key.target.addr, %error, "no tunnel");
+            fail(&span, "handshake", &error);
             if let Some(meter) = &meter {
                 meter.handshake_failed();
             }
@@ -343,7 +347,10 @@ async fn work(
             }
         })
         .await;
-    debug!(addr = %key.target.addr, error = ?ended.err(), "tunnel ended");
+    debug!(addr = %key.target.addr, error = ?ended.as_ref().err(), "tunnel ended");
+    if let Err(error) = ended {
+        fail(&span, "broken", &error);
+    }
     if let Some(inner) = pool.upgrade() {
         inner.forget(&carrier, &key.target);
     }

@@ -44,6 +44,11 @@ impl TunnelHandle {
     pub fn is_going(&self) -> bool {
         self.0.is_going()
     }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> &Arc<Peer> {
+        &self.0.peer
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

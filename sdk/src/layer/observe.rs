@@ -76,6 +76,9 @@ where
             generation: view.generation,
         });
         telemetry::adopt(&span, &context);
+        if let Some(tunnel) = &origin.peer.trace {
+            telemetry::follow(&span, &TraceContext::of_parent(tunnel));
+        }
         let cleaned = hygiene::clean(&mut request, view.paths);
         let is_clean = cleaned.is_ok();
         let place = cleaned.and_then(|()| origin.place_of(&view, authority(&request)));

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 
 use super::{Host, SpiffeId};
 
@@ -31,6 +31,8 @@ pub struct Peer {
     /// What a client asked for whose TLS a Gateway's listener terminated; `None` on any other connection. Its own name is
     /// not among this: who a Gateway's clients are is no identity of the mesh.
     pub tls: Option<Greeting>,
+    /// The `traceparent` of the connection's own span, if that is recorded: what its requests are linked to.
+    pub trace: Option<HeaderValue>,
 }
 
 /// What a client asks for when it begins to speak TLS.
@@ -50,6 +52,7 @@ impl Peer {
             local,
             certificate: None,
             tls: None,
+            trace: None,
         }
     }
 

@@ -37,3 +37,9 @@ pub const ORIGINAL_CALLER: &str = "mesh.original_caller";
 pub const ENDPOINT: &str = "mesh.endpoint";
 /// The generation of the configuration that judged.
 pub const GENERATION: &str = "mesh.generation";
+/// Who opened a tunnel: `inbound` or `outbound`.
+pub const DIRECTION: &str = "mesh.direction";
+/// How many resources the configuration was compiled from.
+pub const RESOURCES: &str = "mesh.resources";
+/// How many problems the configuration has.
+pub const PROBLEMS: &str = "mesh.problems";

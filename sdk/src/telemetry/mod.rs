@@ -22,7 +22,7 @@ pub use labels::{PartyLabels, Protocol, Reporter, RequestLabels, Security, Servi
 pub use meter::{CONTENT_TYPE, Meter};
 pub use own::{ConfigMeter, Direction, SpanCounts, TunnelMeter};
 pub use series::{RequestSeries, Sample};
-pub use span::{RequestSpan, attempt_span, client_span, server_span, tunnel_span};
+pub use span::{RequestSpan, attempt_span, client_span, compile_span, server_span, tunnel_span};
 pub use tcp::{Counted, TcpAccount, TcpSeries};
 pub use trace::{TraceContext, adopt, context_of, current, follow};
 

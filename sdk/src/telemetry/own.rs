@@ -76,6 +76,16 @@ pub(super) struct Own {
 #[derive(Debug, Default)]
 struct Spans(Mutex<Vec<SpanCounts>>);
 
+impl Direction {
+    /// The word in labels and spans.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
 // ===== impl ConfigMeter =====
 
 impl ConfigMeter {
@@ -307,8 +317,8 @@ fn tunnel_meters(registry: &mut Registry) -> (TunnelMeter, TunnelMeter) {
     let failures = Family::<Labels, Counter>::default();
     let histogram: fn() -> Histogram = || Histogram::new(HANDSHAKE_BUCKETS);
     let handshakes = Family::<Labels, Histogram, fn() -> Histogram>::new_with_constructor(histogram);
-    let meter = |direction: &str| {
-        let labels = [("direction", direction.to_owned())];
+    let meter = |direction: Direction| {
+        let labels = [("direction", direction.as_str().to_owned())];
         TunnelMeter {
             tunnels: tunnels.get_or_create_owned(&labels),
             streams: streams.get_or_create_owned(&labels),
@@ -316,7 +326,7 @@ fn tunnel_meters(registry: &mut Registry) -> (TunnelMeter, TunnelMeter) {
             failures: failures.get_or_create_owned(&labels),
         }
     };
-    let both = (meter("inbound"), meter("outbound"));
+    let both = (meter(Direction::Inbound), meter(Direction::Outbound));
     registry.register("mesh_tunnels", "open tunnels", tunnels);
     registry.register("mesh_tunnel_streams", "open streams in tunnels", streams);
     registry.register(

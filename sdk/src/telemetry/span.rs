@@ -10,6 +10,7 @@ use http::{Method, Version};
 use tracing::field::{self, Empty};
 use tracing::{Span, info_span};
 
+use super::Direction;
 use crate::name::SpiffeId;
 
 /// The target of the spans of requests and tunnels: apart from that of events, so that logs can leave them out.
@@ -96,9 +97,9 @@ pub fn attempt_span(attempt: u32, endpoint: &dyn Display, identity: Option<&Spif
     )
 }
 
-/// The span of one tunnel, a trace of its own: it outlives the requests it carries, which are linked by
-/// [`follow`](super::follow).
-pub fn tunnel_span(peer: SocketAddr, identity: Option<&SpiffeId>) -> Span {
+/// The span of one tunnel, from its first handshake to its end: a trace of its own, because it outlives the requests
+/// that it carries. They are linked to it by [`follow`](super::follow).
+pub fn tunnel_span(direction: Direction, peer: SocketAddr) -> Span {
     info_span!(
         target: SPAN,
         parent: None,
@@ -107,8 +108,25 @@ pub fn tunnel_span(peer: SocketAddr, identity: Option<&SpiffeId>) -> Span {
         otel.status_code = Empty,
         error.type = Empty,
         mesh.reason = Empty,
+        mesh.direction = direction.as_str(),
         mesh.endpoint = %peer,
-        mesh.peer = identity.map(field::display),
+        mesh.peer = Empty,
+    )
+}
+
+/// The span of one compilation, from what is written to what is in force: a trace of its own.
+pub fn compile_span(resources: usize) -> Span {
+    info_span!(
+        target: SPAN,
+        parent: None,
+        "mesh.compile",
+        otel.kind = "internal",
+        otel.status_code = Empty,
+        error.type = Empty,
+        mesh.reason = Empty,
+        mesh.resources = resources,
+        mesh.problems = Empty,
+        mesh.generation = Empty,
     )
 }
 

@@ -43,6 +43,13 @@ impl TraceContext {
         }
     }
 
+    /// The context that a `traceparent` alone tells; none if it is malformed.
+    pub fn of_parent(traceparent: &HeaderValue) -> Self {
+        let mut headers = HeaderMap::with_capacity(1);
+        headers.insert(propagate::TRACEPARENT, traceparent.clone());
+        Self::extract(&headers)
+    }
+
     /// The context for the `traceparent` of a CONNECT, which joins a tunnel's stream to its request.
     pub fn traceparent(&self) -> Option<HeaderValue> {
         let mut headers = HeaderMap::new();
@@ -178,7 +185,7 @@ pub fn adopt(span: &Span, context: &TraceContext) {
     let _ = (span, context);
 }
 
-/// Links a span to another trace without becoming part of it, as a tunnel is to the requests that it carries.
+/// Links a span to another trace without becoming part of it, as a request is to the tunnel that carries it.
 pub fn follow(span: &Span, context: &TraceContext) {
     #[cfg(feature = "otel")]
     if let Some(remote) = context.span.as_ref().filter(|_| !span.is_disabled()) {

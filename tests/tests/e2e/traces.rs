@@ -1,6 +1,6 @@
 //! One page, one trace: the spans of several processes, received as real OTLP.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +17,8 @@ use inmesh_tests::kit::process::Process;
 use inmesh_tests::kit::wait::until;
 use inmesh_tests::kit::{Cluster, Shape};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -32,10 +34,20 @@ const ROOT: &str = "b7ad6b7169203331";
 /// A span, with the name of the service that sent it.
 #[derive(Clone, Debug)]
 struct Span {
+    name: String,
     service: String,
     trace: String,
     parent: String,
     server: bool,
+    links: Vec<String>,
+    fields: BTreeMap<String, String>,
+}
+
+impl Span {
+    /// Whether it is part of a page; the others are traces of their own.
+    fn is_of_requests(&self) -> bool {
+        !["mesh.tunnel", "mesh.compile"].contains(&self.name.as_str())
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -71,20 +83,16 @@ impl Collector {
         let export = ExportTraceServiceRequest::decode(body).expect("what is posted is OTLP");
         for resource in export.resource_spans {
             let attributes = resource.resource.unwrap_or_default().attributes;
-            let service = attributes
-                .into_iter()
-                .find(|attribute| attribute.key == "service.name")
-                .and_then(|attribute| match attribute.value?.value? {
-                    opentelemetry_proto::tonic::common::v1::any_value::Value::StringValue(name) => Some(name),
-                    _ => None,
-                })
-                .unwrap_or_default();
+            let service = fields(attributes).remove("service.name").unwrap_or_default();
             for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
                 let told = Span {
+                    name: span.name,
                     service: service.clone(),
                     trace: hex(&span.trace_id),
                     parent: hex(&span.parent_span_id),
                     server: span.kind == SpanKind::Server as i32,
+                    links: span.links.iter().map(|link| hex(&link.span_id)).collect(),
+                    fields: fields(span.attributes),
                 };
                 self.0
                     .lock()
@@ -104,6 +112,16 @@ impl Collector {
             .into_values()
             .find(|span| span.server && span.service == service)
     }
+}
+
+fn fields(attributes: Vec<KeyValue>) -> BTreeMap<String, String> {
+    let text = |value: AnyValue| match value.value {
+        Some(Value::StringValue(text)) => text,
+        Some(Value::IntValue(number)) => number.to_string(),
+        other => format!("{other:?}"),
+    };
+    let field = |attribute: KeyValue| Some((attribute.key, text(attribute.value?)));
+    attributes.into_iter().filter_map(field).collect()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -136,6 +154,8 @@ async fn a_page_that_asks_two_services_is_one_trace_with_the_right_parents(shape
         [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
             ("OTEL_SERVICE_NAME", name),
+            // What nobody asked for is recorded too: tunnels and compilations are traces of their own.
+            ("OTEL_TRACES_SAMPLER", "parentbased_always_on"),
         ]
     };
     let mut processes = Vec::new();
@@ -182,31 +202,62 @@ async fn a_page_that_asks_two_services_is_one_trace_with_the_right_parents(shape
     }
 
     let spans = heard.spans();
-    for (id, span) in &spans {
+    for (id, span) in spans.iter().filter(|(_, span)| span.is_of_requests()) {
         assert_eq!(span.trace, TRACE, "{id}: {span:?} is in another trace");
         assert!(
             span.parent == ROOT || spans.contains_key(&span.parent),
             "{id}: {span:?} is an orphan"
         );
     }
+    for (id, span) in spans.iter().filter(|(_, span)| !span.is_of_requests()) {
+        assert_ne!(span.trace, TRACE, "{id}: {span:?} outlives the page");
+        assert_eq!(span.parent, "", "{id}: {span:?} is nobody's child");
+    }
     let front = heard.served_by("front").context("front has told")?;
     assert_eq!(front.parent, ROOT);
     assert_eq!(spans.values().filter(|span| span.parent == ROOT).count(), 1);
     for name in ["reviews", "details"] {
         // From the server's span upwards: through whose hands the request went.
-        let mut path = vec![name.to_owned()];
+        let mut path = vec![format!("{name} mesh.server")];
         let mut span = heard.served_by(name).context("it has told")?;
         while span.parent != ROOT {
             span = spans.get(&span.parent).context("its parent is there")?.clone();
-            if path.last() != Some(&span.service) {
-                path.push(span.service.clone());
-            }
+            path.push(format!("{} {}", span.service, span.name));
         }
-        let expected: &[&str] = match shape {
-            Shape::InProcess => &[name, "front"],
-            Shape::Waypoint => &[name, "waypoint", "front"],
+        let through: &[&str] = match shape {
+            Shape::InProcess => &[],
+            Shape::Waypoint => &["waypoint mesh.attempt", "waypoint mesh.server"],
         };
-        assert_eq!(path, expected);
+        let front = ["front mesh.attempt", "front mesh.client", "front mesh.server"];
+        assert_eq!(path[1..], [through, &front].concat(), "{name}");
+    }
+
+    // Every request in a tunnel is linked to it, at both of its ends.
+    let direct = |span: &&Span| span.name == "mesh.server" && span.service == "front";
+    let carried = spans
+        .values()
+        .filter(|span| ["mesh.server", "mesh.attempt"].contains(&span.name.as_str()));
+    for span in carried.filter(|span| !direct(span)) {
+        let direction = if span.server { "inbound" } else { "outbound" };
+        let tunnels: Vec<_> = span.links.iter().filter_map(|link| spans.get(link)).collect();
+        let [tunnel] = &tunnels[..] else {
+            panic!("{span:?} is linked to {tunnels:?}")
+        };
+        assert_eq!((&*tunnel.name, &tunnel.service), ("mesh.tunnel", &span.service));
+        assert_eq!(tunnel.fields["mesh.direction"], direction);
+        assert!(tunnel.fields["mesh.peer"].starts_with("spiffe://cluster.local/ns/default/sa/"));
+    }
+    let attempts = spans.values().filter(|span| span.name == "mesh.attempt");
+    for attempt in attempts {
+        assert_eq!(attempt.fields["http.response.status_code"], "200", "{attempt:?}");
+        assert_eq!(attempt.fields["http.request.resend_count"], "0", "{attempt:?}");
+    }
+    for name in names {
+        let compiled = |span: &&Span| span.name == "mesh.compile" && span.service == name;
+        let compiled = spans.values().find(compiled).context("everybody has compiled")?;
+        assert_eq!(compiled.fields["mesh.problems"], "0", "{compiled:?}");
+        assert!(compiled.fields["mesh.generation"].parse::<u64>()? > 0);
+        assert!(compiled.fields["mesh.resources"].parse::<u64>()? > 0);
     }
     Ok(())
 }
