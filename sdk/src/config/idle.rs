@@ -10,7 +10,6 @@ use crate::name::Kind;
 const VIRTUAL_SERVICE: &[&str] = &[
     "spec.http[].fault",
     "spec.http[].match[].statPrefix",
-    "spec.http[].retries.retryRemoteLocalities",
     "spec.tcp",
     "spec.tls",
 ];

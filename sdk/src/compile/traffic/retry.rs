@@ -5,11 +5,9 @@ use std::time::Duration;
 use crate::config::istio::virtual_service::HTTPRetry;
 use crate::policy::retry::{Backoff, RetryOn, RetryPolicy};
 
-/// When to try again, and how long one attempt may take. `consistent_hash` tells whether the route's destination
-/// balances by hash: then a retry may go where the first attempt went.
-pub fn retries(written: Option<&HTTPRetry>, consistent_hash: bool) -> (RetryPolicy, Option<Duration>) {
+/// When to try again, and how long one attempt may take.
+pub fn retries(written: Option<&HTTPRetry>) -> (RetryPolicy, Option<Duration>) {
     let mut policy = RetryPolicy::istio_default();
-    policy.avoid_previous = !consistent_hash;
     let Some(written) = written else {
         return (policy, None);
     };
@@ -22,9 +20,7 @@ pub fn retries(written: Option<&HTTPRetry>, consistent_hash: bool) -> (RetryPoli
         policy.conditions = read.conditions;
         policy.codes = read.codes.into();
     }
-    if let Some(ignore) = written.retry_ignore_previous_hosts {
-        policy.avoid_previous = ignore;
-    }
+    policy.avoid_previous = written.retry_ignore_previous_hosts;
     policy.avoid_previous_priorities = written.retry_remote_localities == Some(true);
     if let Some(backoff) = written.backoff {
         policy.backoff = Backoff::new(backoff.0);

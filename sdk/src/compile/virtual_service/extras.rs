@@ -6,12 +6,13 @@ use http::HeaderValue;
 
 use super::rule::Resolver;
 use crate::compile::findings::Findings;
+use crate::compile::traffic;
 use crate::config::Severity;
 use crate::config::istio::virtual_service::{
     CorsPolicy, Destination, HTTPRetry, HTTPRoute, Percent, StringMatch, UnmatchedPreflights,
 };
 use crate::matcher::FullRegex;
-use crate::policy::retry::{Backoff, RetryOn, RetryPolicy};
+use crate::policy::retry::{RetryOn, RetryPolicy};
 use crate::policy::route::{Cors, Listed, Mirror, OriginPattern, Share, UnmatchedPreflight};
 
 /// Who gets copies. Nobody there to get one does not concern the requests themselves.
@@ -122,28 +123,10 @@ pub(super) fn retries(
     written: Option<&HTTPRetry>,
     findings: &mut Findings<'_>,
 ) -> (RetryPolicy, Option<Duration>) {
-    let mut policy = RetryPolicy::istio_default();
-    let Some(written) = written else {
-        return (policy, None);
-    };
-    if written.attempts == 0 {
-        return (RetryPolicy::none(), None);
+    let text = written.and_then(|it| it.retry_on.as_deref()).unwrap_or_default();
+    for unknown in RetryOn::parse(text).unknown {
+        let what = format!("`{unknown}` is no condition and no status; it is passed over, as Envoy does");
+        findings.report(Severity::Warning, "retries.retryOn", what, "check its spelling");
     }
-    policy.attempts = written.attempts;
-    if let Some(text) = written.retry_on.as_deref().filter(|it| !it.is_empty()) {
-        let read = RetryOn::parse(text);
-        for unknown in read.unknown {
-            let what = format!("`{unknown}` is no condition and no status; it is passed over, as Envoy does");
-            findings.report(Severity::Warning, "retries.retryOn", what, "check its spelling");
-        }
-        policy.conditions = read.conditions;
-        policy.codes = read.codes.into();
-    }
-    if let Some(ignore) = written.retry_ignore_previous_hosts {
-        policy.avoid_previous = ignore;
-    }
-    if let Some(backoff) = written.backoff {
-        policy.backoff = Backoff::new(backoff.0);
-    }
-    (policy, written.per_try_timeout.map(|it| it.0))
+    traffic::retries(written)
 }

@@ -80,7 +80,7 @@ impl Again {
             hash: routed.hash,
             tried: routed.tried.clone(),
             priorities: 0,
-            avoid_endpoints: policy.avoid_previous && !hashed,
+            avoid_endpoints: policy.avoids_previous(hashed),
             avoid_priorities: policy.avoid_previous_priorities,
             copy,
         }

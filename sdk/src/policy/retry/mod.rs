@@ -32,8 +32,9 @@ pub struct RetryPolicy {
     pub unanswered: bool,
     /// The pause before each retry.
     pub backoff: Backoff,
-    /// Whether a retry avoids the endpoints already tried.
-    pub avoid_previous: bool,
+    /// Whether a retry avoids the endpoints already tried; `None`: unless its destination balances by hash, where the
+    /// same endpoint is the point.
+    pub avoid_previous: Option<bool>,
     /// How often a pick is repeated to avoid them; after that any endpoint is good enough.
     pub host_selection_attempts: u32,
     /// Whether every second retry leaves out the priorities already tried.
@@ -60,7 +61,7 @@ impl RetryPolicy {
             headers: Box::default(),
             unanswered: false,
             backoff: Backoff::default(),
-            avoid_previous: true,
+            avoid_previous: None,
             host_selection_attempts: 5,
             avoid_previous_priorities: false,
         }
@@ -86,6 +87,11 @@ impl RetryPolicy {
     pub fn should_retry(&self, outcome: &Outcome, headers: Option<&HeaderMap>, attempt: u32) -> bool {
         attempt < self.attempts
             && (self.is_retriable(outcome) || self.is_retriable_by_header(outcome, headers))
+    }
+
+    /// Whether a retry avoids the endpoints already tried, at a destination that balances by hash or not.
+    pub fn avoids_previous(&self, hashed: bool) -> bool {
+        self.avoid_previous.unwrap_or(!hashed)
     }
 
     /// Whether the policy may ask for a request to be sent again of which bytes were sent already: only then must a

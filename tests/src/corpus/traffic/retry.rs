@@ -73,8 +73,14 @@ pub(super) fn virtual_service(row: Row) -> Result<Seen> {
         effective: Value,
     }
     let case: Case = read(row)?;
-    let (policy, per_try) = retries(case.retries.as_ref(), case.consistent_hash);
-    Ok(seen(&case.effective, &policy, per_try, None))
+    let (policy, per_try) = retries(case.retries.as_ref());
+    Ok(seen(
+        &case.effective,
+        &policy,
+        case.consistent_hash,
+        per_try,
+        None,
+    ))
 }
 
 /// A rule of an HTTPRoute, to the policy.
@@ -90,6 +96,7 @@ pub(super) fn http_route(row: Row) -> Result<Seen> {
     Ok(seen(
         &case.effective,
         &rule.retry,
+        false,
         rule.timeouts.per_try,
         rule.timeouts.request,
     ))
@@ -98,6 +105,7 @@ pub(super) fn http_route(row: Row) -> Result<Seen> {
 fn seen(
     expected: &Value,
     policy: &RetryPolicy,
+    hashed: bool,
     per_try: Option<Duration>,
     request: Option<Duration>,
 ) -> Seen {
@@ -123,7 +131,7 @@ fn seen(
         "host_selection_max_attempts",
         policy.host_selection_attempts.into(),
     );
-    put("avoid_previous_hosts", policy.avoid_previous.into());
+    put("avoid_previous_hosts", policy.avoids_previous(hashed).into());
     put(
         "avoid_previous_priorities",
         policy.avoid_previous_priorities.into(),
