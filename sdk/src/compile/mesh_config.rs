@@ -269,14 +269,14 @@ impl Reader<'_> {
             fail_open: http.fail_open,
             status_on_error: status(&http.status_on_error)?,
             body: body(http.include_request_body_in_check.as_ref()),
-            protocol: CheckProtocol::Http(HttpCheck {
+            protocol: CheckProtocol::Http(Box::new(HttpCheck {
                 prefix: http.path_prefix.as_str().into(),
                 told: names(told),
                 besides: besides.collect::<Result<_, String>>()?,
                 upstream: names(&http.headers_to_upstream_on_allow),
                 on_deny: names(&http.headers_to_downstream_on_deny),
                 on_allow: names(&http.headers_to_downstream_on_allow),
-            }),
+            })),
         })
     }
 

@@ -6,6 +6,8 @@ mod endpoints;
 mod gateway;
 mod handover;
 mod kit;
+#[cfg(feature = "extauthz")]
+mod mesh_config;
 mod routing;
 mod steady;
 #[cfg(feature = "jwt")]

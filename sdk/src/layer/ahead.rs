@@ -10,6 +10,7 @@ use tower_service::Service;
 use super::{Call, MeshBody, Reason, Refusal};
 
 /// A call that may go on, and what its response gets besides.
+#[derive(Debug)]
 pub(super) struct Passed {
     pub(super) call: Call,
     /// Headers that are set on the response.
@@ -48,6 +49,7 @@ impl<S: Service<Call>> AheadFuture<S> {
         }
     }
 
+    #[cfg(feature = "jwt")]
     pub(super) fn refused(refusal: Refusal) -> Self {
         Self::Refused {
             refusal: Some(refusal),

@@ -142,7 +142,10 @@ impl Dispatch for WorkloadDispatch {
                         asker: self.asker.clone(),
                     };
                     let series = incoming.series(&view, None);
-                    incoming.permit(&view).await.inspect_err(|_| series.failed("DENY"))?;
+                    incoming
+                        .permit(&view)
+                        .await
+                        .inspect_err(|_| series.failed("DENY"))?;
                     let onward = TcpStream::connect(to).await.map_err(|error| {
                         series.failed("CONNECT");
                         (

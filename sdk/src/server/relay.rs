@@ -7,8 +7,8 @@ use http::StatusCode;
 
 use super::Draining;
 use super::serve::Stream;
-use crate::layer::labels::{self, Onward};
 use crate::layer::Asker;
+use crate::layer::labels::{self, Onward};
 use crate::name::Peer;
 use crate::policy::authz::Decision;
 use crate::policy::{Caller, ConnectionHead};
@@ -34,7 +34,9 @@ impl Incoming {
 
     /// Judges it; a denial is answered with 401, as ztunnel does.
     pub(crate) async fn permit(&self, view: &Snapshot) -> Result<(), (StatusCode, String)> {
-        self.consult(view).await.map_err(|why| (StatusCode::UNAUTHORIZED, why))?;
+        self.consult(view)
+            .await
+            .map_err(|why| (StatusCode::UNAUTHORIZED, why))?;
         let Err((policy, why)) = self.judge(view) else {
             return Ok(());
         };

@@ -65,7 +65,7 @@ pub enum CheckProtocol {
     /// By `envoy.service.auth.v3.Authorization/Check`.
     Grpc,
     /// By a request like the one that is asked about.
-    Http(HttpCheck),
+    Http(Box<HttpCheck>),
 }
 
 /// An authorizer that is asked by HTTP. Names of headers are in lower case.

@@ -71,7 +71,7 @@ impl Snapshot {
             Some(Place::Port { .. }) => return Err(Astray::Unlisted),
             None => {
                 let (name, port) = split_authority(dialled).map_err(Astray::Authority)?;
-                let port = port.unwrap_or(if scheme == Some("https") { 443 } else { 80 });
+                let port = port.unwrap_or_else(|| if scheme == Some("https") { 443 } else { 80 });
                 // Nearly every caller writes the host as the table has it; only others pay for bringing it into that form.
                 match self.hosts.get(name) {
                     Some(id) => (Some(*id), port),

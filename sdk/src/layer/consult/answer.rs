@@ -63,10 +63,9 @@ impl Changes {
                 How::AddToPresent | How::IfAbsent | How::IfPresent => {}
             }
         }
-        if !self.query_set.is_empty() || !self.query_removed.is_empty() {
-            if let Some(uri) = with_query(request.uri(), &self.query_set, &self.query_removed) {
-                *request.uri_mut() = uri;
-            }
+        let asked = !self.query_set.is_empty() || !self.query_removed.is_empty();
+        if asked && let Some(uri) = with_query(request.uri(), &self.query_set, &self.query_removed) {
+            *request.uri_mut() = uri;
         }
         response.extend(self.response);
     }

@@ -53,7 +53,7 @@ pub(super) async fn check(
     match status.map(HeaderValue::as_bytes) {
         Some(b"0") => {}
         status => {
-            let status = status.map_or("missing".into(), String::from_utf8_lossy);
+            let status = status.map_or_else(|| "missing".into(), String::from_utf8_lossy);
             return Err(format!("grpc-status is {status}"));
         }
     }

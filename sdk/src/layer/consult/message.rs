@@ -243,7 +243,7 @@ pub(super) fn of_request(call: &Call, held: Option<&Held>) -> CheckRequest {
     };
     attributes(
         Party::new(
-            head.caller.addr.into(),
+            head.caller.addr,
             call.peer.as_ref().map_or(0, |peer| peer.addr.port()),
             head.caller.identity,
         ),
@@ -256,7 +256,7 @@ pub(super) fn of_request(call: &Call, held: Option<&Held>) -> CheckRequest {
 /// A connection as an authorizer is told of it.
 pub(super) fn of_connection(head: &ConnectionHead<'_>, own: Option<&SpiffeId>) -> CheckRequest {
     attributes(
-        Party::new(head.caller.addr.into(), 0, head.caller.identity),
+        Party::new(head.caller.addr, 0, head.caller.identity),
         Party::at(head.destination, own),
         None,
         head.sni,

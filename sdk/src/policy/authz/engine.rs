@@ -302,6 +302,21 @@ impl AuthzEngine {
         self.broken.is_some() || !self.custom.is_empty() || !self.enforced.is_open()
     }
 
+    /// Every rule with its action and whether it is only watched, in the order in which actions are asked.
+    pub(super) fn all_rules(&self) -> impl Iterator<Item = (Action, bool, &RuleRef, &AuthzRule)> {
+        let tables = [
+            (Action::Custom, false, &self.custom),
+            (Action::Audit, false, &self.audit),
+            (Action::Deny, false, &self.enforced.deny),
+            (Action::Allow, false, &self.enforced.allow),
+            (Action::Deny, true, &self.dry.deny),
+            (Action::Allow, true, &self.dry.allow),
+        ];
+        tables.into_iter().flat_map(|(action, dry_run, table)| {
+            table.rules().map(move |(by, rule)| (action, dry_run, by, rule))
+        })
+    }
+
     fn facts<'a>(&self, head: &'a RequestHead<'a>) -> Facts<'a> {
         let tables = [
             &self.custom,

@@ -14,6 +14,7 @@
 //! whether the rule opens or closes.
 
 mod engine;
+mod explain;
 mod facts;
 mod index;
 mod remote;
@@ -24,5 +25,6 @@ mod tests;
 mod twin;
 
 pub use engine::{AuthzEngine, Decision, EngineBuilder, RuleRef};
+pub use explain::{RuleTold, RuleVerdict, Show};
 pub use remote::remote_addr;
 pub use rule::{Action, AuthzRule, Clause, Condition, HeaderKey, Layer, RequestPrincipal, Test};

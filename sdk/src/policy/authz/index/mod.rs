@@ -70,6 +70,11 @@ impl Table {
         self.rules.is_empty()
     }
 
+    /// Every rule, in the order given.
+    pub(super) fn rules(&self) -> impl Iterator<Item = (&RuleRef, &AuthzRule)> {
+        self.rules.iter().map(|filed| (&filed.by, &filed.rule))
+    }
+
     pub(super) fn wants_host(&self) -> bool {
         self.wants_host
     }
