@@ -10,24 +10,6 @@ use inmesh_tests::conformance::report::totals;
 use inmesh_tests::conformance::shape::Shapes;
 use inmesh_tests::conformance::town::Town;
 
-/// Tests that are not expected to pass yet, because what they need is not there yet.
-const PENDING: &[&str] = &[
-    "BackendTLSPolicy",
-    "BackendTLSPolicyInvalidCACertificateRef",
-    "BackendTLSPolicyInvalidKind",
-    "BackendTLSPolicyObservedGenerationBump",
-    "GRPCRouteListenerHostnameMatching",
-    "GatewayHTTPListenerIsolation",
-    "HTTPRouteHTTPSListenerDetectMisdirectedRequests",
-    "HTTPRouteHostnameIntersection",
-    "HTTPRouteListenerHostnameMatching",
-    "HTTPRouteListenerPortMatching",
-    "OwnAttachment",
-    "OwnBackendTLSConflict",
-    "OwnBackendTLSSan",
-    "OwnHttps",
-    "OwnRedirectListeners",
-];
 /// How many tests run at a time.
 const JOBS: usize = 6;
 
@@ -41,7 +23,6 @@ async fn every_case_comes_out_as_the_suite_expects() -> Result<()> {
     };
     let town = Town::new(both("manifests").into(), waypoint)?;
     let mut files = read(&both("cases"), &[])?;
-    files.retain(|file| !PENDING.contains(&file.name()));
     let reports = run_all(&town, &files, Shapes::Both, JOBS, |report| {
         print!("{}", report.text())
     })

@@ -101,6 +101,7 @@ fn endpoints(count: usize, algorithm: Algorithm, weighted: bool) -> EndpointSet 
                 authority: Some(addr.to_string().into()),
             },
             addr,
+            tls: inmesh::policy::tls::Origination::None,
             identities: Arc::new([]),
             weight: if weighted { 1 + n as u32 % 7 } else { 1 },
             rank: Rank::default(),

@@ -1,4 +1,4 @@
-//! What is below an inner HTTP connection: a stream inside a tunnel, or a plain TCP connection.
+//! What is below an inner HTTP connection: a stream inside a tunnel, or a plain TCP connection, and TLS where it is demanded.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -6,17 +6,43 @@ use std::task::{Context, Poll};
 use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 use tracing::Span;
 
 use crate::hbone::{TunnelHandle, TunnelStream};
 use crate::layer::MeshBody;
 use crate::telemetry::{self, TraceContext};
 
-/// The bytes below an inner connection.
+/// What is spoken on a stream, for those whom TLS tells so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spoken {
+    Http1,
+    Http2,
+    /// Whoever asked for the stream knows.
+    Bytes,
+}
+
+/// The bytes below an inner connection: a tunnel's, a plain connection's, or TLS over either.
 #[derive(Debug)]
 pub(super) enum Io {
+    Raw(Raw),
+    Tls(Box<TlsStream<Raw>>),
+}
+
+/// A stream inside a tunnel, or a plain TCP connection.
+#[derive(Debug)]
+pub(super) enum Raw {
     Tunnel(TunnelStream),
     Plain(TcpStream),
+}
+
+impl Io {
+    fn raw(&self) -> &Raw {
+        match self {
+            Self::Raw(raw) => raw,
+            Self::Tls(tls) => tls.get_ref().0,
+        }
+    }
 }
 
 /// What must still hold of the way below a connection for it to be used again.
@@ -31,12 +57,12 @@ pub(super) enum Way {
 
 impl Way {
     pub(super) fn of(io: &Io) -> Self {
-        match io {
-            Io::Tunnel(stream) => Self::Tunnel {
+        match io.raw() {
+            Raw::Tunnel(stream) => Self::Tunnel {
                 epoch: stream.epoch(),
                 tunnel: stream.tunnel(),
             },
-            Io::Plain(_) => Self::Plain,
+            Raw::Plain(_) => Self::Plain,
         }
     }
 
@@ -66,53 +92,71 @@ impl Way {
     }
 }
 
-macro_rules! both {
-    ($self:expr, $io:ident => $body:expr) => {
-        match $self.get_mut() {
-            Io::Tunnel($io) => $body,
-            Io::Plain($io) => $body,
+/// Reads and writes as one of two streams does.
+macro_rules! either {
+    ($kind:ident: $one:ident, $other:ident) => {
+        impl AsyncRead for $kind {
+            fn poll_read(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buf: &mut ReadBuf<'_>,
+            ) -> Poll<std::io::Result<()>> {
+                match self.get_mut() {
+                    Self::$one(io) => Pin::new(io).poll_read(cx, buf),
+                    Self::$other(io) => Pin::new(io).poll_read(cx, buf),
+                }
+            }
+        }
+
+        impl AsyncWrite for $kind {
+            fn poll_write(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buf: &[u8],
+            ) -> Poll<std::io::Result<usize>> {
+                match self.get_mut() {
+                    Self::$one(io) => Pin::new(io).poll_write(cx, buf),
+                    Self::$other(io) => Pin::new(io).poll_write(cx, buf),
+                }
+            }
+
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                bufs: &[std::io::IoSlice<'_>],
+            ) -> Poll<std::io::Result<usize>> {
+                match self.get_mut() {
+                    Self::$one(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+                    Self::$other(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+                }
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                match self {
+                    Self::$one(io) => io.is_write_vectored(),
+                    Self::$other(io) => io.is_write_vectored(),
+                }
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+                match self.get_mut() {
+                    Self::$one(io) => Pin::new(io).poll_flush(cx),
+                    Self::$other(io) => Pin::new(io).poll_flush(cx),
+                }
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+                match self.get_mut() {
+                    Self::$one(io) => Pin::new(io).poll_shutdown(cx),
+                    Self::$other(io) => Pin::new(io).poll_shutdown(cx),
+                }
+            }
         }
     };
 }
 
-impl AsyncRead for Io {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        both!(self, io => Pin::new(io).poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Io {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        both!(self, io => Pin::new(io).poll_write(cx, buf))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        both!(self, io => Pin::new(io).poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Tunnel(io) => io.is_write_vectored(),
-            Self::Plain(io) => io.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        both!(self, io => Pin::new(io).poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        both!(self, io => Pin::new(io).poll_shutdown(cx))
-    }
-}
+either!(Raw: Tunnel, Plain);
+either!(Io: Raw, Tls);
 
 /// How sending over an inner connection failed.
 #[derive(Debug)]

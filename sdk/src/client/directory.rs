@@ -11,6 +11,7 @@ use crate::layer::call::Destination;
 use crate::layer::{Directory, Reason, Refusal};
 use crate::name::{Host, ServiceName};
 use crate::policy::balance::{Endpoint, EndpointCell, EndpointKey, EndpointSet, Rank};
+use crate::policy::tls::Origination;
 use crate::snapshot::{AppProtocol, Cluster, Snapshot, Via};
 
 /// How many addresses are remembered before those of older generations are forgotten.
@@ -96,6 +97,7 @@ fn find(view: &Snapshot, addr: SocketAddr, before: &[Arc<Endpoint>]) -> Result<D
                 key,
                 addr,
                 identities,
+                tls: Origination::None,
                 weight: 1,
                 rank: Rank::default(),
                 workload: Arc::clone(&instance.workload),
@@ -142,6 +144,7 @@ fn find(view: &Snapshot, addr: SocketAddr, before: &[Arc<Endpoint>]) -> Result<D
         key,
         addr,
         identities,
+        tls: Origination::None,
         weight: 1,
         rank: Rank::default(),
         workload: Arc::clone(&pod.workload),

@@ -11,6 +11,7 @@ mod http1;
 mod http2;
 mod introduce;
 mod lane;
+mod tls;
 mod translate;
 mod upstream;
 

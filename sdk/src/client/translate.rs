@@ -40,8 +40,8 @@ pub(super) fn to_http1(request: &mut Request<MeshBody>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Brings a request into the form that HTTP/2 takes: everything in the URI, and an upgrade as an extended CONNECT.
-pub(super) fn to_http2(request: &mut Request<MeshBody>) -> Result<Option<Offer>, Refusal> {
+/// Brings a request into the form that HTTP/2 takes: everything in the URI (with the scheme of the connection), and an upgrade as an extended CONNECT.
+pub(super) fn to_http2(request: &mut Request<MeshBody>, scheme: Scheme) -> Result<Option<Offer>, Refusal> {
     let offer = upgrade::extend(request);
     strip_hop_by_hop(request.headers_mut());
     *request.version_mut() = http::Version::HTTP_2;
@@ -50,7 +50,7 @@ pub(super) fn to_http2(request: &mut Request<MeshBody>) -> Result<Option<Offer>,
     if parts.authority.is_none() {
         parts.authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
     }
-    parts.scheme = Some(Scheme::HTTP);
+    parts.scheme = Some(scheme);
     if parts.path_and_query.is_none() {
         parts.path_and_query = Some(PathAndQuery::from_static("/"));
     }
@@ -128,7 +128,7 @@ mod tests {
             .header("connection", "keep-alive")
             .body(MeshBody::empty())
             .unwrap();
-        assert!(to_http2(&mut request).unwrap().is_none());
+        assert!(to_http2(&mut request, Scheme::HTTP).unwrap().is_none());
         assert_eq!(request.uri(), "http://a:80/x?y");
         assert!(request.headers().is_empty());
     }

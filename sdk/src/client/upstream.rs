@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use http::uri::Scheme;
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -13,11 +14,12 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 use tracing::{Instrument, Span};
 
-use super::connection::{Io, SendError};
+use super::connection::{Io, Raw, SendError, Spoken};
 use super::http1::Http1;
 use super::http2::Http2;
 use super::introduce::OnBehalf;
 use super::lane::Lane;
+use super::tls;
 use super::translate::{from_upstream, to_http1, to_http2};
 use crate::hbone::{self, ConnectHead, TunnelPool, TunnelTarget};
 use crate::identity::Introducer;
@@ -27,6 +29,7 @@ use crate::layer::upgrade::{self, Offer};
 use crate::layer::{Interim, MeshBody, Reason, Refusal, Stalled};
 use crate::policy::Outcome;
 use crate::policy::balance::{Draw, Endpoint, Tried};
+use crate::policy::tls::Origination;
 use crate::snapshot::{AppProtocol, Cluster, Snapshot};
 use crate::telemetry::{self, TcpAccount, TraceContext, field};
 
@@ -94,7 +97,7 @@ impl Wire {
                     }
                 },
             };
-            match self.open(view, &endpoint, cluster).await {
+            match self.open(view, &endpoint, cluster, Spoken::Bytes).await {
                 Err(refusal)
                     if tried.endpoints.len() < 2 && refusal.outcome == Some(Outcome::ConnectFailure) =>
                 {
@@ -106,32 +109,68 @@ impl Wire {
         }
     }
 
-    /// Opens a byte stream to an endpoint.
-    pub(crate) async fn open(
+    /// Opens a byte stream to an endpoint, over TLS where that is demanded.
+    async fn open(
         &self,
         view: &Snapshot,
         endpoint: &Endpoint,
         service: Option<&Cluster>,
+        spoken: Spoken,
     ) -> Result<Connection, Refusal> {
-        let Some(authority) = &endpoint.key.authority else {
-            let dialled = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint.key.dial)).await;
-            let refusal = |detail| Refusal::new(Reason::Connect, detail).outcome(Outcome::ConnectFailure);
-            return match dialled {
-                Ok(Ok(stream)) => {
-                    stream.set_nodelay(true).ok();
-                    Ok(Connection::new(Io::Plain(stream)))
-                }
-                Ok(Err(error)) => Err(refusal(format!(
-                    "connecting to {} failed: {error}",
-                    endpoint.key.dial
-                ))
-                .caused_by(error)),
-                Err(_) => Err(refusal(format!(
-                    "connecting to {} took longer than {CONNECT_TIMEOUT:?}",
-                    endpoint.key.dial
-                ))),
-            };
+        let origin = match &endpoint.tls {
+            Origination::None => None,
+            Origination::Tls(origin) => Some(origin),
+            Origination::Refused(why) => return Err(Refusal::new(Reason::Misconfigured, why.to_string())),
         };
+        let raw = match &endpoint.key.authority {
+            None => self.plain(endpoint).await?,
+            Some(authority) => self.tunnelled(view, endpoint, authority, service).await?,
+        };
+        let Some(origin) = origin else {
+            return Ok(Connection::new(Io::Raw(raw)));
+        };
+        let failed = |detail| Refusal::new(Reason::Identity, detail).outcome(Outcome::ConnectFailure);
+        match tokio::time::timeout(CONNECT_TIMEOUT, tls::originate(origin, spoken, raw)).await {
+            Ok(Ok(stream)) => Ok(Connection::new(Io::Tls(Box::new(stream)))),
+            Ok(Err(error)) => Err(failed(format!(
+                "TLS with {} as {} failed: {}",
+                endpoint.addr,
+                origin.server_name,
+                crate::layer::chain(&error)
+            ))
+            .caused_by(error)),
+            Err(_) => Err(failed(format!(
+                "TLS with {} took longer than {CONNECT_TIMEOUT:?}",
+                endpoint.addr
+            ))),
+        }
+    }
+
+    async fn plain(&self, endpoint: &Endpoint) -> Result<Raw, Refusal> {
+        let dialled = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint.key.dial)).await;
+        let refusal = |detail| Refusal::new(Reason::Connect, detail).outcome(Outcome::ConnectFailure);
+        match dialled {
+            Ok(Ok(stream)) => {
+                stream.set_nodelay(true).ok();
+                Ok(Raw::Plain(stream))
+            }
+            Ok(Err(error)) => {
+                Err(refusal(format!("connecting to {} failed: {error}", endpoint.key.dial)).caused_by(error))
+            }
+            Err(_) => Err(refusal(format!(
+                "connecting to {} took longer than {CONNECT_TIMEOUT:?}",
+                endpoint.key.dial
+            ))),
+        }
+    }
+
+    async fn tunnelled(
+        &self,
+        view: &Snapshot,
+        endpoint: &Endpoint,
+        authority: &str,
+        service: Option<&Cluster>,
+    ) -> Result<Raw, Refusal> {
         let target = TunnelTarget::new(endpoint.key.dial, Arc::clone(&endpoint.identities));
         let parsed = hbone::Authority::parse(authority).map_err(|error| {
             Refusal::new(
@@ -146,7 +185,7 @@ impl Wire {
         });
         head.traceparent = telemetry::current().traceparent();
         match self.tunnels.open(&target, head).await {
-            Ok(stream) => Ok(Connection::new(Io::Tunnel(stream))),
+            Ok(stream) => Ok(Raw::Tunnel(stream)),
             Err(error) => {
                 let detail = crate::layer::chain(&error);
                 let (reason, outcome) = if error.is_identity() {
@@ -340,8 +379,12 @@ async fn exchange(
         cluster: cluster.as_deref(),
         behalf,
     };
+    let scheme = match endpoint.tls {
+        Origination::None => Scheme::HTTP,
+        Origination::Tls(_) | Origination::Refused(_) => Scheme::HTTPS,
+    };
     let result = if protocol == AppProtocol::Http2 {
-        match to_http2(&mut request) {
+        match to_http2(&mut request, scheme) {
             Ok(offer) => Box::pin(send_http2(&way, lane, request, offer)).await,
             Err(refusal) => Err(refusal),
         }
@@ -377,8 +420,8 @@ struct Way<'w> {
 
 impl Way<'_> {
     /// Boxed, because it is rare and large: the future of every request would carry its size.
-    fn open(&self) -> Pin<Box<dyn Future<Output = Result<Connection, Refusal>> + Send + '_>> {
-        Box::pin(self.wire.open(self.view, self.endpoint, self.cluster))
+    fn open(&self, spoken: Spoken) -> Pin<Box<dyn Future<Output = Result<Connection, Refusal>> + Send + '_>> {
+        Box::pin(self.wire.open(self.view, self.endpoint, self.cluster, spoken))
     }
 
     fn introduce(&self, request: &mut Request<MeshBody>, epoch: Option<u64>) {
@@ -419,7 +462,7 @@ async fn send_http1(
             Err(SendError { error, unsent: None }) => return Err(failed(error, None)),
         }
     }
-    let io = match way.open().await {
+    let io = match way.open(Spoken::Http1).await {
         Ok(opened) => opened.io,
         Err(refusal) => return Err(refusal.giving_back(request)),
     };
@@ -455,7 +498,7 @@ async fn send_http2(
     let connection = match lane.http2(epoch) {
         Some(connection) => connection,
         None => {
-            let io = match way.open().await {
+            let io = match way.open(Spoken::Http2).await {
                 Ok(opened) => opened.io,
                 Err(refusal) => return Err(refusal.giving_back(request)),
             };

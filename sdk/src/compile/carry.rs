@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::name::Host;
 use crate::policy::balance::{Endpoint, EndpointCell, EndpointKey};
+use crate::policy::tls::Origination;
 use crate::policy::traffic::ClusterCell;
 use crate::snapshot::{Cluster, Snapshot};
 
@@ -30,6 +31,7 @@ impl<'p> Carry<'p> {
             .map(|it| it.endpoints.endpoints());
         let endpoints = endpoints.unwrap_or_default();
         Cells {
+            tls: endpoints.first().map(|it| &it.tls),
             endpoints: endpoints.iter().map(|it| (&it.key, it)).collect(),
         }
     }
@@ -56,16 +58,23 @@ impl<'p> Carry<'p> {
 /// The previous endpoints of one cluster.
 #[derive(Debug)]
 pub(crate) struct Cells<'p> {
+    /// What was spoken to them; the same to all.
+    tls: Option<&'p Origination>,
     endpoints: HashMap<&'p EndpointKey, &'p Arc<Endpoint>>,
 }
 
 impl Cells<'_> {
-    /// The endpoint, or its previous self; a changed one keeps its cell if it must prove the same identity.
+    /// The endpoint, or its previous self; a changed one keeps its cell if it must prove the same identity in the same
+    /// way.
     pub(crate) fn endpoint(&self, mut next: Endpoint) -> Arc<Endpoint> {
+        // What was made of the same settings once is not made again for a new endpoint.
+        if let Some(tls) = self.tls.filter(|tls| **tls == next.tls) {
+            next.tls = tls.clone();
+        }
         match self.endpoints.get(&next.key) {
             Some(previous) if is_same_endpoint(previous, &next) => (*previous).clone(),
             // The cell holds idle connections that were checked for the identities of their time.
-            Some(previous) if previous.identities == next.identities => {
+            Some(previous) if previous.identities == next.identities && previous.tls == next.tls => {
                 next.cell = previous.cell.clone();
                 Arc::new(next)
             }
@@ -90,6 +99,7 @@ fn is_same(previous: &Cluster, next: &Cluster) -> bool {
 fn is_same_endpoint(previous: &Endpoint, next: &Endpoint) -> bool {
     previous.addr == next.addr
         && previous.identities == next.identities
+        && previous.tls == next.tls
         && previous.weight == next.weight
         && previous.rank == next.rank
         && previous.workload == next.workload

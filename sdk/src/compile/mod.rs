@@ -11,6 +11,7 @@
 
 pub mod authn;
 pub mod authz;
+mod backend_tls;
 mod backends;
 mod binding;
 mod carry;
@@ -84,7 +85,24 @@ pub fn compile(
     let node = &mesh.node;
     let namespaces = namespace::Namespaces::read(store);
     let members = workload::Members::read(store, node, &mut problems);
-    let destinations = destinations(store, node, &members, handover, &mut names, &mut problems);
+    let mut destinations = destinations(store, node, &members, handover, &mut names, &mut problems);
+    let gateway = match &node.role {
+        Role::Workload => None,
+        Role::Gateway { namespace, name } => {
+            Some(ResourceRef::new(Kind::Gateway, namespace.clone(), name.clone()))
+        }
+    };
+    let grants = backends::Grants::read(store);
+    let material = gateway::Material {
+        store,
+        grants: &grants,
+    };
+    let gateways = gateway::Gateways::read(&material);
+    let served = gateway
+        .as_ref()
+        .and_then(|it| gateways.get(&it.namespace, &it.name));
+    let backend_tls = backend_tls::BackendTls::read(&material, &served.and_then(|it| it.client.clone()));
+    backend_tls.apply(&mut destinations);
     let waypoints = waypoint::Waypoints::read(store, node, &members, handover, &mut problems);
     let mut report = binding::Report {
         problems: &mut problems,
@@ -99,12 +117,6 @@ pub fn compile(
         &mut report,
     );
 
-    let gateway = match &node.role {
-        Role::Workload => None,
-        Role::Gateway { namespace, name } => {
-            Some(ResourceRef::new(Kind::Gateway, namespace.clone(), name.clone()))
-        }
-    };
     let home = gateway.as_ref().map_or(&*node.namespace, |it| &*it.namespace);
     let visible: Vec<&Destination<'_>> = destinations.iter().filter(|it| it.is_visible_in(home)).collect();
     let own = inbound::Own::find(node, &members);
@@ -131,7 +143,6 @@ pub fn compile(
         carry: &carry,
         traffic: &traffic,
     };
-    let grants = backends::Grants::read(store);
     let mut directory = backends::Directory::new(&grants);
     let mut registry = registry::Registry::default();
     let mut snapshot = Snapshot {
@@ -175,14 +186,7 @@ pub fn compile(
             InboundPolicy::Waypoint(Arc::new(waypoint))
         }
     };
-    let material = gateway::Material {
-        store,
-        grants: &grants,
-    };
-    let gateways = gateway::Gateways::read(&material);
-    if let Some(reference) = &gateway
-        && let Some(served) = gateways.get(&reference.namespace, &reference.name)
-    {
+    if let (Some(reference), Some(served)) = (&gateway, served) {
         let listeners = gateway::Listeners {
             routes: &routes,
             namespaces: &namespaces,
@@ -216,7 +220,15 @@ pub fn compile(
         controllers: &controllers,
         waypoint: &waypoint,
     };
-    routes.report(&sight, &mut problems, &mut statuses);
+    let uses = routes.report(&sight, &mut problems, &mut statuses);
+    backend_tls.report(
+        store,
+        &gateways,
+        &controllers,
+        &uses,
+        &mut problems,
+        &mut statuses,
+    );
     virtual_services.report(
         &virtual_service::Sight {
             destinations: &destinations,

@@ -12,7 +12,7 @@ use super::namespace::Namespaces;
 use super::registry::Registry;
 use super::route::{PortRef, RouteInput, add_to_service};
 use super::routing::{Routes, not_http};
-use super::service::{Backing, Destination, Port};
+use super::service::{Destination, Port};
 use super::traffic::{Applied, Traffic};
 use super::virtual_service::{MESH, Scope, VirtualService, VirtualServices, glob};
 use super::waypoint::{HBONE_PORT, Waypoint};
@@ -22,6 +22,7 @@ use crate::matcher::HostPattern;
 use crate::name::{Host, Kind, ResourceRef};
 use crate::policy::balance::{Endpoint, EndpointCell, EndpointKey, EndpointSet, Rank};
 use crate::policy::route::{ClusterId, RouteTable, RouteTableBuilder};
+use crate::policy::tls::Origination;
 use crate::snapshot::{
     AppProtocol, Cluster, Node, PodView, ServiceId, ServicePortView, ServiceView, Snapshot, Via,
     WaypointTarget,
@@ -83,7 +84,7 @@ impl<'s, 'a> Outbound<'s, 'a> {
             None => {
                 let (policy, nearness) = self.traffic.of(destination, applied, port.number);
                 let ranks = self.traffic.ranks(&nearness, &port.backings, self.members);
-                (direct(&port.backings, &ranks, &cells), policy)
+                (direct(port, &ranks, &cells), policy)
             }
         };
         let cell = self.carry.cell(&destination.host, port.number);
@@ -383,6 +384,8 @@ fn through(waypoint: &Waypoint<'_>, authority: &Arc<str>, cells: &Cells<'_>) -> 
             },
             addr: it.addr,
             identities: Arc::new([it.identity.clone()]),
+            // The waypoint begins TLS where it is demanded.
+            tls: Origination::None,
             weight: 1,
             rank: Rank::default(),
             workload: it.workload.clone(),
@@ -392,10 +395,11 @@ fn through(waypoint: &Waypoint<'_>, authority: &Arc<str>, cells: &Cells<'_>) -> 
     waypoint.instances.iter().map(endpoint).collect()
 }
 
-fn direct(backings: &[Backing], ranks: &[Option<Rank>], cells: &Cells<'_>) -> Vec<Arc<Endpoint>> {
-    let mut found: Vec<Endpoint> = Vec::with_capacity(backings.len());
+fn direct(port: &Port, ranks: &[Option<Rank>], cells: &Cells<'_>) -> Vec<Arc<Endpoint>> {
+    let mut found: Vec<Endpoint> = Vec::with_capacity(port.backings.len());
     // Who has no rank gets no traffic from here.
-    let ranked = backings
+    let ranked = port
+        .backings
         .iter()
         .zip(ranks)
         .filter_map(|(it, rank)| Some((it, (*rank)?)));
@@ -423,6 +427,7 @@ fn direct(backings: &[Backing], ranks: &[Option<Rank>], cells: &Cells<'_>) -> Ve
             } else {
                 Arc::new([])
             },
+            tls: port.tls.clone(),
             weight: it.weight,
             rank,
             workload: it.workload.clone(),

@@ -14,6 +14,15 @@ pub(crate) fn of_port(app_protocol: Option<&str>, name: Option<&str>) -> AppProt
     }
 }
 
+/// Whether a Kubernetes Service port declares HTTP over TLS.
+pub(crate) fn is_https(app_protocol: Option<&str>, name: Option<&str>) -> bool {
+    let prefix = || name.map(|name| name.split_once('-').map_or(name, |(prefix, _)| prefix));
+    let word = app_protocol.or_else(prefix).unwrap_or_default();
+    ["https", "kubernetes.io/wss"]
+        .iter()
+        .any(|it| word.eq_ignore_ascii_case(it))
+}
+
 /// The protocol a ServiceEntry port declares: `protocol`, else the name's prefix.
 pub(crate) fn of_entry_port(protocol: Option<&str>, name: &str) -> AppProtocol {
     match protocol.filter(|it| !it.is_empty()) {

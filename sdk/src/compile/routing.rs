@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::backend_tls::Uses;
 use super::backends::{Directory, Frontend};
 use super::gateway::{Attaching, Checked, Controllers, Fault, Gateways, Looked, attach};
 use super::namespace::Namespaces;
@@ -164,10 +165,19 @@ impl<'a> Routes<'a> {
     }
 
     /// The status of every route, and the problems of those that reach nobody.
-    pub(crate) fn report(&self, sight: &Sight<'_, '_>, problems: &mut Vec<Problem>, statuses: &mut Statuses) {
+    ///
+    /// Returns which Gateways lead to which Services.
+    pub(crate) fn report(
+        &self,
+        sight: &Sight<'_, '_>,
+        problems: &mut Vec<Problem>,
+        statuses: &mut Statuses,
+    ) -> Uses {
+        let mut uses = Uses::default();
         for input in &self.all {
-            sight.route(input, problems, statuses);
+            sight.route(input, problems, statuses, &mut uses);
         }
+        uses
     }
 }
 
@@ -215,7 +225,13 @@ enum Parent<'s, 'a> {
 }
 
 impl<'s, 'a> Sight<'s, 'a> {
-    fn route(&self, input: &RouteInput<'_>, problems: &mut Vec<Problem>, statuses: &mut Statuses) {
+    fn route(
+        &self,
+        input: &RouteInput<'_>,
+        problems: &mut Vec<Problem>,
+        statuses: &mut Statuses,
+        uses: &mut Uses,
+    ) {
         let meta = input.route.metadata();
         let mut attached: Vec<(ResourceRef, usize)> = Vec::new();
         for (at, parent) in input.route.parents().iter().enumerate() {
@@ -229,6 +245,7 @@ impl<'s, 'a> Sight<'s, 'a> {
                 )),
                 Ok(Parent::Service) => self.unheard(input, parent, at, problems),
                 Ok(Parent::Listeners(gateway, listeners)) => {
+                    self.used(input, &gateway.entry.reference(), uses);
                     for listener in listeners {
                         let key = (gateway.entry.reference(), listener.at);
                         if !attached.contains(&key) {
@@ -258,6 +275,21 @@ impl<'s, 'a> Sight<'s, 'a> {
                 "the route has no parent and applies nowhere",
                 "name a Service or a Gateway",
             ));
+        }
+    }
+
+    /// Notes where a Gateway leads.
+    fn used(&self, input: &RouteInput<'_>, gateway: &ResourceRef, uses: &mut Uses) {
+        let from = input.entry.reference();
+        for target in input.route.targets() {
+            let is_service = target
+                .kind
+                .as_deref()
+                .is_none_or(|kind| kind == Kind::Service.as_str());
+            if is_service && self.directory.find(Frontend::Gateway, &from, &target).is_ok() {
+                let namespace = target.namespace.as_deref().unwrap_or(&from.namespace);
+                uses.add(ServiceName::new(namespace, target.name.as_str()), gateway.clone());
+            }
         }
     }
 

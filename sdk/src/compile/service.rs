@@ -10,6 +10,7 @@ use crate::config::core::{EndpointSlice, IntOrString, Service, ServicePort};
 use crate::config::{Entry, Labels, Problem, ResourceStore, Severity};
 use crate::name::{Host, Kind, ServiceName, SpiffeId};
 use crate::policy::balance::{Locality, Workload};
+use crate::policy::tls::Origination;
 use crate::snapshot::{AppProtocol, Node};
 
 /// A Service, or one host of a ServiceEntry.
@@ -39,6 +40,10 @@ pub(crate) struct Port {
     pub(crate) protocol: AppProtocol,
     /// Which port of a workload it leads to; the same number if absent.
     pub(crate) target: Option<IntOrString>,
+    /// Whether it is declared as HTTP over TLS: bytes, unless a policy says how TLS is begun.
+    pub(crate) https: bool,
+    /// What a policy demands to be spoken below HTTP.
+    pub(crate) tls: Origination,
     /// Who stands behind it, ready or not.
     pub(crate) backings: Vec<Backing>,
 }
@@ -219,6 +224,8 @@ impl Scope<'_, '_> {
             name: port.name.clone(),
             target: port.target_port.clone(),
             protocol: protocol::of_port(port.app_protocol.as_deref(), port.name.as_deref()),
+            https: protocol::is_https(port.app_protocol.as_deref(), port.name.as_deref()),
+            tls: Origination::None,
             backings,
         })
     }

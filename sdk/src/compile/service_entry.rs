@@ -12,6 +12,7 @@ use crate::config::istio::{ServiceEntry, ServiceEntryPort, WorkloadEntrySpec};
 use crate::config::{Entry, Labels, Problem, Severity};
 use crate::name::{Host, Kind, ServiceName, SpiffeId};
 use crate::policy::balance::Locality;
+use crate::policy::tls::Origination;
 use crate::snapshot::Node;
 
 /// Addresses that DNS gave for names, as far as they are known.
@@ -236,6 +237,11 @@ impl Reader<'_, '_, '_> {
                 name: Some(port.name.clone()).filter(|it| !it.is_empty()),
                 target: port.target_port.map(IntOrString::Int),
                 protocol: protocol::of_entry_port(port.protocol.as_deref(), &port.name),
+                https: protocol::is_https(
+                    port.protocol.as_deref().filter(|it| !it.is_empty()),
+                    Some(&port.name),
+                ),
+                tls: Origination::None,
                 backings: self.backings(host, port, names, problems),
             });
         }

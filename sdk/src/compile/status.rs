@@ -356,6 +356,23 @@ impl ResourceStatus {
         &mut self.listeners[at]
     }
 
+    /// What one ancestor says of the policy.
+    pub(crate) fn ancestor(&mut self, ancestor_ref: Reference, controller: &str) -> &mut AncestorStatus {
+        let known = self
+            .ancestors
+            .iter()
+            .position(|it| it.ancestor_ref == ancestor_ref);
+        let at = known.unwrap_or_else(|| {
+            self.ancestors.push(AncestorStatus {
+                ancestor_ref,
+                controller_name: controller.to_owned(),
+                conditions: Vec::new(),
+            });
+            self.ancestors.len() - 1
+        });
+        &mut self.ancestors[at]
+    }
+
     /// What one parent says of the route.
     pub(crate) fn parent(&mut self, parent_ref: Reference, controller: &str) -> &mut ParentStatus {
         let known = self.parents.iter().position(|it| it.parent_ref == parent_ref);
@@ -372,6 +389,17 @@ impl ResourceStatus {
 }
 
 impl ListenerStatus {
+    /// The condition of a type.
+    pub fn condition(&self, kind: &str) -> Option<&Condition> {
+        find(&self.conditions, kind)
+    }
+
+    pub(crate) fn set(&mut self, condition: Condition) {
+        set(&mut self.conditions, condition);
+    }
+}
+
+impl AncestorStatus {
     /// The condition of a type.
     pub fn condition(&self, kind: &str) -> Option<&Condition> {
         find(&self.conditions, kind)
@@ -432,6 +460,18 @@ impl fmt::Display for Condition {
 // ===== impl Reference =====
 
 impl Reference {
+    /// A reference to a whole object.
+    pub(crate) fn to(resource: &ResourceRef) -> Self {
+        Self {
+            group: resource.kind.group().to_owned(),
+            kind: resource.kind.as_str().to_owned(),
+            namespace: resource.namespace.to_string(),
+            name: resource.name.to_string(),
+            section_name: None,
+            port: None,
+        }
+    }
+
     /// What a route in a namespace refers to.
     pub(crate) fn of_parent(parent: &ParentRef, namespace: &str) -> Self {
         let group = parent.group.as_deref().unwrap_or_else(|| Kind::Gateway.group());

@@ -1,6 +1,7 @@
 //! The rules of ambient, over YAML as people write it.
 
 mod attachment;
+mod backend_tls;
 mod binding;
 mod endpoints;
 mod gateway;

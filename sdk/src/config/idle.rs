@@ -14,12 +14,6 @@ const VIRTUAL_SERVICE: &[&str] = &[
     "spec.tls",
 ];
 
-/// Of `BackendTLSPolicy`.
-const BACKEND_TLS_POLICY: &[&str] = &["spec"];
-
-/// Of `Gateway`.
-const GATEWAY: &[&str] = &["spec.tls.backend"];
-
 /// Of a `DestinationRule`, beside its traffic policies.
 const DESTINATION_RULE: &[&str] = &["spec.subsets[].labels"];
 
@@ -58,12 +52,6 @@ pub(super) fn present(kind: Kind, node: &Node) -> Vec<(String, Mark)> {
     let mut found = Vec::new();
     match kind {
         Kind::VirtualService => VIRTUAL_SERVICE
-            .iter()
-            .for_each(|path| walk(node, path, String::new(), &mut found)),
-        Kind::BackendTLSPolicy => BACKEND_TLS_POLICY
-            .iter()
-            .for_each(|path| walk(node, path, String::new(), &mut found)),
-        Kind::Gateway => GATEWAY
             .iter()
             .for_each(|path| walk(node, path, String::new(), &mut found)),
         Kind::DestinationRule => {

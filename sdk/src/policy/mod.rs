@@ -15,6 +15,7 @@ pub mod outlier;
 pub mod retry;
 pub mod route;
 pub mod timeout;
+pub mod tls;
 #[cfg(feature = "jwt")]
 pub mod token;
 pub mod traffic;

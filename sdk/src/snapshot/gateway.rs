@@ -3,12 +3,13 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::{Gate, Place};
 use crate::matcher::{HostMap, HostPattern};
-use crate::name::{Host, ResourceRef, with_lower_host};
+use crate::name::{Host, with_lower_host};
 use crate::policy::route::RouteTable;
+use crate::policy::tls::{Certificate, Made};
 
 /// What the Gateway that this process serves listens on.
 #[derive(Debug, Default)]
@@ -131,19 +132,6 @@ pub struct TlsTerms {
     made: Made,
 }
 
-/// A certificate chain and its key.
-#[derive(PartialEq, Eq)]
-pub struct Certificate {
-    /// Where they were written.
-    pub source: ResourceRef,
-    /// The hosts that the leaf names.
-    pub hosts: Vec<HostPattern>,
-    /// The chain in DER, the leaf first.
-    pub chain: Vec<Box<[u8]>>,
-    /// The private key in DER.
-    pub key: Box<[u8]>,
-}
-
 /// How clients of a listener prove who they are.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ClientTerms {
@@ -151,18 +139,6 @@ pub struct ClientTerms {
     pub roots: Vec<Box<[u8]>>,
     /// Whether those are served too who prove nothing.
     pub optional: bool,
-}
-
-/// A value that another room makes of plain data, once, and keeps with it. Typed by that room alone, so that this one need
-/// not know what a TLS library is.
-#[derive(Default)]
-pub struct Made(OnceLock<Box<dyn Any + Send + Sync>>);
-
-impl Made {
-    /// The value, made on first use; `None` if another type sits there already.
-    pub fn get<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
-        self.0.get_or_init(|| Box::new(make())).downcast_ref()
-    }
 }
 
 impl TlsTerms {
@@ -184,21 +160,6 @@ impl TlsTerms {
 impl PartialEq for TlsTerms {
     fn eq(&self, other: &Self) -> bool {
         self.certificates == other.certificates && self.clients == other.clients
-    }
-}
-
-impl fmt::Debug for Made {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.get().is_some() { "Made" } else { "NotYet" })
-    }
-}
-
-impl fmt::Debug for Certificate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Certificate")
-            .field("source", &self.source)
-            .field("hosts", &self.hosts)
-            .finish_non_exhaustive()
     }
 }
 

@@ -31,18 +31,24 @@ impl Statuses {
             .flatten()
     }
 
-    /// The entries of a parent or an ancestor; of one section where one is named.
+    /// The entries of a parent or an ancestor; where a section is named, those that mean it: by its name, by its port, or
+    /// as one of all.
     fn entries<'a>(
         &'a self,
         object: &'a Object,
         parent: &'a Object,
         section: Option<&'a str>,
     ) -> impl Iterator<Item = &'a Value> {
+        let port = section.and_then(|section| self.port(parent, section));
+        let means = move |reference: &Value, section: &str| match reference["sectionName"].as_str() {
+            Some(name) => name == section,
+            None => reference["port"].is_null() || reference["port"].as_u64() == port,
+        };
         let fits = move |reference: &Value| {
             reference["kind"] == *parent.kind
                 && reference["namespace"] == *parent.id.namespace
                 && reference["name"] == *parent.id.name
-                && section.is_none_or(|it| reference["sectionName"] == *it)
+                && section.is_none_or(|section| means(reference, section))
         };
         let parents = self
             .list(object, "parents")
@@ -51,6 +57,12 @@ impl Statuses {
             .list(object, "ancestors")
             .filter(move |it| fits(&it["ancestorRef"]));
         parents.chain(ancestors)
+    }
+
+    /// The port of a Gateway's listener.
+    fn port(&self, gateway: &Object, listener: &str) -> Option<u64> {
+        let listeners = self.objects.get("Gateway", &gateway.id)?["spec"]["listeners"].as_array()?;
+        listeners.iter().find(|it| it["name"] == listener)?["port"].as_u64()
     }
 
     /// Compares one condition; with a parent, that of the parent's entry, of each section if it names some.

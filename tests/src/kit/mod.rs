@@ -12,6 +12,7 @@ pub mod frames;
 pub mod load;
 pub mod metrics;
 pub mod process;
+pub mod secure;
 pub mod visitor;
 pub mod wait;
 pub mod world;

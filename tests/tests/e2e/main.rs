@@ -45,6 +45,7 @@ macro_rules! at_every_door {
 
 mod abuse;
 mod authz;
+mod backend_tls;
 mod binding;
 mod bodies;
 mod cli;

@@ -7,7 +7,7 @@ use super::material::{Material, Reasons};
 use super::pem;
 use crate::config::gateway::{Gateway, Listener, ObjectReference};
 use crate::name::{Kind, ResourceRef};
-use crate::snapshot::Certificate;
+use crate::policy::tls::Certificate;
 
 /// Istio's option by which clients are asked for certificates; what it says else cannot be carried out here.
 const MODE: &str = "gateway.istio.io/tls-terminate-mode";
@@ -44,7 +44,7 @@ pub(super) fn of(
     }
     let (mut found, mut fault) = (Vec::new(), None);
     for reference in &tls.certificate_refs {
-        match one(gateway, reference, material) {
+        match one(gateway, reference, material, REASONS) {
             Ok(certificate) => found.push(Arc::new(certificate)),
             Err(why) => {
                 fault.get_or_insert(why);
@@ -54,16 +54,31 @@ pub(super) fn of(
     (found, fault)
 }
 
+/// The certificate that a Gateway shows to backends, if it has one to show.
+pub(super) fn of_client(
+    gateway: &Gateway,
+    material: &Material<'_>,
+) -> Option<Result<Arc<Certificate>, Fault>> {
+    const REASONS: Reasons = Reasons {
+        missing: "InvalidClientCertificateRef",
+        kind: "InvalidClientCertificateRef",
+    };
+    let backend = gateway.spec.tls.as_ref()?.backend.as_ref()?;
+    let reference = backend.client_certificate_ref.as_ref()?;
+    Some(one(gateway, reference, material, REASONS).map(Arc::new))
+}
+
 fn one(
     gateway: &Gateway,
     reference: &ObjectReference,
     material: &Material<'_>,
+    reasons: Reasons,
 ) -> Result<Certificate, Fault> {
-    let secret = material.secret(gateway, reference, REASONS)?;
+    let secret = material.secret(gateway, reference, reasons)?;
     let meta = &secret.metadata;
     let source = ResourceRef::new(Kind::Secret, meta.namespace.clone(), meta.name.clone());
     let pair = pem::pair(|key| secret.get(key))
-        .map_err(|why| Fault::new(REASONS.missing, format!("{source} cannot be used: {why}")))?;
+        .map_err(|why| Fault::new(reasons.missing, format!("{source} cannot be used: {why}")))?;
     Ok(Certificate {
         source,
         hosts: pair.hosts,

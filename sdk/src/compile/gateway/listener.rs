@@ -11,7 +11,8 @@ use crate::compile::waypoint::HBONE_PORT;
 use crate::config::gateway::{Gateway, Listener, RouteGroupKind};
 use crate::matcher::HostPattern;
 use crate::name::Kind;
-use crate::snapshot::TlsTerms;
+use crate::policy::tls::Certificate;
+use crate::snapshot::{ClientTerms, TlsTerms};
 
 /// The class whose Gateways are nothing but waypoints.
 const WAYPOINT_CLASS: &str = "istio-waypoint";
@@ -176,10 +177,7 @@ fn one<'a>(gateway: &'a Gateway, listener: &'a Listener, at: usize, material: &M
     }
 }
 
-fn terms(
-    certificates: Vec<Arc<crate::snapshot::Certificate>>,
-    clients: Option<Arc<crate::snapshot::ClientTerms>>,
-) -> Option<Arc<TlsTerms>> {
+fn terms(certificates: Vec<Arc<Certificate>>, clients: Option<Arc<ClientTerms>>) -> Option<Arc<TlsTerms>> {
     (!certificates.is_empty()).then(|| Arc::new(TlsTerms::new(certificates, clients)))
 }
 

@@ -19,6 +19,7 @@ use std::sync::Arc;
 pub(crate) use attach::{Attaching, attach};
 pub(crate) use listener::{Checked, Fault, Protocol};
 pub(crate) use material::Material;
+pub(crate) use pem::certificates;
 pub(crate) use report::{Controllers, report};
 
 use super::authz::{GatewayTarget, Target};
@@ -30,6 +31,7 @@ use super::routing::Routes;
 use crate::config::gateway::Gateway;
 use crate::config::{Entry, Labels, Problem};
 use crate::name::ResourceRef;
+use crate::policy::tls::Certificate;
 use crate::snapshot::{GatewayView, ListenerView, Place, Snapshot, TlsTerms};
 
 /// A Gateway whose listeners were looked at.
@@ -38,6 +40,8 @@ pub(crate) struct Looked<'a> {
     pub(crate) gateway: &'a Gateway,
     pub(crate) entry: &'a Arc<Entry>,
     pub(crate) listeners: Vec<Checked<'a>>,
+    /// What it shows to backends that speak TLS: nothing, a certificate, or why that cannot be had.
+    pub(crate) client: Option<Result<Arc<Certificate>, Fault>>,
 }
 
 /// All Gateways, by namespace and name.
@@ -52,6 +56,7 @@ impl<'a> Gateways<'a> {
                 gateway,
                 entry,
                 listeners: listener::check(gateway, material),
+                client: certificate::of_client(gateway, material),
             };
             let meta = &gateway.metadata;
             all.0

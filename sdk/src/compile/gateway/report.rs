@@ -99,14 +99,16 @@ fn conditions(gateway: &Looked<'_>, addresses: &[IpAddr]) -> Vec<Condition> {
         (None, []) => Condition::new(ACCEPTED, true, "Accepted", "the Gateway can be served"),
         (None, lost) => Condition::new(ACCEPTED, true, "ListenersNotValid", lost.join("; ")),
     });
-    all.push(match unresolved {
-        None => Condition::new(
+    let client = gateway.client.as_ref().and_then(|it| it.as_ref().err());
+    all.push(match (client, unresolved) {
+        (None, None) => Condition::new(
             RESOLVED_REFS,
             true,
             "ResolvedRefs",
             "every reference leads somewhere",
         ),
-        Some(fault) => Condition::new(RESOLVED_REFS, false, "ListenersNotResolved", &*fault.text),
+        (Some(fault), _) => Condition::new(RESOLVED_REFS, false, fault.reason, &*fault.text),
+        (None, Some(fault)) => Condition::new(RESOLVED_REFS, false, "ListenersNotResolved", &*fault.text),
     });
     all.push(if refusal.is_some() || !served {
         Condition::new(PROGRAMMED, false, "Invalid", "no listener can be served")
@@ -247,6 +249,17 @@ fn say(gateway: &Looked<'_>, problems: &mut Vec<Problem>) {
                 "use the mode AllowValidOnly",
             ));
         }
+    }
+    if let Some(Err(fault)) = &gateway.client {
+        problems.push(gateway.entry.problem(
+            Severity::Error,
+            "spec.tls.backend.clientCertificateRef",
+            format!(
+                "{}: {}; backends that speak TLS are not spoken to",
+                fault.reason, fault.text
+            ),
+            "refer to a Secret with tls.crt and tls.key",
+        ));
     }
     if let Some((reason, text)) = unacceptable(gateway, 0) {
         problems.push(gateway.entry.problem(

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::EndpointCell;
 use crate::name::SpiffeId;
 use crate::policy::digest;
+use crate::policy::tls::Origination;
 
 /// What tells endpoints apart, across snapshots too: where to dial and what to ask for there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,6 +58,8 @@ pub struct Endpoint {
     pub addr: SocketAddr,
     /// Identities one of which the server must prove; empty only in plaintext.
     pub identities: Arc<[SpiffeId]>,
+    /// What is spoken below HTTP, inside the tunnel if there is one.
+    pub tls: Origination,
     /// Relative share.
     pub weight: u32,
     /// When its turn comes.

@@ -19,6 +19,7 @@ fn endpoint(n: usize, weight: u32, rank: Rank) -> Arc<Endpoint> {
             authority: None,
         },
         addr: dial,
+        tls: crate::policy::tls::Origination::None,
         identities: Arc::new([]),
         weight,
         rank,

@@ -15,7 +15,8 @@ use tokio_rustls::server::TlsStream;
 
 use super::clients;
 use crate::matcher::HostMap;
-use crate::snapshot::{Certificate, ClientTerms, TlsTerms};
+use crate::policy::tls::Certificate;
+use crate::snapshot::{ClientTerms, TlsTerms};
 
 /// How long a handshake may take once the client has said hello.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -15,7 +15,8 @@ use super::*;
 use crate::identity::dev_ca::{DevCa, Leaf, Pems};
 use crate::matcher::HostPattern;
 use crate::name::{Kind, ResourceRef, SpiffeId};
-use crate::snapshot::{Certificate, ClientTerms, TlsTerms};
+use crate::policy::tls::Certificate;
+use crate::snapshot::{ClientTerms, TlsTerms};
 
 fn leaf(ca: &DevCa, dns: &[&str]) -> Pems {
     let id = SpiffeId::parse("spiffe://cluster.local/ns/default/sa/front").unwrap();

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 pub(super) fn endpoints(addresses: &[SocketAddr], policy: TrafficPolicy) -> EndpointSet {
     let endpoint = |addr: &SocketAddr| {
         Arc::new(Endpoint {
+            tls: inmesh::policy::tls::Origination::None,
             key: EndpointKey {
                 dial: *addr,
                 authority: None,
