@@ -22,7 +22,7 @@ async fn every_case_comes_out_as_the_suite_expects() -> Result<()> {
         args: Vec::new(),
     };
     let town = Town::new(both("manifests").into(), waypoint)?;
-    let mut files = read(&both("cases"), &[])?;
+    let files = read(&both("cases"), &[])?;
     let reports = run_all(&town, &files, Shapes::Both, JOBS, |report| {
         print!("{}", report.text())
     })

@@ -44,6 +44,8 @@ const LEAVES: &[(&str, &[&str], &[&str])] = &[
 const LISTENERS: &str = "tls-validity-checks-certificate";
 /// The ConfigMap with the CA of the backends.
 const CA: &str = "tls-checks-ca-certificate";
+/// The ConfigMap with a CA that signed nobody's certificate. The suite's notes do not list it, its manifests name it.
+const STRANGER: &str = "mismatch-ca-certificate";
 
 /// A certificate chain and its key.
 #[derive(Clone)]
@@ -62,6 +64,7 @@ impl std::fmt::Debug for Pair {
 #[derive(Clone, Debug)]
 pub struct Fixtures {
     ca: String,
+    stranger: String,
     listeners: Pair,
     leaves: Vec<(&'static str, Pair)>,
 }
@@ -72,11 +75,7 @@ impl Fixtures {
     /// # Errors
     /// If a key or a certificate cannot be made.
     pub fn new() -> Result<Self> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "conformance");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+        let (ca, stranger) = (authority("conformance")?, authority("stranger")?);
         let leaf = |(name, _, sans): &(&'static str, &[&str], &[&str])| {
             let key = KeyPair::generate()?;
             let certificate = leaf(sans)?.signed_by(&key, &ca)?;
@@ -91,6 +90,7 @@ impl Fixtures {
         let own = leaf_of_its_own(&key)?;
         Ok(Self {
             ca: ca.pem(),
+            stranger: stranger.pem(),
             listeners: Pair {
                 chain: own,
                 key: key.serialize_pem(),
@@ -101,13 +101,17 @@ impl Fixtures {
 
     /// As objects.
     pub fn objects(&self) -> Vec<Value> {
-        let mut objects = vec![
+        let authority = |name: &str, pem: &str| {
             json!({
                 "apiVersion": "v1",
                 "kind": "ConfigMap",
-                "metadata": { "namespace": NAMESPACE, "name": CA },
-                "data": { "ca.crt": self.ca },
-            }),
+                "metadata": { "namespace": NAMESPACE, "name": name },
+                "data": { "ca.crt": pem },
+            })
+        };
+        let mut objects = vec![
+            authority(CA, &self.ca),
+            authority(STRANGER, &self.stranger),
             secret(NAMESPACE, LISTENERS, &self.listeners),
         ];
         for ((name, pair), (_, elsewhere, _)) in self.leaves.iter().zip(LEAVES) {
@@ -145,6 +149,14 @@ impl Fixtures {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
+}
+
+fn authority(name: &str) -> Result<CertifiedIssuer<'static, KeyPair>> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
 }
 
 fn leaf(sans: &[&str]) -> Result<CertificateParams> {
