@@ -84,3 +84,10 @@ pub struct HttpCheck {
     /// Headers of its answer that go back with the response to an allowed request.
     pub on_allow: TextSet,
 }
+
+impl HttpCheck {
+    /// Whether a header of a denial goes back to the caller: all do where none is named.
+    pub fn goes_back(&self, name: &HeaderName) -> bool {
+        self.on_deny == TextSet::default() || self.on_deny.matches(name.as_str())
+    }
+}

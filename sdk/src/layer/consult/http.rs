@@ -8,7 +8,6 @@ use super::answer::{Answer, Changes, How, may_change};
 use super::body::Held;
 use crate::layer::call::authority;
 use crate::layer::{Asker, Call, MeshBody};
-use crate::matcher::TextSet;
 use crate::snapshot::{Authorizer, HttpCheck};
 
 /// More is cut off: it is shown to a caller who is refused.
@@ -105,11 +104,10 @@ fn changes(headers: &HeaderMap, check: &HttpCheck) -> Changes {
 
 /// The headers that go back with a denial: those asked for and those without which the answer means nothing, or all.
 fn denial(headers: &HeaderMap, check: &HttpCheck) -> HeaderMap {
-    let all = check.on_deny == TextSet::default();
     let always = |name: &HeaderName| [WWW_AUTHENTICATE, LOCATION, CONTENT_TYPE].contains(name);
     let mut kept = HeaderMap::new();
     for (name, value) in headers.iter().filter(|(name, _)| may_change(name)) {
-        if all || always(name) || check.on_deny.matches(name.as_str()) {
+        if always(name) || check.goes_back(name) {
             kept.append(name.clone(), value.clone());
         }
     }
