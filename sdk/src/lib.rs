@@ -22,6 +22,9 @@
 //! | `otlp` | OTLP export that we set up ([`telemetry::export`](crate::telemetry)) | no |
 //! | `axum` | `axum::serve` on a mesh listener, [`PeerIdentity`] as an extractor | no |
 //! | `dev-ca` | a certificate authority for demos and tests | no |
+//! | `jwt` | RequestAuthentication | no |
+//! | `extauthz` | `CUSTOM` authorization | no |
+//! | `testing` | policies as tests: `inmesh::testing` | no |
 //! | `cli` | the `waypoint` binary | no |
 //!
 //! Features only add. The long-form guide is in [`docs`].
@@ -43,6 +46,8 @@ pub mod server;
 pub mod snapshot;
 pub mod source;
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod waypoint;
 
 pub use client::Client;

@@ -88,6 +88,11 @@ const ROOMS: &[(&str, &[&str])] = &[
             "control",
         ],
     ),
+    // Beside the mesh: what the configuration says of a request, without one.
+    (
+        "testing",
+        &["name", "config", "source", "policy", "snapshot", "compile"],
+    ),
     // More than the plan: it is the top floor. A waypoint answers CONNECTs itself (`hbone`, `snapshot`), and its command
     // line reads and compiles configuration without running a mesh (`check`, `explain`).
     (
@@ -107,6 +112,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "server",
             "control",
             "mesh",
+            "testing",
         ],
     ),
 ];

@@ -42,3 +42,15 @@ pub(in crate::compile) fn rules<'a>(
     }
     denied.map_or(Ok(None), Err)
 }
+
+/// The rules of a target whose policies stand alone, without a snapshot that keeps their keys.
+///
+/// # Errors
+/// Why the target must deny.
+#[cfg(feature = "testing")]
+pub(crate) fn token_guard<'a>(
+    policies: impl Iterator<Item = super::authz::PolicyInput<'a, crate::config::istio::RequestAuthentication>>,
+    problems: &mut Vec<crate::config::Problem>,
+) -> Result<Option<crate::snapshot::TokenGuard>, String> {
+    rules(policies, &mut KeyCells::default(), problems)
+}
