@@ -1,5 +1,5 @@
 //! How destinations want to be called: DestinationRules and XBackendTrafficPolicies into
-//! [`TrafficPolicy`](crate::policy::traffic::TrafficPolicy), and the parts of routes that speak of traffic.
+//! [`TrafficPolicy`], and the parts of routes that speak of traffic.
 //!
 //! ```text
 //! DestinationRule ─▶ rules: which applies to this host, merged ─▶ Blocks of one port and subset ─▶ TrafficPolicy
