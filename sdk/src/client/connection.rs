@@ -164,5 +164,5 @@ pub(super) struct SendError {
     /// hyper's words.
     pub(super) error: hyper::Error,
     /// The request, if certainly no byte of it was sent.
-    pub(super) unsent: Option<Request<MeshBody>>,
+    pub(super) unsent: Option<Box<Request<MeshBody>>>,
 }

@@ -4,9 +4,11 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -34,7 +36,49 @@ pub(super) struct Http1 {
     driver: Option<Pin<Box<Driver>>>,
     /// The task that has the driver instead.
     task: Option<AbortHandle>,
+    /// What the driver wakes.
+    bell: Arc<Bell>,
     way: Way,
+}
+
+/// Wakes whoever drives a connection, but not for what they bring about themselves while they poll.
+///
+/// hyper's two halves wake each other: a request wakes the driver, and so does whoever asks for the body. Both are polled
+/// one after the other by the same task anyway (the driver always last), which would be woken to find nothing to do.
+#[derive(Debug, Default)]
+struct Bell {
+    task: AtomicWaker,
+    hushed: AtomicBool,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.hushed.load(Ordering::Acquire) {
+            self.task.wake();
+        }
+    }
+}
+
+impl Bell {
+    /// Polls the driver for `task`.
+    fn drive(self: &Arc<Self>, driver: &mut Pin<Box<Driver>>, task: &Waker) -> Poll<()> {
+        self.task.register(task);
+        let bell = Waker::from(Arc::clone(self));
+        driver.as_mut().poll(&mut Context::from_waker(&bell)).map(drop)
+    }
+
+    /// Does what would only wake the caller. A waking that comes from elsewhere meanwhile is lost: the driver must be
+    /// polled afterwards, or the caller be sure to come back.
+    fn hushed<T>(&self, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
+        self.hushed.store(true, Ordering::Release);
+        let polled = poll(&mut Context::from_waker(Waker::noop()));
+        self.hushed.store(false, Ordering::Release);
+        polled
+    }
 }
 
 impl Http1 {
@@ -45,6 +89,7 @@ impl Http1 {
             sender,
             driver: Some(Box::pin(driver)),
             task: None,
+            bell: Arc::default(),
             way,
         })
     }
@@ -54,20 +99,25 @@ impl Http1 {
         self.way.epoch()
     }
 
-    /// Whether the connection is open, idle and made under the current credential.
-    pub(super) fn is_usable(&mut self, epoch: u64) -> bool {
+    /// Whether the connection is idle, made under the current credential, and as far as one knows open.
+    ///
+    /// One that was put down a moment ago is taken at its word: hyper reads before it writes, so that a request to a
+    /// peer that has left meanwhile comes back unsent.
+    pub(super) fn is_usable(&mut self, epoch: u64, idle_for: Duration) -> bool {
         if !self.way.is_open(epoch) {
             return false;
         }
-        let mut cx = Context::from_waker(Waker::noop());
+        if idle_for < JUST_NOW {
+            return self.sender.is_ready();
+        }
         // Reads an end of stream that came while nobody looked.
-        self.drive(&mut cx).is_pending() && self.sender.is_ready()
+        self.drive(Waker::noop()).is_pending() && self.sender.is_ready()
     }
 
-    /// Polls the driver; `Ready` means that the connection is over.
-    fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Polls the driver; `Ready` means that the connection is over. `task` is woken when there is more to do.
+    fn drive(&mut self, task: &Waker) -> Poll<()> {
         match &mut self.driver {
-            Some(driver) => driver.as_mut().poll(cx).map(drop),
+            Some(driver) => self.bell.drive(driver, task),
             None if self.sender.is_closed() => Poll::Ready(()),
             None => Poll::Pending,
         }
@@ -88,34 +138,39 @@ impl Http1 {
     /// Sends a request; the connection goes back to the endpoint's lane at the end of the response's body.
     pub(super) async fn send(
         mut self,
-        request: Request<MeshBody>,
+        mut request: Box<Request<MeshBody>>,
         endpoint: &Arc<Endpoint>,
     ) -> Result<Response<MeshBody>, SendError> {
         self.way.carry();
         let upgrade = request.headers().contains_key(http::header::UPGRADE);
-        let (request, sent) = if request.body().is_at_hand() {
-            (request, None)
+        let mut sent = None;
+        if request.body().is_at_hand() {
+            // Sent in one go.
         } else if request.body().size_hint().exact().is_some_and(|n| n <= SMALL) {
-            let (flag, sent) = Sent::new();
-            (request.map(|body| body.watched(Box::new(flag))), Some(sent))
+            let (flag, told) = Sent::new();
+            let body = std::mem::take(request.body_mut());
+            *request.body_mut() = body.watched(Box::new(flag));
+            sent = Some(told);
         } else {
             self.detach();
-            (request, None)
-        };
+        }
         if upgrade {
             self.detach();
         }
         let response = {
-            let mut response = std::pin::pin!(self.sender.try_send_request(request));
-            let driver = &mut self.driver;
+            let (bell, driver) = (&self.bell, &mut self.driver);
+            let sender = &mut self.sender;
+            let mut response = std::pin::pin!(bell.hushed(|_| sender.try_send_request(*request)));
             poll_fn(|cx| {
-                if let Some(connection) = driver
-                    && connection.as_mut().poll(cx).is_ready()
-                {
+                let Some(connection) = driver else {
+                    return response.as_mut().poll(cx);
+                };
+                if bell.drive(connection, cx.waker()).is_ready() {
                     // Over; the response future knows why.
                     *driver = None;
                 }
-                response.as_mut().poll(cx)
+                // What wakes the response is the driver, which was polled just now.
+                response.as_mut().poll(&mut Context::from_waker(Waker::noop()))
             })
             .await
         };
@@ -138,7 +193,7 @@ impl Http1 {
                 Ok(Response::from_parts(parts, body))
             }
             Err(mut failed) => {
-                let unsent = failed.take_message();
+                let unsent = failed.take_message().map(Box::new);
                 Err(SendError {
                     error: failed.into_error(),
                     unsent,
@@ -147,6 +202,9 @@ impl Http1 {
         }
     }
 }
+
+/// How long a connection may have been idle without being looked at before it is used again.
+const JUST_NOW: Duration = Duration::from_millis(250);
 
 /// Bodies up to this size that are still to come are mostly there before the answer begins: not worth a task.
 const SMALL: u64 = 64 << 10;
@@ -176,14 +234,14 @@ struct Http1Body {
 impl Http1Body {
     fn settle(mut self) -> MeshBody {
         if self.incoming.is_end_stream() {
-            self.give_back(&mut Context::from_waker(Waker::noop()));
+            self.give_back();
             return MeshBody::empty();
         }
         MeshBody::driven(Box::pin(self))
     }
 
     /// Returns the connection to its lane if it is ready for another request.
-    fn give_back(&mut self, cx: &mut Context<'_>) {
+    fn give_back(&mut self) {
         let Some((mut connection, endpoint)) = self.rest.take() else {
             return;
         };
@@ -198,7 +256,8 @@ impl Http1Body {
             });
             return;
         }
-        if connection.drive(cx).is_pending()
+        // Nobody waits for what comes while it idles.
+        if connection.drive(Waker::noop()).is_pending()
             && connection.sender.is_ready()
             && let Some(lane) = endpoint.cell.connections(Lane::default)
         {
@@ -227,20 +286,27 @@ impl Body for Http1Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        let mut polled = Pin::new(&mut this.incoming).poll_frame(cx);
-        if polled.is_pending()
-            && let Some((connection, _)) = &mut this.rest
-        {
-            if connection.drive(cx).is_ready() {
-                connection.driver = None;
+        let polled = match &mut this.rest {
+            // As in `send`: the driver is what there is to wait for.
+            Some((connection, _)) if connection.driver.is_some() => {
+                let incoming = &mut this.incoming;
+                let bell = Arc::clone(&connection.bell);
+                let mut polled = bell.hushed(|cx| Pin::new(&mut *incoming).poll_frame(cx));
+                if polled.is_pending() {
+                    if connection.drive(cx.waker()).is_ready() {
+                        connection.driver = None;
+                    }
+                    polled = Pin::new(incoming).poll_frame(&mut Context::from_waker(Waker::noop()));
+                }
+                polled
             }
-            polled = Pin::new(&mut this.incoming).poll_frame(cx);
-        }
+            _ => Pin::new(&mut this.incoming).poll_frame(cx),
+        };
         if let Poll::Ready(frame) = &polled {
             match frame {
                 Some(Err(_)) => drop(this.rest.take()),
                 Some(Ok(_)) if !this.incoming.is_end_stream() => {}
-                _ => this.give_back(cx),
+                _ => this.give_back(),
             }
         }
         polled.map(|frame| frame.map(|f| f.map_err(Into::into)))

@@ -104,7 +104,10 @@ impl Http2 {
         }
     }
 
-    pub(super) async fn send(&self, mut request: Request<MeshBody>) -> Result<Response<MeshBody>, SendError> {
+    pub(super) async fn send(
+        &self,
+        mut request: Box<Request<MeshBody>>,
+    ) -> Result<Response<MeshBody>, SendError> {
         self.way.carry();
         let mut sender = self.sender.clone();
         // A request that is sent in one go is over before its answer begins.
@@ -117,7 +120,7 @@ impl Http2 {
             }));
             caller
         });
-        match sender.try_send_request(request).await {
+        match sender.try_send_request(*request).await {
             Ok(response) => Ok(response.map(|incoming| match caller {
                 Some(caller) if !incoming.is_end_stream() => MeshBody::driven(Box::pin(Receiving {
                     incoming: Some(incoming),
@@ -126,7 +129,7 @@ impl Http2 {
                 _ => MeshBody::from(incoming),
             })),
             Err(mut failed) => {
-                let unsent = failed.take_message();
+                let unsent = failed.take_message().map(Box::new);
                 Err(SendError {
                     error: failed.into_error(),
                     unsent,

@@ -44,7 +44,8 @@ impl Lane {
     pub(super) fn take(&self, epoch: u64) -> Option<Http1> {
         while let Some(idle) = self.http1.pop() {
             let mut connection = idle.connection;
-            if idle.since.elapsed() < IDLE_FOR && connection.is_usable(epoch) {
+            let idle_for = idle.since.elapsed();
+            if idle_for < IDLE_FOR && connection.is_usable(epoch, idle_for) {
                 return Some(connection);
             }
         }
@@ -76,7 +77,8 @@ impl Lane {
     pub(super) fn sweep(&self, epoch: u64) {
         for _ in 0..self.http1.len() {
             let Some(mut idle) = self.http1.pop() else { break };
-            if idle.since.elapsed() < IDLE_FOR && idle.connection.is_usable(epoch) {
+            let idle_for = idle.since.elapsed();
+            if idle_for < IDLE_FOR && idle.connection.is_usable(epoch, idle_for) {
                 drop(self.http1.push(idle));
             }
         }

@@ -38,7 +38,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The wires of one mesh participant: its tunnels and what it says of itself on them.
 #[derive(Clone, Debug)]
-pub struct Wire {
+pub struct Wire(Arc<Wires>);
+
+#[derive(Clone, Debug)]
+struct Wires {
     tunnels: TunnelPool,
     /// The epoch of the newest credential; whoever watches credentials keeps it.
     epoch: Arc<AtomicU64>,
@@ -48,33 +51,33 @@ pub struct Wire {
 impl Wire {
     /// Wires that use these tunnels; `epoch` is that of the newest credential.
     pub fn new(tunnels: TunnelPool, epoch: Arc<AtomicU64>) -> Self {
-        Self {
+        Self(Arc::new(Wires {
             tunnels,
             epoch,
             introducer: None,
-        }
+        }))
     }
 
     /// Introduces to each destination the caller that a request is sent on for.
     #[must_use]
     pub fn introducing(mut self, introducer: Introducer) -> Self {
-        self.introducer = Some(introducer);
+        Arc::make_mut(&mut self.0).introducer = Some(introducer);
         self
     }
 
     pub(super) fn introducer(&self) -> Option<&Introducer> {
-        self.introducer.as_ref()
+        self.0.introducer.as_ref()
     }
 
     /// The epoch of the newest credential: connections made under an older one are not used again.
     pub(crate) fn epoch(&self) -> u64 {
         // Relaxed: a late view only costs or saves one connection.
-        self.epoch.load(Ordering::Relaxed)
+        self.0.epoch.load(Ordering::Relaxed)
     }
 
     /// The tunnels.
     pub fn tunnels(&self) -> &TunnelPool {
-        &self.tunnels
+        &self.0.tunnels
     }
 
     /// Opens a byte stream to one of a destination's endpoints, trying another if one cannot be reached; says which it
@@ -184,7 +187,7 @@ impl Wire {
             HeaderValue::try_from(format!("for=\"{}\";host={}", view.my_addr(), cluster.host)).ok()
         });
         head.traceparent = telemetry::current().traceparent();
-        match self.tunnels.open(&target, head).await {
+        match self.0.tunnels.open(&target, head).await {
             Ok(stream) => Ok(Raw::Tunnel(stream)),
             Err(error) => {
                 let detail = crate::layer::chain(&error);
@@ -290,20 +293,23 @@ impl Service<Directed> for Upstream {
     }
 
     fn call(&mut self, directed: Directed) -> Self::Future {
-        Box::pin(attempt(self.wire.clone(), directed))
+        let wire = self.wire.clone();
+        let trace = telemetry::current();
+        // The first attempt that nobody records needs no span of its own: the request's says it all.
+        if directed.routed.attempt == 1 && !trace.is_sampled() {
+            Box::pin(exchange(wire, directed, trace))
+        } else {
+            Box::pin(recorded(wire, directed))
+        }
     }
 }
 
-/// One attempt in a span of its own, unless it is the first and nobody records it: then the request's span says it all.
-async fn attempt(wire: Wire, directed: Directed) -> Result<Response<MeshBody>, Refusal> {
-    let number = directed.routed.attempt;
-    let mut trace = telemetry::current();
-    let mut span = Span::none();
-    if number > 1 || trace.is_sampled() {
-        let endpoint = &directed.endpoint;
-        span = telemetry::attempt_span(number - 1, &endpoint.addr, endpoint.identities.first());
-        trace = span.in_scope(telemetry::current);
-    }
+/// An attempt in a span of its own.
+async fn recorded(wire: Wire, directed: Directed) -> Result<Response<MeshBody>, Refusal> {
+    let endpoint = &directed.endpoint;
+    let number = directed.routed.attempt - 1;
+    let span = telemetry::attempt_span(number, &endpoint.addr, endpoint.identities.first());
+    let trace = span.in_scope(telemetry::current);
     let result = exchange(wire, directed, trace).instrument(span.clone()).await;
     if !span.is_disabled() {
         tell(&span, &result);
@@ -448,7 +454,7 @@ fn join(from: OnUpgrade, to: OnUpgrade) {
 async fn send_http1(
     way: &Way<'_>,
     lane: &Lane,
-    mut request: Request<MeshBody>,
+    mut request: Box<Request<MeshBody>>,
 ) -> Result<Response<MeshBody>, Refusal> {
     let epoch = way.wire.epoch();
     while let Some(connection) = lane.take(epoch) {
@@ -480,7 +486,7 @@ async fn send_http1(
 async fn send_http2(
     way: &Way<'_>,
     lane: &Lane,
-    mut request: Request<MeshBody>,
+    mut request: Box<Request<MeshBody>>,
     offer: Option<Offer>,
 ) -> Result<Response<MeshBody>, Refusal> {
     let epoch = way.wire.epoch();
@@ -520,7 +526,7 @@ async fn send_http2(
 
 async fn over_http2(
     connection: &Http2,
-    request: Request<MeshBody>,
+    request: Box<Request<MeshBody>>,
     offer: &Option<Offer>,
 ) -> Result<Response<MeshBody>, Refusal> {
     if offer.is_some() && !connection.takes_upgrades().await {
@@ -539,7 +545,7 @@ fn answered(mut response: Response<MeshBody>, offer: Option<Offer>) -> Response<
 }
 
 /// What a failed exchange means to a caller and to the retry policy.
-fn failed(error: hyper::Error, unsent: Option<Request<MeshBody>>) -> Refusal {
+fn failed(error: hyper::Error, unsent: Option<Box<Request<MeshBody>>>) -> Refusal {
     if caused_by::<Stalled>(&error).is_some() {
         let detail = format!(
             "the caller stopped in the middle of its body: {}",

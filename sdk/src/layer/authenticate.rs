@@ -170,9 +170,9 @@ fn settle(call: &mut Call, found: Findings, accepted: SmallVec<[Accepted<'_>; 1]
             .insert(TokenClaims(Arc::clone(claims)));
     }
     for Accepted { rule, token, .. } in accepted {
-        let (mut parts, body) = std::mem::take(&mut call.request).into_parts();
+        let (mut parts, body) = std::mem::take(&mut *call.request).into_parts();
         rule.edit(&token, &mut parts);
-        call.request = http::Request::from_parts(parts, body);
+        *call.request = http::Request::from_parts(parts, body);
     }
     call.found = found;
 }

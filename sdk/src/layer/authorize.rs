@@ -59,12 +59,13 @@ where
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
+        let head = call.head();
         if let Some(place) = call.place.as_deref() {
             call.view
-                .remarks(place, &call.head(), &call.found, |remark| note(place, remark));
+                .remarks(place, &head, &call.found, |remark| note(place, remark));
         }
         let refusal = match (call.place.as_deref(), &call.peer) {
-            (Some(place), Some(_)) => match call.view.authorize_found(place, &call.head(), &call.found) {
+            (Some(place), Some(_)) => match call.view.authorize_found(place, &head, &call.found) {
                 Decision::Allow { .. } => None,
                 Decision::Deny { by, why } => {
                     let detail = match by {

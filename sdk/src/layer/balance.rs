@@ -75,7 +75,7 @@ where
                 let draw = Draw {
                     random: fastrand::u64(..),
                     hash: routed.hash,
-                    now: Instant::now().into_std(),
+                    now: routed.at,
                 };
                 let pinned = routed.pinned.as_ref().filter(|pinned| {
                     !routed.tried.endpoints.contains(&pinned.key) && !pinned.cell.outlier().is_ejected()
@@ -151,7 +151,9 @@ impl Asked {
             Ok(response) => Some(Outcome::response(response.status(), response.headers())),
             Err(refusal) => refusal.outcome,
         };
+        // The clock is looked at only where somebody is watched.
         if let (Some(cluster), Some(outcome)) = (&self.cluster, outcome)
+            && cluster.endpoints.policy().outlier.is_some()
             && cluster
                 .endpoints
                 .report(&self.endpoint, &outcome, Instant::now().into_std())

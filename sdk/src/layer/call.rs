@@ -20,8 +20,8 @@ use crate::snapshot::{Cluster, Findings, Place, Snapshot};
 /// A request and the world it is judged in: nothing decided yet.
 #[derive(Debug)]
 pub struct Call {
-    /// The request; its path is in normal form.
-    pub request: Request<MeshBody>,
+    /// The request; its path is in normal form. Boxed, because it is handed from layer to layer and is large.
+    pub request: Box<Request<MeshBody>>,
     /// The snapshot, pinned for the request's life.
     pub view: Arc<Snapshot>,
     /// Where it came in; `None` where this process itself is the caller.
@@ -129,6 +129,8 @@ pub struct Routed {
     pub hash: Option<u64>,
     /// Where it has been before, to be avoided.
     pub tried: Tried,
+    /// When the attempt began: what comes after need not look at the clock again.
+    pub at: Instant,
     /// When this attempt must be over, and by which limit.
     pub until: Option<(Instant, Limit)>,
     /// Which attempt this is, from 1.
@@ -145,6 +147,7 @@ impl Routed {
             pinned: None,
             hash: None,
             tried: Tried::default(),
+            at: tokio::time::Instant::now().into_std(),
             until: None,
             attempt: 1,
         }

@@ -140,7 +140,7 @@ fn copy(call: &Call, body: MeshBody, cluster: Arc<Cluster>, shadow: bool) -> Rou
         rename(&mut request);
     }
     let call = Call {
-        request,
+        request: Box::new(request),
         view: Arc::clone(&call.view),
         place: call.place.clone(),
         peer: call.peer.clone(),
@@ -266,7 +266,7 @@ mod tests {
                 .insert(*name, HeaderValue::from_str(value).unwrap());
         }
         let call = Call {
-            request,
+            request: Box::new(request),
             view: Arc::new(Snapshot {
                 clusters: vec![cluster("one"), cluster("two")],
                 ..Snapshot::default()

@@ -92,7 +92,7 @@ where
         let (future, refusal) = match place {
             Ok(place) => {
                 let call = Call {
-                    request,
+                    request: Box::new(request),
                     view,
                     place: Some(place),
                     peer: Some(Arc::clone(&origin.peer)),
@@ -197,7 +197,7 @@ where
         let (future, refusal) = match cleaned {
             Ok(()) => {
                 let call = Call {
-                    request,
+                    request: Box::new(request),
                     view,
                     place: None,
                     peer: None,

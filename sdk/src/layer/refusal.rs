@@ -134,7 +134,7 @@ pub struct Refusal {
     /// The request, where it is certain that no byte of it was sent.
     ///
     /// A lock that nobody waits for: bodies need not be `Sync`, errors must.
-    unsent: Option<Box<Mutex<Request<MeshBody>>>>,
+    unsent: Option<Mutex<Box<Request<MeshBody>>>>,
     source: Option<BoxError>,
 }
 
@@ -303,13 +303,13 @@ impl Refusal {
     }
 
     /// With the request that certainly was not sent.
-    pub(crate) fn giving_back(mut self, request: Request<MeshBody>) -> Self {
-        self.unsent = Some(Box::new(Mutex::new(request)));
+    pub(crate) fn giving_back(mut self, request: Box<Request<MeshBody>>) -> Self {
+        self.unsent = Some(Mutex::new(request));
         self
     }
 
     /// Takes the request back, if certainly no byte of it was sent.
-    pub(crate) fn take_unsent(&mut self) -> Option<Request<MeshBody>> {
+    pub(crate) fn take_unsent(&mut self) -> Option<Box<Request<MeshBody>>> {
         let unsent = self.unsent.take()?;
         Some(unsent.into_inner().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,6 +1,6 @@
 //! How an attempt ended, in the words that retries and outlier detection understand.
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 
 /// How one attempt to get a response from an endpoint ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,14 +36,17 @@ pub enum Outcome {
 impl Outcome {
     /// The outcome of a response, from its head.
     pub fn response(status: StatusCode, headers: &HeaderMap) -> Self {
+        // Names that are known beforehand need not be read each time.
+        const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+        const RATE_LIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
         let grpc_status = headers
-            .get("grpc-status")
+            .get(GRPC_STATUS)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.trim().parse().ok());
         Self::Response {
             status,
             grpc_status,
-            rate_limited: headers.contains_key("x-envoy-ratelimited"),
+            rate_limited: headers.contains_key(RATE_LIMITED),
         }
     }
 

@@ -96,7 +96,7 @@ pin_project! {
 pin_project! {
     #[project = ApplicationProjection]
     enum ApplicationState<A, F> {
-        Waiting { app: A, request: Option<Request<MeshBody>> },
+        Waiting { app: A, request: Option<Box<Request<MeshBody>>> },
         Running { #[pin] future: F },
     }
 }
@@ -127,7 +127,7 @@ where
                             "polled after completion",
                         )));
                     };
-                    let future = app.call(request);
+                    let future = app.call(*request);
                     state.set(ApplicationState::Running { future });
                 }
                 ApplicationProjection::Running { future } => {

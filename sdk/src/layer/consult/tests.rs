@@ -94,7 +94,7 @@ fn call(body: &'static str) -> Call {
         "10.0.0.1:9080".parse().unwrap(),
     );
     Call {
-        request,
+        request: Box::new(request),
         view: Arc::new(Snapshot::default()),
         place: Some(Arc::new(Place::Workload { port: 9080 })),
         peer: Some(Arc::new(peer)),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::{Extensions, HeaderMap, Method, Request, Uri, Version};
+use tokio::time::Instant;
 
 use super::replay::{Replay, ReplayMemory};
 use crate::layer::MeshBody;
@@ -89,13 +90,13 @@ impl Again {
     /// The next attempt, with the request that came back unsent or a copy of it; or why there is neither.
     pub(super) fn routed(
         &mut self,
-        unsent: Option<Request<MeshBody>>,
+        unsent: Option<Box<Request<MeshBody>>>,
         tried: Option<&EndpointKey>,
         attempt: u32,
     ) -> Result<Routed, &'static str> {
         let request = match (unsent, &self.copy) {
             (Some(request), _) => request,
-            (None, Some(copy)) => copy.request()?,
+            (None, Some(copy)) => Box::new(copy.request()?),
             (None, None) => return Err("body_sent"),
         };
         if let Some(tried) = tried {
@@ -117,6 +118,7 @@ impl Again {
             pinned: self.pinned.clone(),
             hash: self.hash,
             tried: self.tried.clone(),
+            at: Instant::now().into_std(),
             until: None,
             attempt,
         })

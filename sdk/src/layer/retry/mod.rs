@@ -112,7 +112,7 @@ async fn attempts<S>(mut inner: S, kit: Arc<Kit>, mut routed: Routed) -> Answer
 where
     S: Service<Routed, Response = Response<MeshBody>, Error = Refusal>,
 {
-    let mut now = Instant::now();
+    let mut now = Instant::from_std(routed.at);
     let plan = Plan::of(&mut routed, kit.deadline.as_ref(), now.into_std());
     if plan.deadlines.end().is_some_and(|end| end <= now.into_std()) {
         return Err(Refusal::new(
@@ -188,6 +188,7 @@ where
                     tokio::time::sleep(pause).await;
                     now = Instant::now();
                     routed = next;
+                    routed.at = now.into_std();
                     continue;
                 }
             },

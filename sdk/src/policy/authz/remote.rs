@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The address that `remoteIpBlocks` and `remote.ip` judge, from `x-forwarded-for` as Envoy reads it.
 ///
@@ -23,7 +25,7 @@ pub fn remote_addr(
         (false, hops) => hops,
     };
     headers
-        .get_all("x-forwarded-for")
+        .get_all(FORWARDED_FOR)
         .iter()
         .rev()
         .flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','))
