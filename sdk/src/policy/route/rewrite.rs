@@ -53,9 +53,12 @@ impl PathRewrite {
         Self::Prefix(replacement.strip_suffix('/').unwrap_or(replacement).into())
     }
 
-    /// The new path; never empty. `matched` is how many bytes of the path the rule's prefix matched.
+    /// The new path. `matched` is how many bytes of the path the rule's prefix matched.
+    ///
+    /// Whatever is replaced by what, the path begins with a slash: without one it would run into the authority that it is
+    /// written behind. (`*`, the path of an `OPTIONS` for the whole server, has none and may stay.)
     pub fn apply(&self, path: &str, matched: usize) -> String {
-        let new = match self {
+        let mut new = match self {
             Self::Full(path) => String::from(&**path),
             Self::Prefix(replacement) | Self::Matched(replacement) => {
                 let rest = path.get(matched..).unwrap_or("");
@@ -63,7 +66,11 @@ impl PathRewrite {
             }
             Self::Substituted(rule) => rule.apply(path).into_owned(),
         };
-        if new.is_empty() { "/".into() } else { new }
+        let is_of_server = new == "*" && path == "*";
+        if !is_of_server && !new.starts_with('/') {
+            new.insert(0, '/');
+        }
+        new
     }
 }
 
@@ -80,6 +87,19 @@ pub(super) fn with_query(path: impl Into<String>, query: Option<&str>) -> String
 mod tests {
     use super::*;
     use crate::matcher::PathPattern;
+
+    #[test]
+    fn a_path_begins_with_a_slash_whatever_it_is_made_of() {
+        let matched = |to: &str, path: &str, matched| PathRewrite::Matched(to.into()).apply(path, matched);
+        assert_eq!(matched("v2", "/v1/a", 3), "/v2/a");
+        assert_eq!(matched("@evil.example", "/v1", 3), "/@evil.example");
+        assert_eq!(matched("/", "/v1/", 4), "/");
+        assert_eq!(PathRewrite::Full("a".into()).apply("/b", 0), "/a");
+        let cut = PathRewrite::Substituted(Substitution::parse("^/", "").unwrap());
+        assert_eq!(cut.apply("/a/b", 0), "/a/b");
+        assert_eq!(cut.apply("/", 0), "/");
+        assert_eq!(cut.apply("*", 0), "*");
+    }
 
     /// Gateway API, HTTPPathModifier.replacePrefixMatch.
     #[test]
