@@ -112,6 +112,7 @@ fn find(view: &Snapshot, addr: SocketAddr, before: &[Arc<Endpoint>]) -> Result<D
             ),
             host,
             port: addr.port(),
+            subset: None,
             protocol: AppProtocol::Http1,
             via: Via::Waypoint {
                 namespace: Arc::clone(&pod.workload.namespace),

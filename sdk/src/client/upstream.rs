@@ -94,8 +94,7 @@ impl Wire {
                 Destination::Cluster(cluster) => match cluster.endpoints.pick(&draw(), &tried) {
                     Some(endpoint) => (endpoint, Some(&**cluster)),
                     None => {
-                        let detail =
-                            format!("{}:{} has no endpoint that is ready", cluster.host, cluster.port);
+                        let detail = format!("{cluster} has no endpoint that is ready");
                         return Err(Refusal::new(Reason::NoEndpoint, detail));
                     }
                 },

@@ -9,26 +9,26 @@ use crate::policy::tls::Origination;
 use crate::policy::traffic::ClusterCell;
 use crate::snapshot::{Cluster, Snapshot};
 
+/// What stays the same of a cluster from one snapshot to the next: host, port and subset.
+pub(crate) type ClusterKey<'k> = (&'k Host, u16, Option<&'k str>);
+
 /// The parts of the previous snapshot that the next may share.
 #[derive(Debug, Default)]
 pub(crate) struct Carry<'p> {
-    clusters: HashMap<(&'p Host, u16), &'p Arc<Cluster>>,
+    clusters: HashMap<ClusterKey<'p>, &'p Arc<Cluster>>,
 }
 
 impl<'p> Carry<'p> {
     pub(crate) fn of(previous: Option<&'p Snapshot>) -> Self {
         let clusters = previous.into_iter().flat_map(|it| &it.clusters);
         Self {
-            clusters: clusters.map(|it| ((&it.host, it.port), it)).collect(),
+            clusters: clusters.map(|it| (key(it), it)).collect(),
         }
     }
 
     /// The cells of the cluster's previous endpoints.
-    pub(crate) fn cells(&self, host: &Host, port: u16) -> Cells<'p> {
-        let endpoints = self
-            .clusters
-            .get(&(host, port))
-            .map(|it| it.endpoints.endpoints());
+    pub(crate) fn cells(&self, cluster: ClusterKey<'_>) -> Cells<'p> {
+        let endpoints = self.clusters.get(&cluster).map(|it| it.endpoints.endpoints());
         let endpoints = endpoints.unwrap_or_default();
         Cells {
             tls: endpoints.first().map(|it| &it.tls),
@@ -37,14 +37,14 @@ impl<'p> Carry<'p> {
     }
 
     /// The cluster's live state: what it was, or a new one.
-    pub(crate) fn cell(&self, host: &Host, port: u16) -> Arc<ClusterCell> {
-        let previous = self.clusters.get(&(host, port));
+    pub(crate) fn cell(&self, cluster: ClusterKey<'_>) -> Arc<ClusterCell> {
+        let previous = self.clusters.get(&cluster);
         previous.map_or_else(Arc::default, |it| Arc::clone(it.endpoints.cell()))
     }
 
     /// The cluster, or its previous self where nothing about it changed.
     pub(crate) fn cluster(&self, next: Cluster) -> Arc<Cluster> {
-        match self.clusters.get(&(&next.host, next.port)) {
+        match self.clusters.get(&key(&next)) {
             Some(previous) if is_same(previous, &next) => (*previous).clone(),
             _ => {
                 // Here rather than by the first request: a ring of many points takes its time.
@@ -84,6 +84,10 @@ impl Cells<'_> {
             }
         }
     }
+}
+
+fn key(cluster: &Cluster) -> ClusterKey<'_> {
+    (&cluster.host, cluster.port, cluster.subset.as_deref())
 }
 
 fn is_same(previous: &Cluster, next: &Cluster) -> bool {

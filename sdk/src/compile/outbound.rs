@@ -12,12 +12,13 @@ use super::namespace::Namespaces;
 use super::registry::Registry;
 use super::route::{PortRef, RouteInput, add_to_service};
 use super::routing::{Routes, not_http};
-use super::service::{Destination, Port};
+use super::service::{Backing, Destination, Port};
 use super::traffic::{Applied, Traffic};
 use super::virtual_service::{MESH, Scope, VirtualService, VirtualServices, glob};
 use super::waypoint::{HBONE_PORT, Waypoint};
 use super::workload::Members;
-use crate::config::{Labels, Problem, Severity};
+use crate::config::istio::destination_rule::Subset;
+use crate::config::{Labels, Problem, Severity, contains};
 use crate::matcher::HostPattern;
 use crate::name::{Host, Kind, ResourceRef};
 use crate::policy::balance::{Endpoint, EndpointCell, EndpointKey, EndpointSet, Rank};
@@ -47,7 +48,8 @@ pub(crate) struct Outbound<'s, 'a> {
 }
 
 impl<'s, 'a> Outbound<'s, 'a> {
-    /// All clusters; directory and registry learn of each.
+    /// All clusters; directory and registry learn of each. Those of ports come first, in the order in which
+    /// [`Self::services`] counts them, then those of subsets.
     pub(crate) fn clusters(
         &self,
         directory: &mut Directory<'_>,
@@ -66,14 +68,43 @@ impl<'s, 'a> Outbound<'s, 'a> {
                     port.protocol,
                 );
                 registry.add(&glob(it).to_string(), port.number, id, self.via(it).is_some());
-                clusters.push(self.cluster(it, &applied, port));
+                clusters.push(self.cluster(it, &applied, None, port));
             }
+        }
+        for it in self.destinations {
+            self.subsets(it, &mut clusters, registry);
         }
         clusters
     }
 
-    fn cluster(&self, destination: &Destination<'_>, applied: &Applied<'_>, port: &Port) -> Arc<Cluster> {
-        let cells = self.carry.cells(&destination.host, port.number);
+    /// One cluster for each subset of each port. Behind a waypoint there are none: the waypoint tells them apart.
+    fn subsets(&self, it: &Destination<'_>, clusters: &mut Vec<Arc<Cluster>>, registry: &mut Registry) {
+        let applied = self.traffic.rules.applied(&it.host, &it.name.namespace);
+        let beyond_waypoint = self.via(it).is_some();
+        for (subset, _) in &applied.subsets {
+            for port in &it.ports {
+                let id = (!beyond_waypoint).then(|| {
+                    clusters.push(self.cluster(it, &applied, Some(subset), port));
+                    ClusterId((clusters.len() - 1) as u32)
+                });
+                registry.add_subset(&glob(it).to_string(), &subset.name, port.number, id);
+            }
+        }
+    }
+
+    fn cluster(
+        &self,
+        destination: &Destination<'_>,
+        applied: &Applied<'_>,
+        subset: Option<&Subset>,
+        port: &Port,
+    ) -> Arc<Cluster> {
+        let key = (
+            &destination.host,
+            port.number,
+            subset.map(|subset| subset.name.as_str()),
+        );
+        let cells = self.carry.cells(key);
         let waypoint = self.via(destination);
         let (endpoints, policy) = match waypoint {
             // Whatever the rule says of the workloads, the waypoint does it.
@@ -82,16 +113,22 @@ impl<'s, 'a> Outbound<'s, 'a> {
                 (endpoints, Arc::clone(&self.traffic.default))
             }
             None => {
-                let (policy, nearness) = self.traffic.of(destination, applied, port.number);
-                let ranks = self.traffic.ranks(&nearness, &port.backings, self.members);
-                (direct(port, &ranks, &cells), policy)
+                let (policy, nearness) = self.traffic.of(destination, applied, subset, port.number);
+                let backings: Vec<&Backing> = port
+                    .backings
+                    .iter()
+                    .filter(|it| subset.is_none_or(|subset| self.is_of(it, subset)))
+                    .collect();
+                let ranks = self.traffic.ranks(&nearness, &backings, self.members);
+                (direct(port, &backings, &ranks, &cells), policy)
             }
         };
-        let cell = self.carry.cell(&destination.host, port.number);
+        let cell = self.carry.cell(key);
         self.carry.cluster(Cluster {
             service: destination.name.clone(),
             host: destination.host.clone(),
             port: port.number,
+            subset: subset.map(|subset| subset.name.as_str().into()),
             protocol: port.protocol,
             via: match waypoint {
                 None => Via::Direct,
@@ -102,6 +139,14 @@ impl<'s, 'a> Outbound<'s, 'a> {
             },
             endpoints: EndpointSet::with(endpoints, policy, cell),
         })
+    }
+
+    /// Whether a backing carries all labels of a subset; a subset without labels is everybody.
+    fn is_of(&self, backing: &Backing, subset: &Subset) -> bool {
+        match backing.labels(self.members) {
+            Some(labels) => contains(labels, &subset.labels),
+            None => subset.labels.is_empty(),
+        }
     }
 
     /// The waypoint that calls from here pass. A waypoint never chains; an ingress follows only where it is told to.
@@ -395,11 +440,15 @@ fn through(waypoint: &Waypoint<'_>, authority: &Arc<str>, cells: &Cells<'_>) -> 
     waypoint.instances.iter().map(endpoint).collect()
 }
 
-fn direct(port: &Port, ranks: &[Option<Rank>], cells: &Cells<'_>) -> Vec<Arc<Endpoint>> {
-    let mut found: Vec<Endpoint> = Vec::with_capacity(port.backings.len());
+fn direct(
+    port: &Port,
+    backings: &[&Backing],
+    ranks: &[Option<Rank>],
+    cells: &Cells<'_>,
+) -> Vec<Arc<Endpoint>> {
+    let mut found: Vec<Endpoint> = Vec::with_capacity(backings.len());
     // Who has no rank gets no traffic from here.
-    let ranked = port
-        .backings
+    let ranked = backings
         .iter()
         .zip(ranks)
         .filter_map(|(it, rank)| Some((it, (*rank)?)));

@@ -63,7 +63,6 @@ impl Registry {
         }
     }
 
-    #[cfg_attr(not(test), allow(dead_code))] // until DestinationRules are looked up
     /// Adds a subset of a port; without a cluster where it cannot be told apart from here.
     pub(crate) fn add_subset(&mut self, host: &str, name: &str, port: u16, cluster: Option<ClusterId>) {
         let known = self.by_host.entry(host.into()).or_default();

@@ -64,6 +64,16 @@ pub(crate) struct Backing {
     pub(crate) locality: Locality,
     /// The node it is on.
     pub(crate) node: Option<Arc<str>>,
+    /// The labels that are written where it is listed, where no object of its own has any.
+    pub(crate) written: Option<Arc<Labels>>,
+}
+
+impl Backing {
+    /// Its labels, as far as somebody wrote any: what subsets are told apart by.
+    pub(crate) fn labels<'l>(&'l self, members: &'l Members<'_>) -> Option<&'l Labels> {
+        let of_member = || self.member.map(|at| &*members.get(at).labels);
+        self.written.as_deref().or_else(of_member)
+    }
 }
 
 impl Destination<'_> {
@@ -337,6 +347,7 @@ fn at_address(members: &Members<'_>, at: usize, ip: IpAddr, port: u16) -> Backin
         workload: member.workload.clone(),
         locality: member.locality.clone(),
         node: member.node.map(Arc::from),
+        written: None,
     }
 }
 
@@ -360,5 +371,6 @@ pub(crate) fn stranger(ip: IpAddr, port: u16, ready: bool, namespace: &str, node
         )),
         locality: Locality::default(),
         node: None,
+        written: None,
     }
 }

@@ -356,6 +356,7 @@ impl Reader<'_, '_, '_> {
             .filter(|it| !it.is_empty())
             .unwrap_or("default");
         let identity = SpiffeId::new(&trust_domain(node), namespace, account).ok();
+        let labels = (!spec.labels.is_empty()).then(|| Arc::new(spec.labels.clone()));
         let known = |ip: IpAddr| self.around.members.at_address(ip);
         let backing = |ip: IpAddr| {
             let mut it = stranger(ip, number, true, namespace, node);
@@ -364,6 +365,7 @@ impl Reader<'_, '_, '_> {
             it.hbone = tunnels(&spec.labels);
             it.identities = identity.iter().cloned().collect();
             it.workload = Arc::new(describe(namespace, &ip.to_string(), None, &spec.labels, node));
+            it.written = labels.clone();
             it.locality = spec.locality.as_deref().map(Locality::parse).unwrap_or_default();
             it
         };

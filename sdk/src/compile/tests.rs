@@ -11,6 +11,7 @@ mod kit;
 mod mesh_config;
 mod routing;
 mod steady;
+mod subsets;
 #[cfg(feature = "jwt")]
 mod tokens;
 mod traffic;

@@ -8,14 +8,7 @@ use crate::name::Kind;
 
 /// Of `VirtualService`.
 const VIRTUAL_SERVICE: &[&str] = &[
-    "spec.http[].fault",
-    "spec.http[].match[].statPrefix",
-    "spec.tcp",
-    "spec.tls",
-];
-
-/// Of a `DestinationRule`, beside its traffic policies.
-const DESTINATION_RULE: &[&str] = &["spec.subsets[].labels"];
+    "spec.http[].fault","spec.http[].match[].statPrefix", "spec.tcp", "spec.tls"];
 
 /// Of an `XBackendTrafficPolicy`.
 const BACKEND_TRAFFIC_POLICY: &[&str] = &["spec.sessionPersistence"];
@@ -55,9 +48,6 @@ pub(super) fn present(kind: Kind, node: &Node) -> Vec<(String, Mark)> {
             .iter()
             .for_each(|path| walk(node, path, String::new(), &mut found)),
         Kind::DestinationRule => {
-            DESTINATION_RULE
-                .iter()
-                .for_each(|path| walk(node, path, String::new(), &mut found));
             for within in TRAFFIC_POLICIES {
                 for field in TRAFFIC_POLICY {
                     walk(node, &format!("{within}.{field}"), String::new(), &mut found);

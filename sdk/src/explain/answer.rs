@@ -185,7 +185,7 @@ pub struct Condition {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Backend {
-    /// The service port; `None` if there is none to send to.
+    /// The service port, and its subset if one is meant; `None` if there is none to send to.
     pub service: Option<String>,
     /// Its weight.
     pub weight: u32,

@@ -374,7 +374,10 @@ fn nobody(weight: u32, share: f64, why: &str) -> Backend {
 fn reached(cluster: &Cluster, weight: u32, share: f64, filters: Vec<String>) -> Backend {
     let endpoints = cluster.endpoints.endpoints();
     Backend {
-        service: Some(format!("{}:{}", cluster.service, cluster.port)),
+        service: Some(match &cluster.subset {
+            None => format!("{}:{}", cluster.service, cluster.port),
+            Some(subset) => format!("{}:{} subset {subset}", cluster.service, cluster.port),
+        }),
         weight,
         share,
         error: endpoints.is_empty().then(|| "nobody to ask: 503".to_owned()),

@@ -90,8 +90,7 @@ where
                 let limit = endpoints.policy().limits.requests;
                 let Some(ticket) = endpoints.cell().enter(Counter::Requests, limit) else {
                     let detail = format!(
-                        "{}:{} has {limit} requests under way, as many as its connectionPool allows",
-                        cluster.host, cluster.port
+                        "{cluster} has {limit} requests under way, as many as its connectionPool allows"
                     );
                     return refused(Refusal::new(Reason::Overloaded, detail).outcome(Outcome::Overflow));
                 };
@@ -124,11 +123,9 @@ where
 fn nobody(cluster: &Cluster) -> Refusal {
     let all = cluster.endpoints.endpoints().len();
     let detail = match all {
-        0 => format!("{}:{} has no endpoint that is ready", cluster.host, cluster.port),
+        0 => format!("{cluster} has no endpoint that is ready"),
         _ => format!(
-            "none of the {all} endpoints of {}:{} is healthy ({} ejected)",
-            cluster.host,
-            cluster.port,
+            "none of the {all} endpoints of {cluster} is healthy ({} ejected)",
             cluster.endpoints.cell().ejected()
         ),
     };

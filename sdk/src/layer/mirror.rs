@@ -237,6 +237,7 @@ mod tests {
             service: ServiceName::new("ns", host),
             host: Host::parse(host).unwrap(),
             port: 80,
+            subset: None,
             protocol: AppProtocol::Http1,
             via: Via::Direct,
             endpoints: EndpointSet::new(Vec::new()),

@@ -163,6 +163,7 @@ fn dump(view: &Snapshot) -> Value {
     let clusters: Vec<Value> = view.clusters.iter().map(|cluster| json!({
         "service": cluster.service.to_string(),
         "port": cluster.port,
+        "subset": cluster.subset.as_deref(),
         "via": match &cluster.via {
             Via::Direct => "direct".to_owned(),
             Via::Waypoint { namespace, name } => format!("waypoint {namespace}/{name}"),

@@ -1,6 +1,7 @@
 //! Everything a request may need to know, frozen.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -163,7 +164,7 @@ pub enum AppProtocol {
     Unknown,
 }
 
-/// One (service, port) as a place to send requests to, from here.
+/// One (service, port), or a subset of it, as a place to send requests to, from here.
 #[derive(Debug)]
 pub struct Cluster {
     /// The service.
@@ -172,12 +173,25 @@ pub struct Cluster {
     pub host: Host,
     /// The service port.
     pub port: u16,
+    /// The subset that a DestinationRule declares; `None` is all of it.
+    pub subset: Option<Arc<str>>,
     /// What is spoken there.
     pub protocol: AppProtocol,
     /// How requests get there.
     pub via: Via,
     /// Who can be asked: workloads, or instances of the waypoint.
     pub endpoints: EndpointSet,
+}
+
+/// `host:port`, and the subset if it is one.
+impl fmt::Display for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)?;
+        match &self.subset {
+            Some(subset) => write!(f, " subset {subset}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// How a request reaches a cluster's endpoints; decided at compile time.

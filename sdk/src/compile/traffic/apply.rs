@@ -8,6 +8,7 @@ use crate::compile::namespace::Namespaces;
 use crate::compile::service::{Backing, Destination};
 use crate::compile::workload::Members;
 use crate::config::Resource;
+use crate::config::istio::destination_rule::Subset;
 use crate::policy::balance::Rank;
 use crate::policy::traffic::TrafficPolicy;
 
@@ -23,14 +24,15 @@ pub(crate) struct Traffic<'s> {
 }
 
 impl Traffic<'_> {
-    /// How a port is called, and how its endpoints are told near from far.
+    /// How a port, or a subset of it, is called, and how its endpoints are told near from far.
     pub(crate) fn of<'r>(
         &'r self,
         destination: &'r Destination<'_>,
         applied: &Applied<'r>,
+        subset: Option<&'r Subset>,
         port: u16,
     ) -> (Arc<TrafficPolicy>, Nearness<'r>) {
-        let blocks = Blocks::of(applied.policy.map(|(policy, _)| policy), None, port);
+        let blocks = Blocks::of(applied.policy.map(|(policy, _)| policy), subset, port);
         let nearness = Nearness::of(
             blocks.load_balancer,
             self.distribution(destination),
@@ -75,7 +77,7 @@ impl Traffic<'_> {
     pub(crate) fn ranks(
         &self,
         nearness: &Nearness<'_>,
-        backings: &[Backing],
+        backings: &[&Backing],
         members: &Members<'_>,
     ) -> Vec<Option<Rank>> {
         if *nearness == Nearness::Off {
@@ -90,13 +92,13 @@ impl Traffic<'_> {
                     locality: it.locality.clone(),
                     node: it.node.as_deref(),
                     cluster: &it.workload.cluster,
-                    labels: it.member.map(|at| &*members.get(at).labels),
+                    labels: it.labels(members),
                 };
                 (spot, it.weight)
             })
             .collect();
         let mut ranks = nearness.ranks(&self.own, &ready).into_iter();
-        let rank = |it: &Backing| if it.ready { ranks.next().flatten() } else { None };
+        let rank = |it: &&Backing| if it.ready { ranks.next().flatten() } else { None };
         backings.iter().map(rank).collect()
     }
 }

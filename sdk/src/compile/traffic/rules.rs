@@ -44,7 +44,6 @@ pub(crate) struct Applied<'a> {
     /// Its policy, and where that is written.
     pub(crate) policy: Option<(&'a TrafficPolicy, &'a Arc<Entry>)>,
     /// Its subsets, each name once, and where each is written.
-    #[allow(dead_code)] // read by the routes that name subsets
     pub(crate) subsets: Vec<(&'a Subset, &'a Arc<Entry>)>,
 }
 
