@@ -42,3 +42,5 @@ pub(crate) const HOSTNAME: &str = "kubernetes.io/hostname";
 pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// On every namespace, set by Kubernetes: its name.
 pub(crate) const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+/// Annotation of a VirtualService: callers that proved an identity may ask for faults by Envoy's headers.
+pub(crate) const FAULT_HEADERS: &str = "inmesh/fault-headers";

@@ -7,8 +7,7 @@ use super::node::{Mark, Node, Value};
 use crate::name::Kind;
 
 /// Of `VirtualService`.
-const VIRTUAL_SERVICE: &[&str] = &[
-    "spec.http[].fault","spec.http[].match[].statPrefix", "spec.tcp", "spec.tls"];
+const VIRTUAL_SERVICE: &[&str] = &["spec.http[].match[].statPrefix", "spec.tcp", "spec.tls"];
 
 /// Of an `XBackendTrafficPolicy`.
 const BACKEND_TRAFFIC_POLICY: &[&str] = &["spec.sessionPersistence"];

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 use super::redact::{HIDDEN, is_secret};
+use crate::policy::fault::{FaultPolicy, PerMillion};
 use crate::policy::retry::RetryPolicy;
 use crate::policy::route::Backend;
 use crate::policy::route::{Carrier, HeaderEdits, Mirror, PathRewrite, Rewrite, RouteRule};
@@ -29,6 +30,7 @@ pub(super) fn of_rule(rule: &RouteRule, view: &Snapshot, path: &str, matched: us
         Carrier::Cookie { name, .. } => format!("requests of a session stay together by cookie {name}"),
         Carrier::Header(name) => format!("requests of a session stay together by header {name}"),
     }));
+    words.extend(rule.fault.iter().flat_map(inflicted));
     let limit = |what: &str, after: Option<Duration>| after.map(|after| format!("{what} within {after:?}"));
     words.extend(limit("answered", rule.timeouts.request));
     words.extend(limit("each attempt answered", rule.timeouts.per_try));
@@ -54,6 +56,29 @@ pub(super) fn of_backend(backend: &Backend, view: &Snapshot, path: &str, matched
             .map(|_| "cross-origin requests are judged (CORS)".to_owned()),
     );
     words
+}
+
+/// Faults, in the order in which they come.
+fn inflicted(faults: &FaultPolicy) -> Vec<String> {
+    let share = |share: PerMillion| f64::from(share.get()) / 10_000.0;
+    let delay = faults
+        .delay
+        .map(|it| format!("delayed by {:?} (fault of {}%)", it.time, share(it.share)));
+    let abort = faults.abort.map(|it| match it.grpc_status {
+        Some(status) => format!(
+            "answered with gRPC status {status} (fault of {}%)",
+            share(it.share)
+        ),
+        None => format!(
+            "answered with {} (fault of {}%)",
+            it.status.as_u16(),
+            share(it.share)
+        ),
+    });
+    let by_header = faults
+        .by_header
+        .then(|| "callers of the mesh may ask for faults by header".to_owned());
+    delay.into_iter().chain(abort).chain(by_header).collect()
 }
 
 fn edits(of: &str, edits: &HeaderEdits) -> Vec<String> {

@@ -75,6 +75,12 @@ impl Call {
 }
 
 impl Call {
+    /// Whether this process itself makes the call, or somebody who proved an identity of the mesh: who may steer what
+    /// becomes of it.
+    pub(super) fn is_from_mesh(&self) -> bool {
+        self.peer.as_ref().is_none_or(|peer| peer.identity.is_some())
+    }
+
     /// The authority that the caller dials: where the request goes, whatever host it names.
     pub(super) fn dialled(&self) -> &str {
         match &self.dialled {

@@ -38,6 +38,8 @@ pub struct FaultPolicy {
     pub delay: Option<Delay>,
     /// An error, whether or not there was a delay.
     pub abort: Option<Abort>,
+    /// Whether callers that can be trusted may ask for others by headers.
+    pub by_header: bool,
 }
 
 /// A delay.
@@ -69,7 +71,28 @@ pub struct Fault {
     pub abort: Option<(StatusCode, Option<u16>)>,
 }
 
+impl Fault {
+    /// Whether there is none.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl FaultPolicy {
+    /// The faults that apply to a request with these headers: those that its caller asks for, where it may, take the
+    /// place of the route's.
+    pub fn applying(&self, headers: &HeaderMap, trusted: bool) -> Self {
+        if !(self.by_header && trusted && Self::is_asked(headers)) {
+            return *self;
+        }
+        let asked = Self::asked(headers);
+        Self {
+            delay: asked.delay.or(self.delay),
+            abort: asked.abort.or(self.abort),
+            by_header: true,
+        }
+    }
+
     /// What a request gets, by two independent draws.
     pub fn draw(&self, delay: u64, abort: u64) -> Fault {
         Fault {
@@ -119,6 +142,7 @@ impl FaultPolicy {
                 status: status.unwrap_or(StatusCode::OK),
                 grpc_status: grpc.filter(|_| status.is_none()),
             }),
+            by_header: true,
         }
     }
 }
@@ -156,6 +180,29 @@ mod tests {
             .filter(|_| PerMillion::percent(10.0).takes(rng.u64(..)))
             .count();
         assert!(taken.abs_diff(10_000) < 400, "{taken}");
+    }
+
+    #[test]
+    fn headers_count_where_they_may() {
+        let mut headers = HeaderMap::new();
+        headers.insert(ABORT, "503".parse().unwrap());
+        let route = FaultPolicy {
+            delay: Some(Delay {
+                share: PerMillion::ALL,
+                time: Duration::from_secs(1),
+            }),
+            ..FaultPolicy::default()
+        };
+        assert_eq!(route.applying(&headers, true), route);
+        let open = FaultPolicy {
+            by_header: true,
+            ..route
+        };
+        assert_eq!(open.applying(&headers, false), open);
+        assert_eq!(open.applying(&HeaderMap::new(), true), open);
+        let drawn = open.applying(&headers, true).draw(7, 7);
+        assert_eq!(drawn.delay, Some(Duration::from_secs(1)));
+        assert_eq!(drawn.abort, Some((StatusCode::SERVICE_UNAVAILABLE, None)));
     }
 
     #[test]

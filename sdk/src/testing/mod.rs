@@ -9,3 +9,11 @@ pub mod cases;
 mod issuer;
 
 pub use issuer::{Issuer, TokenState};
+
+/// Makes every random choice on this thread follow from a number: shares of backends, faults and copies, jitter, the
+/// endpoints of a balancer.
+///
+/// In tokio's current-thread runtime with its time paused, a test that begins with this sees the same every time.
+pub fn seed(seed: u64) {
+    fastrand::seed(seed);
+}

@@ -583,6 +583,7 @@ fn further_parts_of_a_route_arrive_in_the_rule() {
     assert_eq!(rule.timeouts.request.map(|it| it.as_millis()), Some(2000));
     assert_eq!(rule.timeouts.per_try.map(|it| it.as_millis()), Some(500));
     assert_eq!((rule.retry.attempts, rule.retry.codes.len()), (3, 1));
+    assert_eq!(rule.fault, None);
     assert_eq!(rule.mirrors.len(), 2);
     assert!(rule.mirrors.iter().all(|it| it.shadow_host));
     let cors = rule.cors.as_ref().unwrap();
@@ -591,6 +592,32 @@ fn further_parts_of_a_route_arrive_in_the_rule() {
         seen.problem("nobody.default").field,
         "spec.http[0].mirrors[3].destination.host"
     );
+}
+
+#[test]
+fn faults_arrive_in_the_rule() {
+    let of = |fault: &str, annotation: &str| {
+        let text = reviews(&format!(
+            "[{{{fault}route: [{{destination: {{host: reviews}}}}]}}]"
+        ))
+        .replace("metadata: {", &format!("metadata: {{{annotation}"));
+        let seen = caller(&[TOWN, &text]);
+        assert_eq!(about_it(&seen), [""; 0]);
+        PLAIN.find(&seen).unwrap().1.fault
+    };
+    let both = of(
+        "fault: {delay: {fixedDelay: 7s, percentage: {value: 100}}, abort: {grpcStatus: UNAVAILABLE, percentage: {value: 0.1}}}, ",
+        "",
+    )
+    .unwrap();
+    assert_eq!(both.delay.unwrap().time.as_secs(), 7);
+    let abort = both.abort.unwrap();
+    assert_eq!((abort.share.get(), abort.grpc_status), (1_000, Some(14)));
+    assert!(!both.by_header);
+    // Unset is nobody.
+    assert_eq!(of("fault: {abort: {httpStatus: 500}}, ", ""), None);
+    let open = of("", "annotations: {inmesh/fault-headers: 'true'}, ").unwrap();
+    assert!(open.by_header && open.delay.is_none() && open.abort.is_none());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 
+use crate::config::istio::grpc_status;
 use crate::config::istio::virtual_service::{FaultAbort, FaultDelay, HTTPFaultInjection, Percent};
 use crate::policy::fault::{Abort, Delay, FaultPolicy, PerMillion};
 
@@ -10,6 +11,7 @@ pub fn fault(written: &HTTPFaultInjection) -> Option<FaultPolicy> {
     let policy = FaultPolicy {
         delay: written.delay.as_ref().and_then(delay),
         abort: written.abort.as_ref().and_then(abort),
+        by_header: false,
     };
     (policy != FaultPolicy::default()).then_some(policy)
 }
@@ -28,7 +30,7 @@ fn delay(written: &FaultDelay) -> Option<Delay> {
 
 fn abort(written: &FaultAbort) -> Option<Abort> {
     let share = share(written.percentage);
-    let grpc = written.grpc_status.as_deref().and_then(grpc_code);
+    let grpc = written.grpc_status.as_deref().and_then(grpc_status);
     let status = match (written.http_status, grpc) {
         (Some(status), _) => StatusCode::from_u16(status).ok()?,
         // What a gRPC status is told in.
@@ -46,29 +48,4 @@ fn abort(written: &FaultAbort) -> Option<Abort> {
 /// Nobody where nothing is said.
 fn share(percentage: Option<Percent>) -> PerMillion {
     percentage.map_or(PerMillion::NOBODY, |it| PerMillion::percent(it.value))
-}
-
-/// The number of a gRPC status, by its name or as a number.
-pub(super) fn grpc_code(name: &str) -> Option<u16> {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    let by_name = NAMES.iter().position(|it| *it == name).map(|at| at as u16);
-    by_name.or_else(|| name.parse().ok().filter(|it| *it <= 16))
 }

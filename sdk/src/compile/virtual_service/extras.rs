@@ -9,9 +9,11 @@ use crate::compile::findings::Findings;
 use crate::compile::traffic;
 use crate::config::Severity;
 use crate::config::istio::virtual_service::{
-    CorsPolicy, Destination, HTTPRetry, HTTPRoute, Percent, StringMatch, UnmatchedPreflights,
+    CorsPolicy, Destination, HTTPFaultInjection, HTTPRetry, HTTPRoute, Percent, StringMatch,
+    UnmatchedPreflights,
 };
 use crate::matcher::FullRegex;
+use crate::policy::fault::FaultPolicy;
 use crate::policy::retry::{RetryOn, RetryPolicy};
 use crate::policy::route::{Cors, Listed, Mirror, OriginPattern, Share, UnmatchedPreflight};
 
@@ -53,6 +55,18 @@ fn mirror(
         share,
         shadow_host: true,
     })
+}
+
+/// What is done to requests for the sake of a test; `by_header` is whether callers may ask for it themselves.
+pub(super) fn faults(written: Option<&HTTPFaultInjection>, by_header: bool) -> Option<FaultPolicy> {
+    let faults = written.and_then(traffic::fault);
+    match by_header {
+        true => Some(FaultPolicy {
+            by_header,
+            ..faults.unwrap_or_default()
+        }),
+        false => faults,
+    }
 }
 
 pub(super) fn cors(written: &CorsPolicy, findings: &mut Findings<'_>) -> Cors {

@@ -27,6 +27,7 @@ pub(crate) use host::{HostGlob, full_name};
 pub(crate) use report::{Sight, glob};
 
 use super::findings::Findings;
+use super::labels;
 use super::registry::Registry;
 use super::route::time::created;
 use crate::config::istio::VirtualService as Written;
@@ -63,6 +64,8 @@ struct HttpRoute<'a> {
     namespace: &'a str,
     /// Index in that resource's `spec.http`.
     index: u32,
+    /// Whether callers may ask for faults by headers.
+    fault_headers: bool,
 }
 
 /// Where a table is for.
@@ -157,6 +160,7 @@ impl<'a> VirtualService<'a> {
         problems: &mut Vec<Problem>,
     ) -> Self {
         let namespace = &*it.metadata.namespace;
+        let fault_headers = asks_for_fault_headers(it);
         let mut http = Vec::new();
         for (index, route) in it.spec.http.iter().enumerate() {
             let Some(to) = &route.delegate else {
@@ -165,6 +169,7 @@ impl<'a> VirtualService<'a> {
                     entry,
                     namespace,
                     index: index as u32,
+                    fault_headers,
                 });
                 continue;
             };
@@ -206,6 +211,7 @@ impl<'a> VirtualService<'a> {
                         entry: source,
                         namespace: within,
                         index: index as u32,
+                        fault_headers,
                     }),
                     None => problems.push(source.problem(
                         Severity::Warning,
@@ -313,6 +319,12 @@ impl HttpRoute<'_> {
                 .collect(),
         }
     }
+}
+
+/// Whether callers of a VirtualService's routes may ask for faults by Envoy's headers, which Istio never lets them.
+fn asks_for_fault_headers(it: &Written) -> bool {
+    let annotation = it.metadata.annotations.get(labels::FAULT_HEADERS);
+    annotation.is_some_and(|value| value == "true")
 }
 
 /// Whether a match counts here: what is settled before any request comes.

@@ -59,6 +59,7 @@ pub(super) fn compile(
         },
         retry: Arc::new(retry),
         mirrors,
+        fault: extras::faults(route.fault.as_ref(), it.fault_headers),
         cors,
         ..RouteRule::new(origin, action)
     })

@@ -2,6 +2,7 @@
 
 pub mod destination_rule;
 mod duration;
+mod grpc_status;
 pub mod mesh_config;
 mod request_authentication;
 pub mod virtual_service;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 
 pub use destination_rule::DestinationRule;
 pub use duration::GoDuration;
+pub use grpc_status::grpc_status;
 pub use mesh_config::MeshConfig;
 pub use request_authentication::{
     ClaimToHeader, JwtHeader, JwtRule, RequestAuthentication, RequestAuthenticationSpec,

@@ -53,7 +53,7 @@ impl Plan {
             None if is_to_waypoint(&routed.to) => (Arc::clone(&TO_WAYPOINT), Timeouts::default()),
             None => (Arc::clone(&DEFAULT), Timeouts::default()),
         };
-        let trusted = is_trusted(routed);
+        let trusted = routed.call.is_from_mesh();
         let headers = routed.call.request.headers_mut();
         if Asked::is_in(headers) {
             if trusted {
@@ -112,14 +112,6 @@ fn is_to_waypoint(to: &Destination) -> bool {
 /// Zero switches a limit off.
 fn limit(asked: Duration) -> Option<Duration> {
     (!asked.is_zero()).then_some(asked)
-}
-
-/// Whether the caller may steer what we do: this process itself, and whoever proved an identity of the mesh.
-fn is_trusted(routed: &Routed) -> bool {
-    match &routed.call.peer {
-        None => true,
-        Some(peer) => peer.identity.is_some(),
-    }
 }
 
 /// How long the caller gives the request.

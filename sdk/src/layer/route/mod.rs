@@ -1,13 +1,16 @@
 //! Route: finds the rule that decides, applies its filters, and settles where the request goes.
 //!
 //! ```text
-//! call ─▶ scope: whose routes? ─▶ settle: which rule, which backend ─▶ inner ─▶ reply: what the rule does to the answer
-//!                                   └▶ redirect, preflight, refusal
+//! call ─▶ scope: whose routes? ─▶ decide: which rule ─▶ settle: which backend ─▶ inner ─▶ reply: what the rule does
+//!                                   └▶ fault               └▶ redirect, preflight, refusal             to the answer
 //! ```
 
+mod fault;
 mod reply;
 mod scope;
 mod settle;
+#[cfg(test)]
+mod tests;
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -21,7 +24,7 @@ use super::call::{Call, Destination, Routed};
 use super::{MeshBody, Reason, Refusal};
 use crate::snapshot::Snapshot;
 use reply::Reply;
-use settle::settle;
+use settle::{Settled, decide};
 
 /// Finds the way to a workload that is addressed by its own address. Kept outside the layers because the live state
 /// of such endpoints is the sending end's.
@@ -66,7 +69,8 @@ pub struct Route<S, D> {
 
 impl<S, D> Service<Call> for Route<S, D>
 where
-    S: Service<Routed, Response = Response<MeshBody>, Error = Refusal>,
+    S: Service<Routed, Response = Response<MeshBody>, Error = Refusal> + Clone + Send + 'static,
+    S::Future: Send,
     D: Directory,
 {
     type Response = S::Response;
@@ -78,13 +82,15 @@ where
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        match settle(call, &self.directory) {
-            Ok(settled) => RouteFuture::Inner {
-                future: self.inner.call(settled.routed),
-                reply: settled.reply,
-            },
-            Err(answer) => RouteFuture::Answered {
-                answer: Some(*answer),
+        let decided = match decide(call, &self.directory) {
+            Ok(decided) => decided,
+            Err(answer) => return RouteFuture::answered(answer),
+        };
+        match decided.fault() {
+            None => RouteFuture::of(decided.settle(), &mut self.inner),
+            // Readiness below is immediate, so a clone may be called at once.
+            Some(drawn) => RouteFuture::Faulted {
+                future: Box::pin(fault::inflict(drawn, decided, self.inner.clone())),
             },
         }
     }
@@ -104,6 +110,29 @@ pin_project! {
     pub enum RouteFuture<F> {
         Inner { #[pin] future: F, reply: Option<Box<Reply>> },
         Answered { answer: Option<Result<Response<MeshBody>, Refusal>> },
+        Faulted { future: fault::Inflicted },
+    }
+}
+
+impl<F> RouteFuture<F> {
+    /// Sends on what is settled.
+    fn of<S>(settled: Result<Settled, Answer>, inner: &mut S) -> Self
+    where
+        S: Service<Routed, Future = F>,
+    {
+        match settled {
+            Ok(settled) => Self::Inner {
+                future: inner.call(settled.routed),
+                reply: settled.reply,
+            },
+            Err(answer) => Self::answered(answer),
+        }
+    }
+
+    fn answered(answer: Answer) -> Self {
+        Self::Answered {
+            answer: Some(*answer),
+        }
     }
 }
 
@@ -126,6 +155,7 @@ where
                     (Some(reply), Err(refusal)) => Err(reply.refused(refusal)),
                 })
             }
+            RouteProjection::Faulted { future } => future.as_mut().poll(cx),
             RouteProjection::Answered { answer } => Poll::Ready(
                 answer
                     .take()

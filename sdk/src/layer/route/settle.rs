@@ -12,6 +12,7 @@ use crate::layer::call::{Call, Destination, Routed, Won};
 use crate::layer::refusal::is_grpc;
 use crate::layer::{MeshBody, Reason, Refusal};
 use crate::policy::balance::Endpoint;
+use crate::policy::fault::Fault;
 use crate::policy::route::{
     Action, Backend, Backends, Cors, CorsVerdict, Found, Redirect, Rewrite, RouteRule, Session, Target, Token,
 };
@@ -22,7 +23,20 @@ pub(super) struct Settled {
     pub(super) reply: Option<Box<Reply>>,
 }
 
-pub(super) fn settle<D: Directory>(call: Call, directory: &D) -> Result<Settled, Answer> {
+/// A call of which is known what decides.
+pub(super) struct Decided {
+    call: Call,
+    by: By,
+}
+
+enum By {
+    /// No rule: it goes there.
+    Nothing(Destination),
+    Rule(Won, Found),
+}
+
+/// Finds what decides.
+pub(super) fn decide<D: Directory>(call: Call, directory: &D) -> Result<Decided, Answer> {
     let (table, what) = match scope(&call, directory)? {
         Scope::Direct(to) => return Ok(unruled(call, to)),
         Scope::Service { routes, otherwise } if routes.is_empty() => return Ok(unruled(call, otherwise)),
@@ -32,21 +46,50 @@ pub(super) fn settle<D: Directory>(call: Call, directory: &D) -> Result<Settled,
     let Some(found) = table.find(&call.head()) else {
         return refuse(Reason::NoRoute, what);
     };
-    let Some(rule) = table.rule(found.rule) else {
-        return refuse(Reason::Misconfigured, "the route table lost a rule");
-    };
     let won = Won {
+        table,
         id: found.rule,
         backend: 0,
-        table: Arc::clone(&table),
     };
-    Winner { rule, won, found }.settle(call)
+    Ok(Decided {
+        call,
+        by: By::Rule(won, found),
+    })
 }
 
-fn unruled(call: Call, to: Destination) -> Settled {
-    Settled {
-        routed: Routed::new(call, None, to),
-        reply: None,
+fn unruled(call: Call, to: Destination) -> Decided {
+    Decided {
+        call,
+        by: By::Nothing(to),
+    }
+}
+
+impl Decided {
+    /// What is done to the request before anything else, if anything is.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        let By::Rule(won, _) = &self.by else { return None };
+        let faults = won.rule()?.fault.as_ref()?;
+        let trusted = self.call.is_from_mesh();
+        let faults = faults.applying(self.call.request.headers(), trusted);
+        let drawn = faults.draw(fastrand::u64(..), fastrand::u64(..));
+        (!drawn.is_nothing()).then_some(drawn)
+    }
+
+    /// Settles where the request goes, or what it is answered with right here.
+    pub(super) fn settle(self) -> Result<Settled, Answer> {
+        match self.by {
+            By::Nothing(to) => Ok(Settled {
+                routed: Routed::new(self.call, None, to),
+                reply: None,
+            }),
+            By::Rule(won, found) => {
+                let table = Arc::clone(&won.table);
+                let Some(rule) = table.rule(won.id) else {
+                    return refuse(Reason::Misconfigured, "the route table lost a rule");
+                };
+                Winner { rule, won, found }.settle(self.call)
+            }
+        }
     }
 }
 

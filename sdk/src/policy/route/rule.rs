@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use super::{Backends, Cors, HeaderEdits, Mirror, Redirect, Rewrite, Session};
 use crate::name::{Kind, ResourceRef};
+use crate::policy::fault::FaultPolicy;
 use crate::policy::retry::RetryPolicy;
 use crate::policy::timeout::Timeouts;
 
@@ -29,6 +30,8 @@ pub struct RouteRule {
     pub retry: Arc<RetryPolicy>,
     /// Who gets copies.
     pub mirrors: Box<[Mirror]>,
+    /// What is done to requests before anything else, to try whoever sends them.
+    pub fault: Option<FaultPolicy>,
     /// Which other origins may use it.
     pub cors: Option<Cors>,
     /// How the requests of a session are kept together.
@@ -47,6 +50,7 @@ impl RouteRule {
             timeouts: Timeouts::default(),
             retry: Arc::new(RetryPolicy::istio_default()),
             mirrors: Box::default(),
+            fault: None,
             cors: None,
             session: None,
         }

@@ -4,6 +4,7 @@ use super::super::Faults;
 use super::super::common::at_least_a_millisecond;
 use super::super::lexical::is_header;
 use super::http::string_match;
+use crate::config::istio::grpc_status;
 use crate::config::istio::virtual_service::{CorsPolicy, FaultAbort, FaultDelay, Percent};
 
 pub(super) fn cors(it: &CorsPolicy, at: &str, faults: &mut Faults) {
@@ -141,28 +142,4 @@ pub(super) fn abort(it: &FaultAbort, at: &str, faults: &mut Faults) {
             "use httpStatus",
         );
     }
-}
-
-/// The number of a gRPC status.
-pub(super) fn grpc_status(name: &str) -> Option<usize> {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    NAMES.iter().position(|it| *it == name)
 }
