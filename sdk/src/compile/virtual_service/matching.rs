@@ -3,13 +3,16 @@
 use http::HeaderName;
 
 use crate::compile::findings::Findings;
+use crate::config::Severity;
 use crate::config::istio::virtual_service::{HTTPMatchRequest, StringMatch};
 use crate::matcher::{FullRegex, ValuePattern};
 use crate::policy::route::listed::{Condition, Conditions, PathCondition, Subject};
 
-/// What a match asks; `None`, as when there is no match, asks for a path.
+/// What a match asks; `None`, as when there is no match, asks for a path. `knows_claims` is whether tokens are verified
+/// before routes are looked up: in a waypoint and on a Gateway, not in the process that sends a request.
 pub(super) fn conditions(
     written: Option<&HTTPMatchRequest>,
+    knows_claims: bool,
     at: &str,
     findings: &mut Findings<'_>,
 ) -> Conditions {
@@ -51,6 +54,14 @@ pub(super) fn conditions(
             let Some(subject) = header(name, &at, findings) else {
                 continue;
             };
+            if !knows_claims && matches!(subject, Subject::Claim(_)) {
+                findings.report(
+                    Severity::Ignored,
+                    &at,
+                    "whoever sends a request knows no claims of its token; to it there are none",
+                    "let a waypoint or a Gateway route by claims, or match a header",
+                );
+            }
             others.push(Condition {
                 subject,
                 value: pattern(matcher, &at, findings),
@@ -79,10 +90,19 @@ fn header(name: &str, at: &str, findings: &mut Findings<'_>) -> Option<Subject> 
         ":scheme" => Subject::Scheme,
         ":authority" | "host" => Subject::Authority,
         ":path" => Subject::Target,
-        claim if claim.starts_with("@request.auth.claims") => {
-            findings.error(at, "routes by JWT claim are not supported", "match a header");
-            return None;
-        }
+        // Claims tell upper case from lower.
+        prefixed if prefixed.starts_with(CLAIMS) => match claim(name.get(CLAIMS.len()..).unwrap_or_default())
+        {
+            Some(path) => Subject::Claim(path),
+            None => {
+                findings.error(
+                    at,
+                    format!("`{name}` names no claim"),
+                    "write `@request.auth.claims.name` or `@request.auth.claims[name]`",
+                );
+                return None;
+            }
+        },
         name => match HeaderName::from_bytes(name.as_bytes()) {
             Ok(name) => Subject::Header(name),
             Err(_) => {
@@ -96,6 +116,20 @@ fn header(name: &str, at: &str, findings: &mut Findings<'_>) -> Option<Subject> 
         },
     };
     Some(subject)
+}
+
+/// How Istio writes that a claim is meant.
+const CLAIMS: &str = "@request.auth.claims";
+
+/// The path of a claim: `.a.b` or `[a][b]`.
+fn claim(text: &str) -> Option<Box<[Box<str>]>> {
+    let path: Vec<&str> = match (text.strip_prefix('.'), text.strip_prefix('[')) {
+        (Some(dotted), _) => dotted.split('.').collect(),
+        (None, Some(rest)) => rest.strip_suffix(']')?.split("][").collect(),
+        (None, None) => return None,
+    };
+    let whole = path.iter().all(|it| !it.is_empty() && !it.contains(['[', ']']));
+    whole.then(|| path.into_iter().map(Box::from).collect())
 }
 
 /// How text is compared. Nothing said, and the expression `*`, ask that there be text at all.
@@ -115,5 +149,24 @@ fn pattern(written: &StringMatch, at: &str, findings: &mut Findings<'_>) -> Valu
                 ValuePattern::Any
             }
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::claim;
+
+    #[test]
+    fn claims_are_named_with_dots_or_brackets() {
+        let path = |text: &str| claim(text).map(|it| it.join("/"));
+        assert_eq!(path(".sub").as_deref(), Some("sub"));
+        assert_eq!(path(".nested.Key").as_deref(), Some("nested/Key"));
+        assert_eq!(
+            path("[https://example.com/a.b][c]").as_deref(),
+            Some("https://example.com/a.b/c")
+        );
+        for text in ["", "sub", ".", ".a.", "[]", "[a", "a]", "[a]b]", "[a][]"] {
+            assert_eq!(path(text), None, "{text}");
+        }
     }
 }

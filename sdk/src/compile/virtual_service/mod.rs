@@ -84,6 +84,13 @@ pub(crate) struct Scope<'s> {
     pub(crate) domain: &'s str,
 }
 
+impl Scope<'_> {
+    /// Whether tokens are verified before routes are looked up.
+    fn knows_claims(&self) -> bool {
+        !(self.gateway == MESH && self.labels.is_some())
+    }
+}
+
 /// What VirtualServices call sidecars, clients and waypoints.
 pub(crate) const MESH: &str = "mesh";
 
@@ -294,7 +301,10 @@ impl<'a> VirtualService<'a> {
             let mut conditions = Vec::new();
             for (index, written) in applying {
                 let at = format!("match[{index}]");
-                conditions.push((*index, matching::conditions(*written, &at, &mut findings)));
+                conditions.push((
+                    *index,
+                    matching::conditions(*written, scope.knows_claims(), &at, &mut findings),
+                ));
             }
             let Some(rule) = rule::compile(it, scope, &mut findings) else {
                 continue;

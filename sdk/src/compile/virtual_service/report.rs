@@ -104,7 +104,7 @@ fn takes_everything(it: &HttpRoute<'_>) -> bool {
         // What is wrong with a match is told where it is compiled.
         let mut unheard = Vec::new();
         let mut findings = Findings::new(it.entry, &mut unheard, String::new());
-        everywhere && matching::conditions(written, "", &mut findings).is_catch_all()
+        everywhere && matching::conditions(written, true, "", &mut findings).is_catch_all()
     })
 }
 

@@ -186,7 +186,7 @@ fn is_principal(head: &RequestHead<'_>, wanted: &RequestPrincipal) -> bool {
 const SPACED: [&str; 2] = ["scope", "permission"];
 
 /// Whether any text of a claim satisfies `judge`: the claim itself, or an element of its list.
-pub(super) fn any_text(
+pub(in crate::policy) fn any_text(
     claims: &Map<String, Value>,
     path: &[Box<str>],
     mut judge: impl FnMut(&str) -> bool,

@@ -26,5 +26,6 @@ mod twin;
 
 pub use engine::{AuthzEngine, Decision, EngineBuilder, RuleRef};
 pub use explain::{RuleTold, RuleVerdict, Show};
+pub(in crate::policy) use facts::any_text;
 pub use remote::remote_addr;
 pub use rule::{Action, AuthzRule, Clause, Condition, HeaderKey, Layer, RequestPrincipal, Test};

@@ -60,6 +60,8 @@ pub enum Property {
     Header(HeaderName),
     /// A query parameter.
     Query(Box<str>),
+    /// A claim of the caller's token.
+    Claim(Box<str>),
 }
 
 impl fmt::Display for Property {
@@ -73,6 +75,7 @@ impl fmt::Display for Property {
             Self::Scheme => f.write_str("scheme"),
             Self::Header(name) => write!(f, "header {name}"),
             Self::Query(name) => write!(f, "query parameter {name}"),
+            Self::Claim(name) => write!(f, "claim {name}"),
         }
     }
 }
@@ -101,6 +104,8 @@ pub enum Verdict {
     Unwanted(HeaderName),
     /// The query parameter is missing or has another value.
     Query(Box<str>),
+    /// The claim of the caller's token is missing or has another value, or has the value although it must not.
+    Claim(Box<str>),
 }
 
 impl fmt::Display for Verdict {
@@ -116,6 +121,7 @@ impl fmt::Display for Verdict {
             Self::Header(name) => write!(f, "header {name} differs"),
             Self::Unwanted(name) => write!(f, "header {name} is what it must not be"),
             Self::Query(name) => write!(f, "query parameter {name} differs"),
+            Self::Claim(name) => write!(f, "claim {name} differs"),
         }
     }
 }
@@ -212,6 +218,7 @@ fn listed(list: &Listed, it: &Entry, head: &RequestHead<'_>) -> Candidate {
                 let given = parameter(head.query, name).map(str::to_owned);
                 (Property::Query(name.clone()), given)
             }
+            Subject::Claim(path) => (Property::Claim(path.join(".").into()), claim_of(head, path)),
         };
         let not = if condition.negated { "not " } else { "" };
         Ask {
@@ -250,6 +257,13 @@ fn header_of(head: &RequestHead<'_>, name: &HeaderName) -> Option<String> {
     })
 }
 
+fn claim_of(head: &RequestHead<'_>, path: &[Box<str>]) -> Option<String> {
+    let (first, rest) = path.split_first()?;
+    let claim = head.claims?.get(&**first);
+    let claim = rest.iter().fold(claim, |claim, key| claim?.get(&**key))?;
+    Some(claim.as_str().map_or_else(|| claim.to_string(), str::to_owned))
+}
+
 /// What is said of an alternative for which this does not hold.
 fn objection(ask: &Ask) -> Verdict {
     match &ask.of {
@@ -260,5 +274,6 @@ fn objection(ask: &Ask) -> Verdict {
         Property::Scheme => Verdict::Scheme,
         Property::Header(name) => Verdict::Header(name.clone()),
         Property::Query(name) => Verdict::Query(name.clone()),
+        Property::Claim(name) => Verdict::Claim(name.clone()),
     }
 }

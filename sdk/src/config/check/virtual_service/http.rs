@@ -18,10 +18,10 @@ const LARGEST_BODY: usize = 1 << 20;
 /// What a name of a JWT claim in place of a header begins with.
 const CLAIM: &str = "@request.auth.claims";
 
-pub(super) fn route(route: &HTTPRoute, is_delegate: bool, in_mesh: bool, at: &str, faults: &mut Faults) {
+pub(super) fn route(route: &HTTPRoute, is_delegate: bool, on_gateway: bool, at: &str, faults: &mut Faults) {
     conflicts(route, is_delegate, at, faults);
     for (index, it) in route.matches.iter().enumerate() {
-        http_match(it, in_mesh, &format!("{at}.match[{index}]"), faults);
+        http_match(it, on_gateway, &format!("{at}.match[{index}]"), faults);
     }
     if let Some(headers) = &route.headers {
         self::headers(headers, &format!("{at}.headers"), faults);
@@ -132,7 +132,7 @@ fn conflicts(route: &HTTPRoute, is_delegate: bool, at: &str, faults: &mut Faults
     }
 }
 
-fn http_match(it: &HTTPMatchRequest, in_mesh: bool, at: &str, faults: &mut Faults) {
+fn http_match(it: &HTTPMatchRequest, on_gateway: bool, at: &str, faults: &mut Faults) {
     if let Some(uri) = &it.uri {
         // An empty prefix of a path is every path.
         let uri = StringMatch {
@@ -154,7 +154,7 @@ fn http_match(it: &HTTPMatchRequest, in_mesh: bool, at: &str, faults: &mut Fault
         for (name, matcher) in headers {
             let at = format!("{at}.{list}.{name}");
             let is_claim = name.starts_with(CLAIM);
-            if is_claim && in_mesh {
+            if is_claim && !on_gateway {
                 faults.error(
                     &at,
                     "routes by JWT claim are for Gateways only",

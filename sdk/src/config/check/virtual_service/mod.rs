@@ -33,6 +33,8 @@ pub(super) fn check(it: &VirtualService, faults: &mut Faults) {
         }
     }
     gateways(&spec.gateways, "spec.gateways", faults);
+    // A delegate may become part of what is bound to a Gateway.
+    let on_gateway = is_delegate || spec.gateways.iter().any(|it| it != "mesh");
     let in_mesh = spec.gateways.is_empty() || spec.gateways.iter().any(|it| it == "mesh");
     hosts(&spec.hosts, in_mesh, faults);
     if spec.http.is_empty() && spec.tls.is_empty() && spec.tcp.is_empty() {
@@ -40,7 +42,7 @@ pub(super) fn check(it: &VirtualService, faults: &mut Faults) {
     }
     for (at, route) in spec.http.iter().enumerate() {
         let at = format!("spec.http[{at}]");
-        http::route(route, is_delegate, in_mesh, &at, faults);
+        http::route(route, is_delegate, on_gateway, &at, faults);
     }
     for (at, route) in spec.tls.iter().enumerate() {
         let at = format!("spec.tls[{at}]");

@@ -45,7 +45,10 @@ impl<'a> Key<'a> {
             ValuePattern::Prefix(text) => (text, true),
             ValuePattern::Any | ValuePattern::Regex(_) => return None,
         };
-        let looked_up = !matches!(condition.subject, Subject::Scheme | Subject::Target);
+        let looked_up = !matches!(
+            condition.subject,
+            Subject::Scheme | Subject::Target | Subject::Claim(_)
+        );
         (looked_up && !condition.negated).then_some(Self {
             subject: &condition.subject,
             text,
@@ -86,7 +89,7 @@ impl Bucket {
             Subject::Query(name) => self.parameters.entry(name.clone()).or_default(),
             Subject::Method => &mut self.methods,
             Subject::Authority => &mut self.authorities,
-            Subject::Scheme | Subject::Target => return &mut self.rest,
+            Subject::Scheme | Subject::Target | Subject::Claim(_) => return &mut self.rest,
         };
         if key.is_prefix {
             values.prefix(key.text)

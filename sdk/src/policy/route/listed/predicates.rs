@@ -4,6 +4,7 @@ use http::{HeaderName, Method};
 
 use crate::matcher::{ValuePattern, parameter, with_joined_bytes};
 use crate::policy::RequestHead;
+use crate::policy::authz::any_text;
 use crate::policy::route::Verdict;
 
 /// What an entry of a list asks of a request; all of it must hold. The default asks nothing.
@@ -49,6 +50,8 @@ pub enum Subject {
     Header(HeaderName),
     /// A query parameter: the first of its name, as sent.
     Query(Box<str>),
+    /// A claim of the verified token, by its path: its text, or one of a list of texts.
+    Claim(Box<[Box<str>]>),
 }
 
 impl PathCondition {
@@ -107,6 +110,11 @@ impl Condition {
             Subject::Header(name) if is_any => Some(head.headers.contains_key(name)).filter(|it| *it),
             Subject::Header(name) => with_joined_bytes(head.headers, name, matches),
             Subject::Query(name) => parameter(head.query, name).map(|value| matches(value.as_bytes())),
+            // What is missing has no value, not an empty one (Envoy, metadata matchers).
+            Subject::Claim(path) => Some(
+                head.claims
+                    .is_some_and(|claims| any_text(claims, path, |text| matches(text.as_bytes()))),
+            ),
         };
         match (self.negated, found) {
             (false, found) => found.unwrap_or(false),
@@ -125,6 +133,7 @@ impl Condition {
             (Subject::Scheme, _) => Verdict::Scheme,
             (Subject::Authority, _) => Verdict::Authority,
             (Subject::Target, _) => Verdict::Path,
+            (Subject::Claim(path), _) => Verdict::Claim(path.join(".").into()),
         }
     }
 }

@@ -84,6 +84,7 @@ fn naive(list: &[Written], head: &RequestHead<'_>) -> Option<Found> {
                         .find(|(it, _)| **it == **name)
                         .map(|(_, value)| value.into())
                 }
+                Subject::Claim(_) => return it.negated,
             };
             match (it.negated, &it.value) {
                 (false, ValuePattern::Any) => value.is_some(),
@@ -193,6 +194,47 @@ fn check(list: &[Written], head: &RequestHead<'_>) -> Option<Found> {
         .collect();
     assert_eq!(winners, Vec::from_iter(found.map(|found| found.rule)));
     found
+}
+
+#[test]
+fn claims_of_the_verified_token_decide() {
+    let claims = serde_json::json!({"group": ["a", "b"], "deep": {"er": "x"}, "scope": "read write"});
+    let claims = claims.as_object().unwrap();
+    let (method, headers) = (Method::GET, HeaderMap::new());
+    let mut head = RequestHead::unsent(&method, "h", "/", None, &headers);
+    let holds = |head: &RequestHead<'_>, path: &[&str], value: ValuePattern, negated| {
+        Condition {
+            subject: Subject::Claim(path.iter().map(|it| Box::from(*it)).collect()),
+            value,
+            negated,
+        }
+        .holds(head)
+    };
+    // Without a token there is no value; what must not be there is not.
+    assert!(!holds(&head, &["group"], exact("a"), false));
+    assert!(!holds(&head, &["group"], ValuePattern::Any, false));
+    assert!(holds(&head, &["group"], exact("a"), true));
+    head.claims = Some(claims);
+    for (path, value, expected) in [
+        (&["group"][..], exact("b"), true),
+        (&["group"], exact("c"), false),
+        (&["group"], ValuePattern::Any, true),
+        (&["deep", "er"], prefix("x"), true),
+        (&["deep"], ValuePattern::Any, false),
+        (&["scope"], exact("write"), true),
+        (&["other"], ValuePattern::Any, false),
+    ] {
+        assert_eq!(
+            holds(&head, path, value.clone(), false),
+            expected,
+            "{path:?} {value}"
+        );
+        assert_eq!(
+            holds(&head, path, value.clone(), true),
+            !expected,
+            "not {path:?} {value}"
+        );
+    }
 }
 
 #[test]
