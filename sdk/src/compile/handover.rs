@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::files::Contents;
 use super::service_entry::Resolved;
 use crate::name::{ResourceRef, SpiffeId};
 
@@ -43,6 +44,8 @@ pub struct Handover {
     pub ready: BTreeSet<ResourceRef>,
     /// What DNS says of the names that the last compile asked for.
     pub resolved: Resolved,
+    /// What is in the files that the last compile asked for.
+    pub files: Contents,
 }
 
 impl Handover {

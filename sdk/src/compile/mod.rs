@@ -15,6 +15,7 @@ mod backend_tls;
 mod backends;
 mod binding;
 mod carry;
+mod files;
 mod findings;
 mod gateway;
 mod guard;
@@ -43,6 +44,7 @@ mod workload;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+pub use files::{Content, Contents};
 pub use handover::{Binding, BindingKey, Handover};
 pub use service_entry::Resolved;
 pub use status::{Condition, ResourceStatus, Statuses};
@@ -68,6 +70,8 @@ pub struct Compiled {
     pub ready: BTreeSet<ResourceRef>,
     /// Host names that must be looked up in DNS; for [`Handover::resolved`].
     pub names: BTreeSet<Host>,
+    /// Files that must be read; for [`Handover::files`].
+    pub files: BTreeSet<Box<str>>,
 }
 
 /// Compiles what is applied into what one process needs of it.
@@ -93,6 +97,7 @@ pub fn compile(
         }
     };
     let grants = backends::Grants::read(store);
+    let files = files::Files::new(&handover.files);
     let material = gateway::Material {
         store,
         grants: &grants,
@@ -129,6 +134,12 @@ pub fn compile(
         namespaces: &namespaces,
         own: own.spot(node, &members),
         default: Arc::default(),
+        credentials: traffic::Credentials {
+            store,
+            files: &files,
+            namespace: home,
+            is_gateway: gateway.is_some(),
+        },
     };
     let outbound = outbound::Outbound {
         node,
@@ -147,7 +158,7 @@ pub fn compile(
     let mut registry = registry::Registry::default();
     let mut snapshot = Snapshot {
         generation: previous.map_or(0, |it| it.generation) + 1,
-        clusters: outbound.clusters(&mut directory, &mut registry),
+        clusters: outbound.clusters(&mut directory, &mut registry, &mut problems),
         pods: outbound.pods(),
         me: own.workload.clone(),
         my_identity: node.identity.clone(),
@@ -259,6 +270,7 @@ pub fn compile(
         bindings,
         ready,
         names,
+        files: files.into_asked(),
     }
 }
 

@@ -13,7 +13,7 @@ use super::registry::Registry;
 use super::route::{PortRef, RouteInput, add_to_service};
 use super::routing::{Routes, not_http};
 use super::service::{Backing, Destination, Port};
-use super::traffic::{Applied, Traffic};
+use super::traffic::{Applied, Demand, Traffic};
 use super::virtual_service::{MESH, Scope, VirtualService, VirtualServices, glob};
 use super::waypoint::{HBONE_PORT, Waypoint};
 use super::workload::Members;
@@ -54,6 +54,7 @@ impl<'s, 'a> Outbound<'s, 'a> {
         &self,
         directory: &mut Directory<'_>,
         registry: &mut Registry,
+        problems: &mut Vec<Problem>,
     ) -> Vec<Arc<Cluster>> {
         let mut clusters = Vec::new();
         for it in self.destinations {
@@ -61,30 +62,37 @@ impl<'s, 'a> Outbound<'s, 'a> {
             let applied = self.traffic.rules.applied(&it.host, &it.name.namespace);
             for port in &it.ports {
                 let id = ClusterId(clusters.len() as u32);
+                let cluster = self.cluster(it, &applied, None, port, problems);
                 directory.add_port(
                     (it.kind, &it.name.namespace, &it.name.name),
                     port.number,
                     id,
-                    port.protocol,
+                    cluster.protocol,
                 );
                 registry.add(&glob(it).to_string(), port.number, id, self.via(it).is_some());
-                clusters.push(self.cluster(it, &applied, None, port));
+                clusters.push(cluster);
             }
         }
         for it in self.destinations {
-            self.subsets(it, &mut clusters, registry);
+            self.subsets(it, &mut clusters, registry, problems);
         }
         clusters
     }
 
     /// One cluster for each subset of each port. Behind a waypoint there are none: the waypoint tells them apart.
-    fn subsets(&self, it: &Destination<'_>, clusters: &mut Vec<Arc<Cluster>>, registry: &mut Registry) {
+    fn subsets(
+        &self,
+        it: &Destination<'_>,
+        clusters: &mut Vec<Arc<Cluster>>,
+        registry: &mut Registry,
+        problems: &mut Vec<Problem>,
+    ) {
         let applied = self.traffic.rules.applied(&it.host, &it.name.namespace);
         let beyond_waypoint = self.via(it).is_some();
         for (subset, _) in &applied.subsets {
             for port in &it.ports {
                 let id = (!beyond_waypoint).then(|| {
-                    clusters.push(self.cluster(it, &applied, Some(subset), port));
+                    clusters.push(self.cluster(it, &applied, Some(subset), port, problems));
                     ClusterId((clusters.len() - 1) as u32)
                 });
                 registry.add_subset(&glob(it).to_string(), &subset.name, port.number, id);
@@ -98,6 +106,7 @@ impl<'s, 'a> Outbound<'s, 'a> {
         applied: &Applied<'_>,
         subset: Option<&Subset>,
         port: &Port,
+        problems: &mut Vec<Problem>,
     ) -> Arc<Cluster> {
         let key = (
             &destination.host,
@@ -106,6 +115,7 @@ impl<'s, 'a> Outbound<'s, 'a> {
         );
         let cells = self.carry.cells(key);
         let waypoint = self.via(destination);
+        let mut protocol = port.protocol;
         let (endpoints, policy) = match waypoint {
             // Whatever the rule says of the workloads, the waypoint does it.
             Some(waypoint) => {
@@ -114,13 +124,18 @@ impl<'s, 'a> Outbound<'s, 'a> {
             }
             None => {
                 let (policy, nearness) = self.traffic.of(destination, applied, subset, port.number);
+                let demand = self.traffic.demand(destination, applied, subset, port, problems);
+                // What is in the TLS that we begin is HTTP.
+                if port.https && matches!(demand, Demand::Begun(_)) {
+                    protocol = AppProtocol::Http1;
+                }
                 let backings: Vec<&Backing> = port
                     .backings
                     .iter()
                     .filter(|it| subset.is_none_or(|subset| self.is_of(it, subset)))
                     .collect();
                 let ranks = self.traffic.ranks(&nearness, &backings, self.members);
-                (direct(port, &backings, &ranks, &cells), policy)
+                (direct(&demand, &backings, &ranks, &cells), policy)
             }
         };
         let cell = self.carry.cell(key);
@@ -129,7 +144,7 @@ impl<'s, 'a> Outbound<'s, 'a> {
             host: destination.host.clone(),
             port: port.number,
             subset: subset.map(|subset| subset.name.as_str().into()),
-            protocol: port.protocol,
+            protocol,
             via: match waypoint {
                 None => Via::Direct,
                 Some(waypoint) => Via::Waypoint {
@@ -189,6 +204,10 @@ impl<'s, 'a> Outbound<'s, 'a> {
             let virtual_services = self.virtual_services_of(it);
             let ports = it.ports.iter().map(|port| {
                 let cluster = ClusterId(next);
+                let protocol = snapshot
+                    .clusters
+                    .get(next as usize)
+                    .map_or(port.protocol, |it| it.protocol);
                 next += 1;
                 let named = PortRef {
                     number: port.number,
@@ -198,7 +217,7 @@ impl<'s, 'a> Outbound<'s, 'a> {
                     routes: self.routes_of(it, named),
                     virtual_services: &virtual_services,
                 };
-                let routes = match (rules.is_empty(), port.protocol) {
+                let routes = match (rules.is_empty(), protocol) {
                     (true, _) => empty.clone(),
                     (false, AppProtocol::Tcp) => {
                         let unheard = rules.routes.iter();
@@ -216,7 +235,7 @@ impl<'s, 'a> Outbound<'s, 'a> {
                 };
                 ServicePortView {
                     number: port.number,
-                    protocol: port.protocol,
+                    protocol,
                     routes,
                     cluster,
                 }
@@ -441,7 +460,7 @@ fn through(waypoint: &Waypoint<'_>, authority: &Arc<str>, cells: &Cells<'_>) -> 
 }
 
 fn direct(
-    port: &Port,
+    demand: &Demand,
     backings: &[&Backing],
     ranks: &[Option<Rank>],
     cells: &Cells<'_>,
@@ -476,7 +495,7 @@ fn direct(
             } else {
                 Arc::new([])
             },
-            tls: port.tls.clone(),
+            tls: demand.towards(it.hbone),
             weight: it.weight,
             rank,
             workload: it.workload.clone(),

@@ -35,7 +35,6 @@ const TRAFFIC_POLICY: &[&str] = &[
     "connectionPool.tcp.maxConnections",
     "connectionPool.tcp.tcpKeepalive",
     "proxyProtocol",
-    "tls",
     "tunnel",
 ];
 
@@ -97,7 +96,7 @@ mod tests {
     #[test]
     fn idle_fields_are_found_in_every_item_with_their_place() {
         let text = "spec:\n  trafficPolicy:\n    proxyProtocol: {}\n    tls:\n  subsets:\n  - name: a\n  - name: b\n    \
-                    trafficPolicy:\n      portLevelSettings:\n      - port: {number: 80}\n        tls: {mode: SIMPLE}\n";
+                    trafficPolicy:\n      portLevelSettings:\n      - port: {number: 80}\n        proxyProtocol: {version: V1}\n";
         let node = Node::parse(text).unwrap();
         let found: Vec<_> = present(Kind::DestinationRule, &node)
             .into_iter()
@@ -107,7 +106,7 @@ mod tests {
             found,
             [
                 "spec.trafficPolicy.proxyProtocol 3:5",
-                "spec.subsets[1].trafficPolicy.portLevelSettings[0].tls 11:9",
+                "spec.subsets[1].trafficPolicy.portLevelSettings[0].proxyProtocol 11:9",
             ]
         );
         assert!(present(Kind::Service, &node).is_empty());

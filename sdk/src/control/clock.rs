@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::compile::{Binding, BindingKey, Compiled, Handover, Resolved};
+use crate::compile::{Binding, BindingKey, Compiled, Contents, Handover, Resolved};
 use crate::name::ResourceRef;
 
 /// Remembers bindings and makes [`Handover`]s of them.
@@ -45,6 +45,8 @@ impl Clock {
             lingering: self.gone.keys().cloned().collect(),
             ready: self.ready.clone(),
             resolved,
+            // Whoever reads files adds what is in them.
+            files: Contents::default(),
         }
     }
 

@@ -10,6 +10,7 @@
 
 mod clock;
 mod dns;
+mod files;
 mod inbox;
 #[cfg(feature = "jwt")]
 mod keys;

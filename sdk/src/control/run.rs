@@ -9,6 +9,7 @@ use tracing::{Instrument, Span};
 
 use super::clock::Clock;
 use super::dns::Resolver;
+use super::files::Reader;
 use super::inbox::Inbox;
 use super::{ControlSettings, Failed, Report, Status};
 use crate::compile::{Compiled, Handover, compile};
@@ -31,6 +32,7 @@ pub(super) async fn run(
         inbox: Inbox::of(sources),
         clock: Clock::new(settings.settle, settings.linger),
         resolver: Resolver::new(settings.resolve),
+        files: Reader::new(),
         settings,
         live,
         published,
@@ -51,6 +53,7 @@ struct Control<F> {
     inbox: Inbox,
     clock: Clock,
     resolver: Resolver,
+    files: Reader,
     settings: ControlSettings,
     live: Arc<Live>,
     published: F,
@@ -67,6 +70,7 @@ impl<F: Fn(&Snapshot, &Snapshot, &Report)> Control<F> {
         tokio::select! {
             () = self.inbox.receive() => {}
             () = self.resolver.changed() => {}
+            () = self.files.changed() => {}
             () = sleep_until(wake) => return,
         }
         let latest = Instant::now() + self.settings.collect;
@@ -97,6 +101,7 @@ impl<F: Fn(&Snapshot, &Snapshot, &Report)> Control<F> {
             }
         }
         self.resolver.ask(&compiled.names);
+        self.files.ask(&compiled.files);
         let Compiled {
             snapshot,
             problems,
@@ -153,7 +158,8 @@ impl<F: Fn(&Snapshot, &Snapshot, &Report)> Control<F> {
     }
 
     async fn compile(&mut self) -> Option<Compiled> {
-        let handover = self.clock.handover(Instant::now(), self.resolver.resolved());
+        let mut handover = self.clock.handover(Instant::now(), self.resolver.resolved());
+        handover.files = self.files.contents();
         let (store, node, previous) = (
             self.inbox.store.clone(),
             self.settings.node.clone(),

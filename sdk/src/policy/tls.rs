@@ -41,6 +41,8 @@ pub enum Roots {
     System,
     /// These, in DER.
     Given(Vec<Box<[u8]>>),
+    /// Nobody's: whoever answers is believed (`insecureSkipVerify`).
+    Unverified,
 }
 
 /// A name that a certificate may have to have.
@@ -124,6 +126,7 @@ impl fmt::Debug for Roots {
         match self {
             Self::System => f.write_str("System"),
             Self::Given(roots) => write!(f, "Given({})", roots.len()),
+            Self::Unverified => f.write_str("Unverified"),
         }
     }
 }

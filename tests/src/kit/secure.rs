@@ -13,10 +13,11 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use inmesh::identity::dev_ca::Pems;
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
@@ -31,6 +32,8 @@ pub struct Secure {
 #[derive(Debug)]
 struct Shared {
     config: Mutex<Arc<ServerConfig>>,
+    /// Roots of clients, where they must prove themselves.
+    clients: Option<String>,
     /// Connections that began with something else than TLS.
     clear: AtomicUsize,
     /// Connections on which TLS came about.
@@ -40,9 +43,19 @@ struct Shared {
 impl Secure {
     /// Starts on a port of an address with this certificate.
     pub async fn start(ip: Ipv4Addr, port: u16, pems: &Pems) -> Result<Self> {
+        Self::demanding(ip, port, pems, None).await
+    }
+
+    /// As [`Secure::start`]; clients must prove themselves to these roots.
+    pub async fn mutual(ip: Ipv4Addr, port: u16, pems: &Pems, clients: &str) -> Result<Self> {
+        Self::demanding(ip, port, pems, Some(clients.to_owned())).await
+    }
+
+    async fn demanding(ip: Ipv4Addr, port: u16, pems: &Pems, clients: Option<String>) -> Result<Self> {
         let listener = TcpListener::bind(SocketAddr::from((ip, port))).await?;
         let shared = Arc::new(Shared {
-            config: Mutex::new(config(pems)?),
+            config: Mutex::new(config(pems, clients.as_deref())?),
+            clients,
             clear: AtomicUsize::new(0),
             met: AtomicUsize::new(0),
         });
@@ -60,7 +73,8 @@ impl Secure {
 
     /// Shows another certificate from now on.
     pub fn rotate(&self, pems: &Pems) -> Result<()> {
-        *self.shared.config.lock().unwrap_or_else(PoisonError::into_inner) = config(pems)?;
+        let next = config(pems, self.shared.clients.as_deref())?;
+        *self.shared.config.lock().unwrap_or_else(PoisonError::into_inner) = next;
         Ok(())
     }
 
@@ -81,12 +95,23 @@ impl Drop for Secure {
     }
 }
 
-fn config(pems: &Pems) -> Result<Arc<ServerConfig>> {
+fn config(pems: &Pems, clients: Option<&str>) -> Result<Arc<ServerConfig>> {
     let chain = CertificateDer::pem_slice_iter(pems.chain.as_bytes()).collect::<Result<_, _>>()?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, PrivateKeyDer::from_pem_slice(pems.key.as_bytes())?)?;
+    let crypto = Arc::new(aws_lc_rs::default_provider());
+    let builder =
+        ServerConfig::builder_with_provider(Arc::clone(&crypto)).with_safe_default_protocol_versions()?;
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(pem) => {
+            let mut roots = RootCertStore::empty();
+            for root in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                roots.add(root?)?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crypto).build()?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = builder.with_single_cert(chain, PrivateKeyDer::from_pem_slice(pems.key.as_bytes())?)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -51,6 +51,7 @@ mod bodies;
 mod cli;
 mod config;
 mod cors;
+mod destination_tls;
 mod explain;
 mod gateway;
 mod grpc;

@@ -205,3 +205,12 @@ async fn nobody_is_proved_by_no_roots() {
     let system = TlsOrigin::new("a.example.com", Roots::System);
     assert!(met(&system, Spoken::Http1, config).await.is_err());
 }
+
+#[tokio::test]
+async fn who_is_not_verified_may_be_anybody_with_a_key() {
+    let ca = DevCa::new_in_memory().unwrap();
+    let config = server(&issue(&ca, |_| {}), None);
+    let anybody = TlsOrigin::new("elsewhere.example.com", Roots::Unverified);
+    let (name, _) = met(&anybody, Spoken::Http1, config).await.unwrap();
+    assert_eq!(name.as_deref(), Some("elsewhere.example.com"));
+}

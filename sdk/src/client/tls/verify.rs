@@ -17,7 +17,8 @@ use crate::policy::tls::{Roots, Subject, TlsOrigin};
 /// Proves a chain to given roots, and one of the names that are demanded; without any, the name that is asked for.
 #[derive(Debug)]
 pub(super) struct Verifier {
-    roots: RootCertStore,
+    /// Without any, nothing is proved but that whoever answers has the key of its certificate.
+    roots: Option<RootCertStore>,
     subjects: Vec<Subject>,
     algorithms: WebPkiSupportedAlgorithms,
 }
@@ -25,7 +26,10 @@ pub(super) struct Verifier {
 impl Verifier {
     pub(super) fn new(origin: &TlsOrigin, crypto: &CryptoProvider) -> Result<Self, Unusable> {
         Ok(Self {
-            roots: roots(&origin.roots)?,
+            roots: match &origin.roots {
+                Roots::Unverified => None,
+                demanded => Some(roots(demanded)?),
+            },
             subjects: origin.subjects.clone(),
             algorithms: crypto.signature_verification_algorithms,
         })
@@ -67,6 +71,7 @@ fn is(subject: &Subject, name: &GeneralName<'_>) -> bool {
 fn roots(wanted: &Roots) -> Result<RootCertStore, Unusable> {
     let mut store = RootCertStore::empty();
     match wanted {
+        Roots::Unverified => {}
         Roots::Given(given) => {
             for root in given {
                 store
@@ -97,10 +102,13 @@ impl ServerCertVerifier for Verifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let Some(roots) = &self.roots else {
+            return Ok(ServerCertVerified::assertion());
+        };
         let certificate = ParsedCertificate::try_from(end_entity)?;
         verify_server_cert_signed_by_trust_anchor(
             &certificate,
-            &self.roots,
+            roots,
             intermediates,
             now,
             self.algorithms.all,

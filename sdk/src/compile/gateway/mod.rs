@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub(crate) use attach::{Attaching, attach};
 pub(crate) use listener::{Checked, Fault, Protocol};
 pub(crate) use material::Material;
-pub(crate) use pem::certificates;
+pub(crate) use pem::{Pair, certificates, pair};
 pub(crate) use report::{Controllers, report};
 
 use super::authz::{GatewayTarget, Target};

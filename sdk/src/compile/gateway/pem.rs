@@ -11,14 +11,14 @@ use crate::matcher::HostPattern;
 const PAIRS: [(&str, &str); 2] = [("tls.crt", "tls.key"), ("cert", "key")];
 
 /// A chain in DER, the leaf first, with the hosts that the leaf names; and its key.
-pub(super) struct Pair {
-    pub(super) chain: Vec<Box<[u8]>>,
-    pub(super) hosts: Vec<HostPattern>,
-    pub(super) key: Box<[u8]>,
+pub(crate) struct Pair {
+    pub(crate) chain: Vec<Box<[u8]>>,
+    pub(crate) hosts: Vec<HostPattern>,
+    pub(crate) key: Box<[u8]>,
 }
 
 /// The pair in a Secret. The errors name entries, never what is in them.
-pub(super) fn pair<'d>(get: impl Fn(&str) -> Option<&'d [u8]>) -> Result<Pair, String> {
+pub(crate) fn pair<'d>(get: impl Fn(&str) -> Option<&'d [u8]>) -> Result<Pair, String> {
     let held = PAIRS
         .iter()
         .find_map(|(chain, key)| Some((*chain, get(chain)?, *key, get(key)?)));

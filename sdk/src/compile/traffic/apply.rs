@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{Applied, Blocks, Constraints, Nearness, Rules, Spot, constraint};
+use super::tls::Writer;
+use super::{Applied, Blocks, Constraints, Credentials, Demand, Nearness, Rules, Spot, constraint};
 use crate::compile::labels::TRAFFIC_DISTRIBUTION;
 use crate::compile::namespace::Namespaces;
-use crate::compile::service::{Backing, Destination};
+use crate::compile::service::{Backing, Destination, Port};
 use crate::compile::workload::Members;
-use crate::config::Resource;
 use crate::config::istio::destination_rule::Subset;
+use crate::config::{Entry, Problem, Resource};
 use crate::policy::balance::Rank;
+use crate::policy::tls::Origination;
 use crate::policy::traffic::TrafficPolicy;
 
 /// Everything that says how destinations are called.
@@ -21,6 +23,8 @@ pub(crate) struct Traffic<'s> {
     pub(crate) own: Spot<'s>,
     /// What applies where nothing is written.
     pub(crate) default: Arc<TrafficPolicy>,
+    /// What TLS is begun with.
+    pub(crate) credentials: Credentials<'s>,
 }
 
 impl Traffic<'_> {
@@ -49,6 +53,30 @@ impl Traffic<'_> {
             });
         }
         (policy, nearness)
+    }
+
+    /// What must be spoken below HTTP: as a BackendTLSPolicy says, else as the rule does.
+    pub(crate) fn demand<'r>(
+        &self,
+        destination: &Destination<'_>,
+        applied: &Applied<'r>,
+        subset: Option<&'r Subset>,
+        port: &Port,
+        problems: &mut Vec<Problem>,
+    ) -> Demand {
+        let blocks = Blocks::of(applied.policy.map(|(policy, _)| policy), subset, port.number);
+        let of_policy = applied.policy.iter().map(|(_, entry)| *entry);
+        let of_subsets = applied.subsets.iter().map(|(_, entry)| *entry);
+        let among: Vec<&Arc<Entry>> = of_policy.chain(of_subsets).collect();
+        let writer = blocks.tls.and_then(|tls| Writer::of(tls, &among));
+        match (writer, &port.tls) {
+            (Some(writer), Origination::None) => self.credentials.demand(writer, destination, problems),
+            (None, Origination::None) => Demand::Nothing,
+            (writer, origination) => {
+                problems.extend(writer.map(|it| it.outranked()));
+                Demand::Begun(origination.clone())
+            }
+        }
     }
 
     /// What a Service says of who should be near: by its field, its annotation, or its namespace's.

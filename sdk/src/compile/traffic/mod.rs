@@ -18,6 +18,7 @@ mod outlier;
 mod pool;
 mod retry;
 mod rules;
+mod tls;
 
 use std::sync::Arc;
 
@@ -31,10 +32,11 @@ pub use outlier::outlier;
 pub use pool::{connections, limits};
 pub use retry::retries;
 pub(crate) use rules::{Applied, Rules};
+pub(crate) use tls::{Credentials, Demand};
 
 use crate::config::istio::destination_rule::{
-    ConnectionPoolSettings, LoadBalancerSettings, OutlierDetection, PortTrafficPolicy, RetryBudget, Subset,
-    TrafficPolicy as Written,
+    ClientTLSSettings, ConnectionPoolSettings, LoadBalancerSettings, OutlierDetection, PortTrafficPolicy,
+    RetryBudget, Subset, TrafficPolicy as Written,
 };
 use crate::policy::traffic::TrafficPolicy;
 
@@ -49,6 +51,8 @@ pub struct Blocks<'a> {
     pub outlier_detection: Option<&'a OutlierDetection>,
     /// How many retries.
     pub retry_budget: Option<&'a RetryBudget>,
+    /// What is spoken below HTTP.
+    pub tls: Option<&'a ClientTLSSettings>,
 }
 
 impl<'a> Blocks<'a> {
@@ -71,6 +75,9 @@ impl<'a> Blocks<'a> {
         if over(own.outlier_detection.is_some()) {
             blocks.outlier_detection = own.outlier_detection;
         }
+        if over(own.tls.is_some()) {
+            blocks.tls = own.tls;
+        }
         // Ports have no budget of their own.
         blocks.retry_budget = own.retry_budget.or(blocks.retry_budget);
         blocks
@@ -86,6 +93,7 @@ impl<'a> Blocks<'a> {
                     connection_pool: it.connection_pool.as_ref(),
                     outlier_detection: it.outlier_detection.as_ref(),
                     retry_budget: None,
+                    tls: it.tls.as_ref(),
                 };
                 (blocks, true)
             }
@@ -95,6 +103,7 @@ impl<'a> Blocks<'a> {
                     connection_pool: policy.connection_pool.as_ref(),
                     outlier_detection: policy.outlier_detection.as_ref(),
                     retry_budget: policy.retry_budget.as_ref(),
+                    tls: policy.tls.as_ref(),
                 };
                 (blocks, false)
             }
