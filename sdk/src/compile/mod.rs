@@ -197,7 +197,9 @@ pub fn compile(
             InboundPolicy::Waypoint(Arc::new(waypoint))
         }
     };
-    if let (Some(reference), Some(served)) = (&gateway, served) {
+    let istio_gateways = gateway::IstioGateways::read(store);
+    istio_gateways.report(&members, &mut problems);
+    if let Some(reference) = &gateway {
         let listeners = gateway::Listeners {
             routes: &routes,
             namespaces: &namespaces,
@@ -205,7 +207,19 @@ pub fn compile(
             labels: &own.labels,
             previous,
         };
-        snapshot.gateway = listeners.of(served, reference, &mut guards, &mut problems);
+        let view = served.map(|it| listeners.of(it, reference, &mut guards, &mut problems));
+        let servers = gateway::Servers {
+            gateways: &istio_gateways,
+            listeners: &listeners,
+            own: reference,
+            class: served.map_or("", |it| &it.gateway.spec.gateway_class_name),
+            virtual_services: &virtual_services,
+            registry: &registry,
+            domain: &node.cluster_domain,
+            store,
+            files: &files,
+        };
+        snapshot.gateway = servers.added(view.unwrap_or_default(), &mut guards, &mut problems);
     }
     snapshot.keys = guards.into_keys();
 
@@ -248,7 +262,7 @@ pub fn compile(
                 let bound = waypoint(object.kind, &object.namespace, &object.name)?;
                 Some(&*bound.reference.namespace)
             },
-            gateway: &|_| false,
+            gateway: &|name| istio_gateways.has(name),
         },
         &mut problems,
     );

@@ -7,6 +7,7 @@ mod destination_tls;
 mod endpoints;
 mod gateway;
 mod handover;
+mod istio_gateway;
 mod kit;
 #[cfg(feature = "extauthz")]
 mod mesh_config;

@@ -9,6 +9,13 @@ use crate::name::Kind;
 /// Of `VirtualService`.
 const VIRTUAL_SERVICE: &[&str] = &["spec.http[].match[].statPrefix", "spec.tcp", "spec.tls"];
 
+/// Of a `Gateway` of Istio's.
+const ISTIO_GATEWAY: &[&str] = &[
+    "spec.servers[].bind",
+    "spec.servers[].defaultEndpoint",
+    "spec.servers[].port.targetPort",
+];
+
 /// Of an `XBackendTrafficPolicy`.
 const BACKEND_TRAFFIC_POLICY: &[&str] = &["spec.sessionPersistence"];
 
@@ -43,6 +50,9 @@ pub(super) fn present(kind: Kind, node: &Node) -> Vec<(String, Mark)> {
     let mut found = Vec::new();
     match kind {
         Kind::VirtualService => VIRTUAL_SERVICE
+            .iter()
+            .for_each(|path| walk(node, path, String::new(), &mut found)),
+        Kind::IstioGateway => ISTIO_GATEWAY
             .iter()
             .for_each(|path| walk(node, path, String::new(), &mut found)),
         Kind::DestinationRule => {

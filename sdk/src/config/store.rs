@@ -130,6 +130,9 @@ kinds! {
     /// All DestinationRules.
     destination_rules, /// One DestinationRule.
     destination_rule: DestinationRule(istio::DestinationRule);
+    /// All Gateways of Istio's own API.
+    istio_gateways, /// One Gateway of Istio's own API.
+    istio_gateway: IstioGateway(istio::IstioGateway);
     /// All Gateways.
     gateways, /// One Gateway.
     gateway: Gateway(gateway::Gateway);

@@ -21,6 +21,8 @@ pub enum Kind {
     ServiceEntry,
     VirtualService,
     DestinationRule,
+    /// `Gateway` of `networking.istio.io`.
+    IstioGateway,
     Gateway,
     GatewayClass,
     HTTPRoute,
@@ -50,6 +52,7 @@ impl Kind {
             Self::ServiceEntry => "ServiceEntry",
             Self::VirtualService => "VirtualService",
             Self::DestinationRule => "DestinationRule",
+            Self::IstioGateway => "Gateway",
             Self::Gateway => "Gateway",
             Self::GatewayClass => "GatewayClass",
             Self::HTTPRoute => "HTTPRoute",
@@ -75,9 +78,11 @@ impl Kind {
             | Self::Pod => "",
             Self::EndpointSlice => "discovery.k8s.io",
             Self::Deployment => "apps",
-            Self::WorkloadEntry | Self::ServiceEntry | Self::VirtualService | Self::DestinationRule => {
-                "networking.istio.io"
-            }
+            Self::WorkloadEntry
+            | Self::ServiceEntry
+            | Self::VirtualService
+            | Self::DestinationRule
+            | Self::IstioGateway => "networking.istio.io",
             Self::Gateway
             | Self::GatewayClass
             | Self::HTTPRoute

@@ -8,6 +8,7 @@
 mod attach;
 mod certificate;
 mod clients;
+mod istio;
 mod listener;
 mod material;
 mod pem;
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(crate) use attach::{Attaching, attach};
+pub(crate) use istio::{IstioGateways, Servers};
 pub(crate) use listener::{Checked, Fault, Protocol};
 pub(crate) use material::Material;
 pub(crate) use pem::{Pair, certificates, pair};

@@ -3,6 +3,8 @@
 use std::cmp::Reverse;
 use std::fmt;
 
+use crate::matcher::HostPattern;
+
 /// A host, or all hosts that end like one. Short names are completed where it is read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum HostGlob {
@@ -27,6 +29,14 @@ impl HostGlob {
             (Self::Exact(own), Self::Exact(other)) => own == other,
             (Self::Ending(ending), Self::Exact(other) | Self::Ending(other)) => other.ends_with(&**ending),
             (Self::Exact(_), Self::Ending(_)) => false,
+        }
+    }
+
+    /// The same for requests' hosts; `None` where no request can have such a host.
+    pub(crate) fn pattern(&self) -> Option<HostPattern> {
+        match self {
+            Self::Exact(host) => HostPattern::parse(host).ok(),
+            Self::Ending(ending) => HostPattern::parse(&format!("*{ending}")).ok(),
         }
     }
 

@@ -158,6 +158,28 @@ impl<'a> VirtualServices<'a> {
     }
 }
 
+impl<'a> VirtualServices<'a> {
+    /// Those that are bound to a Gateway of Istio's (`namespace/name`) and seen from where it is served, with the hosts
+    /// that they have in common with a server's.
+    pub(crate) fn for_gateway(
+        &self,
+        gateway: &str,
+        served_in: &str,
+        hosts: impl Fn(&str) -> Vec<HostPattern>,
+    ) -> Vec<(&VirtualService<'a>, Vec<HostPattern>)> {
+        let counts = |it: &&VirtualService<'a>| it.is_bound_to(gateway) && it.is_exported_to(served_in);
+        let bound = self.all.iter().filter(counts).map(|it| {
+            let servers = hosts(it.namespace());
+            let shared = it.hosts.iter().filter_map(HostGlob::pattern).flat_map(|own| {
+                let shared = servers.iter().filter_map(|server| own.intersect(server));
+                shared.collect::<Vec<_>>()
+            });
+            (it, shared.collect::<Vec<_>>())
+        });
+        bound.filter(|(_, hosts)| !hosts.is_empty()).collect()
+    }
+}
+
 impl<'a> VirtualService<'a> {
     fn read(
         it: &'a Written,

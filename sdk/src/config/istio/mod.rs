@@ -2,6 +2,7 @@
 
 pub mod destination_rule;
 mod duration;
+mod gateway;
 mod grpc_status;
 pub mod mesh_config;
 mod request_authentication;
@@ -13,6 +14,9 @@ use serde::Deserialize;
 
 pub use destination_rule::DestinationRule;
 pub use duration::GoDuration;
+pub use gateway::{
+    IstioGateway, IstioGatewaySpec, Server, ServerPort, ServerTLSSettings, ServerTLSmode, TLSCertificate,
+};
 pub use grpc_status::grpc_status;
 pub use mesh_config::MeshConfig;
 pub use request_authentication::{
