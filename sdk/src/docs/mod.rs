@@ -8,3 +8,6 @@ pub mod identity {}
 
 #[doc = include_str!("routing.md")]
 pub mod routing {}
+
+#[doc = include_str!("virtual-service.md")]
+pub mod virtual_service {}

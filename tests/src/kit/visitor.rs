@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderName, Request, Response};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -153,7 +153,17 @@ impl Visitor {
 impl Visit {
     /// Asks for a path of a host: status and body.
     pub async fn get(&mut self, host: &str, path: &str) -> Result<(u16, String)> {
-        let response = self.response(host, path).await?;
+        self.get_with(host, path, &[]).await
+    }
+
+    /// As [`Visit::get`], with header fields.
+    pub async fn get_with(
+        &mut self,
+        host: &str,
+        path: &str,
+        headers: &[(HeaderName, String)],
+    ) -> Result<(u16, String)> {
+        let response = self.send(host, path, headers).await?;
         let status = response.status().as_u16();
         let body = response.into_body().collect().await?.to_bytes();
         Ok((status, String::from_utf8_lossy(&body).into_owned()))
@@ -161,7 +171,19 @@ impl Visit {
 
     /// Asks for a path of a host.
     pub async fn response(&mut self, host: &str, path: &str) -> Result<Response<Incoming>> {
-        let request = Request::builder();
+        self.send(host, path, &[]).await
+    }
+
+    async fn send(
+        &mut self,
+        host: &str,
+        path: &str,
+        headers: &[(HeaderName, String)],
+    ) -> Result<Response<Incoming>> {
+        let mut request = Request::builder();
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
         match &mut self.sender {
             Sender::Http1(sender) => {
                 sender.ready().await?;
