@@ -34,6 +34,7 @@ pub(super) fn dispatch(api_version: &str, kind: &str) -> Known {
         "gateway.networking.x-k8s.io" => &["v1alpha1"],
         // BackendTLSPolicy was another resource before v1alpha3.
         GATEWAY_GROUP if kind == "BackendTLSPolicy" => &["v1", "v1alpha3"],
+        GATEWAY_GROUP if kind == "TLSRoute" => &["v1", "v1alpha3", "v1alpha2"],
         GATEWAY_GROUP => &["v1", "v1beta1", "v1alpha2"],
         _ => &[],
     };
@@ -56,6 +57,8 @@ pub(super) fn dispatch(api_version: &str, kind: &str) -> Known {
         (GATEWAY_GROUP, "GatewayClass") => Kind::GatewayClass,
         (GATEWAY_GROUP, "HTTPRoute") => Kind::HTTPRoute,
         (GATEWAY_GROUP, "GRPCRoute") => Kind::GRPCRoute,
+        (GATEWAY_GROUP, "TCPRoute") => Kind::TCPRoute,
+        (GATEWAY_GROUP, "TLSRoute") => Kind::TLSRoute,
         (GATEWAY_GROUP, "ReferenceGrant") => Kind::ReferenceGrant,
         (GATEWAY_GROUP, "BackendTLSPolicy") => Kind::BackendTLSPolicy,
         ("gateway.networking.x-k8s.io", "XBackendTrafficPolicy") => Kind::XBackendTrafficPolicy,
@@ -99,6 +102,8 @@ pub(super) fn read(kind: Kind, node: &Node) -> (Result<Resource, Misfit>, Remark
         Kind::GatewayClass => shape(node, Resource::GatewayClass),
         Kind::HTTPRoute => shape(node, Resource::HTTPRoute),
         Kind::GRPCRoute => shape(node, Resource::GRPCRoute),
+        Kind::TCPRoute => shape(node, Resource::TCPRoute),
+        Kind::TLSRoute => shape(node, Resource::TLSRoute),
         Kind::ReferenceGrant => shape(node, Resource::ReferenceGrant),
         Kind::BackendTLSPolicy => shape(node, Resource::BackendTLSPolicy),
         Kind::XBackendTrafficPolicy => shape(node, Resource::XBackendTrafficPolicy),

@@ -142,6 +142,12 @@ kinds! {
     /// All GRPCRoutes.
     grpc_routes, /// One GRPCRoute.
     grpc_route: GRPCRoute(gateway::GRPCRoute);
+    /// All TCPRoutes.
+    tcp_routes, /// One TCPRoute.
+    tcp_route: TCPRoute(gateway::TCPRoute);
+    /// All TLSRoutes.
+    tls_routes, /// One TLSRoute.
+    tls_route: TLSRoute(gateway::TLSRoute);
     /// All XBackendTrafficPolicies.
     backend_traffic_policies, /// One XBackendTrafficPolicy.
     backend_traffic_policy: XBackendTrafficPolicy(gateway::XBackendTrafficPolicy);

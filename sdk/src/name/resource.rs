@@ -27,6 +27,8 @@ pub enum Kind {
     GatewayClass,
     HTTPRoute,
     GRPCRoute,
+    TCPRoute,
+    TLSRoute,
     ReferenceGrant,
     BackendTLSPolicy,
     XBackendTrafficPolicy,
@@ -57,6 +59,8 @@ impl Kind {
             Self::GatewayClass => "GatewayClass",
             Self::HTTPRoute => "HTTPRoute",
             Self::GRPCRoute => "GRPCRoute",
+            Self::TCPRoute => "TCPRoute",
+            Self::TLSRoute => "TLSRoute",
             Self::ReferenceGrant => "ReferenceGrant",
             Self::BackendTLSPolicy => "BackendTLSPolicy",
             Self::XBackendTrafficPolicy => "XBackendTrafficPolicy",
@@ -87,6 +91,8 @@ impl Kind {
             | Self::GatewayClass
             | Self::HTTPRoute
             | Self::GRPCRoute
+            | Self::TCPRoute
+            | Self::TLSRoute
             | Self::ReferenceGrant
             | Self::BackendTLSPolicy => "gateway.networking.k8s.io",
             Self::AuthorizationPolicy | Self::PeerAuthentication | Self::RequestAuthentication => {

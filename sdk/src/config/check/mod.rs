@@ -6,7 +6,7 @@ mod lexical;
 mod route;
 mod virtual_service;
 
-use super::gateway::{HTTPBackendRef, ParentRef};
+use super::gateway::ParentRef;
 use super::{Resource, Severity};
 use crate::name::Kind;
 
@@ -29,6 +29,8 @@ pub(super) fn faults(resource: &Resource) -> Vec<Fault> {
     match resource {
         Resource::HTTPRoute(it) => route::http(it, &mut faults),
         Resource::GRPCRoute(it) => route::grpc(it, &mut faults),
+        Resource::TCPRoute(it) => route::tcp(it, &mut faults),
+        Resource::TLSRoute(it) => route::tls(it, &mut faults),
         Resource::VirtualService(it) => virtual_service::check(it, &mut faults),
         Resource::DestinationRule(it) => destination_rule::check(it, &mut faults),
         _ => {}
@@ -109,9 +111,10 @@ fn is_dns(name: &str, most: usize, dots: bool) -> bool {
 /// Finds the first zero in a list of ports, and says where it is.
 type First<'f> = dyn Fn(&str, &str, Box<dyn Iterator<Item = bool> + '_>) -> Option<Fault> + 'f;
 
-fn route_ports<'r>(
+/// The ports of a route's parents, and those of its backends rule by rule.
+fn route_ports(
     parents: &[ParentRef],
-    mut rules: impl Iterator<Item = &'r [HTTPBackendRef]>,
+    mut rules: impl Iterator<Item = Vec<Option<u16>>>,
     first: &First<'_>,
 ) -> Option<Fault> {
     let zeros = Box::new(parents.iter().map(|it| it.port == Some(0)));
@@ -120,7 +123,7 @@ fn route_ports<'r>(
         rules.find_map(|backends| {
             let list = format!("spec.rules[{index}].backendRefs");
             index += 1;
-            let zeros = Box::new(backends.iter().map(|it| it.port == Some(0)));
+            let zeros = Box::new(backends.into_iter().map(|port| port == Some(0)));
             first(&list, "port", zeros)
         })
     })
@@ -179,16 +182,26 @@ fn ports(resource: &Resource) -> Option<Fault> {
             "port",
             Box::new(it.spec.listeners.iter().map(|it| it.port == 0)),
         ),
-        Resource::HTTPRoute(it) => route_ports(
-            &it.spec.parent_refs,
-            it.spec.rules.iter().map(|rule| rule.backend_refs.as_slice()),
-            &first,
-        ),
-        Resource::GRPCRoute(it) => route_ports(
-            &it.spec.parent_refs,
-            it.spec.rules.iter().map(|rule| rule.backend_refs.as_slice()),
-            &first,
-        ),
+        Resource::HTTPRoute(it) => {
+            let rules = it.spec.rules.iter();
+            let ports = rules.map(|rule| rule.backend_refs.iter().map(|it| it.port).collect());
+            route_ports(&it.spec.parent_refs, ports, &first)
+        }
+        Resource::GRPCRoute(it) => {
+            let rules = it.spec.rules.iter();
+            let ports = rules.map(|rule| rule.backend_refs.iter().map(|it| it.port).collect());
+            route_ports(&it.spec.parent_refs, ports, &first)
+        }
+        Resource::TCPRoute(it) => {
+            let rules = it.spec.rules.iter();
+            let ports = rules.map(|rule| rule.backend_refs.iter().map(|it| it.port).collect());
+            route_ports(&it.spec.parent_refs, ports, &first)
+        }
+        Resource::TLSRoute(it) => {
+            let rules = it.spec.rules.iter();
+            let ports = rules.map(|rule| rule.backend_refs.iter().map(|it| it.port).collect());
+            route_ports(&it.spec.parent_refs, ports, &first)
+        }
         Resource::ServiceEntry(it) => first(
             "spec.ports",
             "number",

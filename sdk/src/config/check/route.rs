@@ -1,4 +1,4 @@
-//! What the schemas of HTTPRoute and GRPCRoute (Gateway API v1.6) forbid and nothing here depends on.
+//! What the schemas of HTTPRoute, GRPCRoute, TCPRoute and TLSRoute (Gateway API v1.6) forbid and nothing here depends on.
 //!
 //! Such a route means something, and is carried out; but a cluster's API server would refuse it, so whoever writes it
 //! is told. What means nothing is for whoever compiles the route to refuse.
@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use super::Faults;
 use crate::config::gateway::{
-    GRPCRoute, HTTPBackendRef, HTTPHeaderFilter, HTTPRoute, HTTPRouteFilter, HTTPValueMatch, ParentRef,
+    ConnectionRouteRule, GRPCRoute, HTTPBackendRef, HTTPHeaderFilter, HTTPRoute, HTTPRouteFilter,
+    HTTPValueMatch, ParentRef, TCPRoute, TLSRoute,
 };
 
 /// The largest weight.
@@ -57,10 +58,56 @@ pub(super) fn grpc(route: &GRPCRoute, faults: &mut Faults) {
     }
 }
 
-fn common(parents: &[ParentRef], hostnames: &[String], rules: usize, faults: &mut Faults) {
-    at_most(32, parents.len(), "spec.parentRefs".to_owned(), faults);
+pub(super) fn tcp(route: &TCPRoute, faults: &mut Faults) {
+    let spec = &route.spec;
+    parents(&spec.parent_refs, faults);
+    connections(&spec.rules, faults);
+}
+
+pub(super) fn tls(route: &TLSRoute, faults: &mut Faults) {
+    let spec = &route.spec;
+    parents(&spec.parent_refs, faults);
+    at_most(1_024, spec.hostnames.len(), "spec.hostnames".to_owned(), faults);
+    if spec.hostnames.is_empty() {
+        faults.warning(
+            "spec.hostnames",
+            "no host name, which a cluster refuses; the route takes every TLS connection",
+            "name the servers, as `*.example.com` if there are many",
+        );
+    }
+    for (index, host) in spec.hostnames.iter().enumerate() {
+        if host.parse::<std::net::IpAddr>().is_ok() {
+            faults.warning(
+                format!("spec.hostnames[{index}]"),
+                "an address, which no client asks for by SNI (RFC 6066 §3)",
+                "write a name",
+            );
+        }
+    }
+    connections(&spec.rules, faults);
+}
+
+/// One rule, since there is nothing by which connections could be told apart.
+fn connections(rules: &[ConnectionRouteRule], faults: &mut Faults) {
+    at_most(1, rules.len(), "spec.rules".to_owned(), faults);
+    names(rules.iter().map(|rule| rule.name.as_deref()), faults);
+    for (index, rule) in rules.iter().enumerate() {
+        let at = format!("spec.rules[{index}].backendRefs");
+        at_most(16, rule.backend_refs.len(), at.clone(), faults);
+        for (index, backend) in rule.backend_refs.iter().enumerate() {
+            weight(backend.weight, &format!("{at}[{index}]"), faults);
+        }
+    }
+}
+
+fn common(parent_refs: &[ParentRef], hostnames: &[String], rules: usize, faults: &mut Faults) {
+    parents(parent_refs, faults);
     at_most(16, hostnames.len(), "spec.hostnames".to_owned(), faults);
     at_most(16, rules, "spec.rules".to_owned(), faults);
+}
+
+fn parents(parents: &[ParentRef], faults: &mut Faults) {
+    at_most(32, parents.len(), "spec.parentRefs".to_owned(), faults);
     let mut seen = BTreeSet::new();
     for (index, it) in parents.iter().enumerate() {
         let parent = (
@@ -142,17 +189,18 @@ fn backends(backends: &[HTTPBackendRef], at: &str, faults: &mut Faults) {
     at_most(16, backends.len(), format!("{at}.backendRefs"), faults);
     for (index, backend) in backends.iter().enumerate() {
         let at = format!("{at}.backendRefs[{index}]");
-        if backend.weight > WEIGHT {
-            faults.warning(
-                format!("{at}.weight"),
-                format!(
-                    "{} is more than {WEIGHT}, which a cluster refuses",
-                    backend.weight
-                ),
-                "divide all weights of the rule",
-            );
-        }
+        weight(backend.weight, &at, faults);
         filters(&backend.filters, &at, faults);
+    }
+}
+
+fn weight(weight: u32, at: &str, faults: &mut Faults) {
+    if weight > WEIGHT {
+        faults.warning(
+            format!("{at}.weight"),
+            format!("{weight} is more than {WEIGHT}, which a cluster refuses"),
+            "divide all weights of the rule",
+        );
     }
 }
 
@@ -246,6 +294,42 @@ mod tests {
         for (spec, field) in table {
             assert_eq!(warnings(&spec), [field], "{spec}");
         }
+    }
+
+    #[test]
+    fn what_a_cluster_would_refuse_of_connection_routes_is_told() {
+        let told = |spec: &str| {
+            let route = TLSRoute {
+                spec: serde_saphyr::from_str(spec).unwrap(),
+                ..TLSRoute::default()
+            };
+            let mut faults = Faults::default();
+            tls(&route, &mut faults);
+            faults.0.into_iter().map(|fault| fault.field).collect::<Vec<_>>()
+        };
+        let backends = |count| {
+            format!(
+                "hostnames: [a.b]\nrules: [{{backendRefs: [{}]}}]",
+                times(count, "{name: a}")
+            )
+        };
+        assert_eq!(told(&backends(16)), [""; 0]);
+        assert_eq!(told(&backends(17)), ["spec.rules[0].backendRefs"]);
+        assert_eq!(told("rules: [{}]"), ["spec.hostnames"]);
+        assert_eq!(told("hostnames: [a.b, 10.0.0.1]"), ["spec.hostnames[1]"]);
+        assert_eq!(told("hostnames: [a.b]\nrules: [{}, {}]"), ["spec.rules"]);
+        assert_eq!(
+            told("hostnames: [a.b]\nrules: [{backendRefs: [{name: a, weight: 1000001}]}]"),
+            ["spec.rules[0].backendRefs[0].weight"]
+        );
+        let mut faults = Faults::default();
+        let route = TCPRoute {
+            spec: serde_saphyr::from_str("parentRefs: [{name: a}, {name: a}]\nrules: [{}, {}]").unwrap(),
+            ..TCPRoute::default()
+        };
+        tcp(&route, &mut faults);
+        let fields: Vec<_> = faults.0.iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!(fields, ["spec.parentRefs[1]", "spec.rules"]);
     }
 
     #[test]

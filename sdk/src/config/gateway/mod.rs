@@ -2,6 +2,7 @@
 
 mod backend_tls_policy;
 mod backend_traffic_policy;
+mod connection_route;
 mod grpc_route;
 mod http_route;
 mod tls;
@@ -10,6 +11,7 @@ use serde::Deserialize;
 
 pub use backend_tls_policy::*;
 pub use backend_traffic_policy::*;
+pub use connection_route::*;
 pub use grpc_route::*;
 pub use http_route::*;
 pub use tls::*;
