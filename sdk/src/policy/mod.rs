@@ -5,6 +5,7 @@ pub mod authz;
 pub mod balance;
 #[cfg(test)]
 pub(crate) mod cases;
+pub mod connection;
 mod digest;
 pub mod fault;
 mod head;
