@@ -9,11 +9,14 @@ use http::{Request, Response, Uri};
 use http_body::Body;
 use tower_service::Service;
 
-use super::{Connection, PodDirectory, Upstream, Wire};
+use super::{Connection, Opened, PodDirectory, Upstream, Wire};
 use crate::layer::labels::{self, Onward};
-use crate::layer::{Ask, Asking, BoxError, Destination, Directory, MeshBody, Outbound, Reason, Refusal};
+use crate::layer::{
+    Ask, Asking, BoxError, Destination, Directory, MeshBody, Outbound, Reason, Refusal, lead,
+};
 use crate::name::Host;
-use crate::snapshot::Live;
+use crate::policy::connection::Opening;
+use crate::snapshot::{Live, ServiceId, Snapshot};
 use crate::telemetry::{Meter, Protocol};
 
 /// An HTTP client on the mesh: routes, retries, balances, authenticates and encrypts in this process.
@@ -48,8 +51,13 @@ impl Client {
     /// Opens a connection that is not HTTP to a service port (`db:5432`) or a workload: bytes both ways, authenticated
     /// and encrypted, judged by the destination's L4 policy.
     ///
+    /// TCPRoutes, TLSRoutes and the `tcp` and `tls` routes of VirtualServices decide where it leads. Where the server name
+    /// that a TLS client asks for matters to them, nothing is dialled before it was written: then errors come from the
+    /// connection, with the [`Refusal`] as their source.
+    ///
     /// # Errors
-    /// If the authority is no destination of the mesh, nobody can be reached, or the destination refuses.
+    /// If the authority is no destination of the mesh, no route takes the connection, nobody can be reached, or the
+    /// destination refuses.
     ///
     /// # Cancel safety
     /// Dropping the future gives the attempt up.
@@ -65,34 +73,69 @@ impl Client {
                 ));
             }
         };
-        let port_of = |id| view.service(id).and_then(|service| service.port(port));
-        let to = match view.service_by_host(&host) {
-            Some(id) => port_of(id)
-                .and_then(|port| view.cluster(port.cluster))
-                .map(|cluster| Destination::Cluster(Arc::clone(cluster)))
-                .ok_or_else(|| Refusal::new(Reason::NoRoute, format!("service {host} has no port {port}")))?,
-            None => match host.ip() {
-                Some(ip) => self.directory.pod(&view, ip, port)?,
-                None => {
-                    return Err(Refusal::new(
-                        Reason::NoRoute,
-                        format!("{host} is no service of the mesh"),
-                    ));
-                }
-            },
+        let Some(id) = view.service_by_host(&host) else {
+            let Some(ip) = host.ip() else {
+                let text = format!("{host} is no service of the mesh");
+                return Err(Refusal::new(Reason::NoRoute, text));
+            };
+            let to = self.directory.pod(&view, ip, port)?;
+            return self.open(&view, &to).await.map(Connection::opened);
         };
-        let cluster = match &to {
+        let Some(found) = view.service(id).and_then(|service| service.port(port)) else {
+            let text = format!("service {host} has no port {port}");
+            return Err(Refusal::new(Reason::NoRoute, text));
+        };
+        if found.connections.wants_opening() {
+            let client = self.clone();
+            return Ok(Connection::unheard(Box::new(move |heard| {
+                Box::pin(async move { client.follow(&view, id, port, heard.as_opening()).await })
+            })));
+        }
+        self.follow(&view, id, port, Opening::Plain)
+            .await
+            .map(Connection::opened)
+    }
+
+    /// Opens a connection where the routes of a service port lead it.
+    async fn follow(
+        &self,
+        view: &Snapshot,
+        id: ServiceId,
+        number: u16,
+        opening: Opening<'_>,
+    ) -> Result<Opened, Refusal> {
+        let found = view.service(id).and_then(|it| Some((it, it.port(number)?)));
+        let Some((service, port)) = found else {
+            let text = format!("the service has no port {number}");
+            return Err(Refusal::new(Reason::NoRoute, text));
+        };
+        match lead(view, &port.connections, Some(port.cluster), opening) {
+            Ok(to) => self.open(view, &to).await,
+            Err(refusal) => {
+                let mut labels = labels::sent(view, None, Protocol::Tcp);
+                labels.service = labels::service(&service.name, &service.host);
+                self.meter.tcp(&labels).failed(refusal.flags());
+                let (service, why) = (&service.name, &refusal.detail);
+                tracing::info!(target: "inmesh::denied", %service, port = number, %why, "connection not made");
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Opens a connection to a destination, and counts what passes.
+    async fn open(&self, view: &Snapshot, to: &Destination) -> Result<Opened, Refusal> {
+        let cluster = match to {
             Destination::Cluster(cluster) => Some(&**cluster),
             Destination::Endpoint(_) => None,
         };
-        match self.wire.connect(&view, &to).await {
+        match self.wire.connect(view, to).await {
             Ok((connection, endpoint)) => {
                 let endpoint = &*endpoint;
-                let labels = labels::sent(&view, Some(Onward { endpoint, cluster }), Protocol::Tcp);
+                let labels = labels::sent(view, Some(Onward { endpoint, cluster }), Protocol::Tcp);
                 Ok(connection.counted(self.meter.tcp(&labels).open()))
             }
             Err(refusal) => {
-                let mut labels = labels::sent(&view, None, Protocol::Tcp);
+                let mut labels = labels::sent(view, None, Protocol::Tcp);
                 if let Some(cluster) = cluster {
                     labels.service = labels::service(&cluster.service, &cluster.host);
                 }
@@ -202,7 +245,7 @@ where
 }
 
 /// Prunes idle connections of every endpoint in force; run now and then by the mesh.
-pub(crate) fn sweep(view: &Arc<crate::snapshot::Snapshot>, directory: &PodDirectory, epoch: u64) {
+pub(crate) fn sweep(view: &Arc<Snapshot>, directory: &PodDirectory, epoch: u64) {
     let remembered = directory.endpoints();
     for endpoint in view.endpoints().chain(&remembered) {
         if let Some(lane) = endpoint.cell.connections(super::lane::Lane::default) {

@@ -11,11 +11,15 @@ mod http1;
 mod http2;
 mod introduce;
 mod lane;
+mod raw;
 mod tls;
 mod translate;
+mod unheard;
 mod upstream;
 
 pub use directory::PodDirectory;
 pub use facade::Client;
 pub(crate) use facade::sweep;
-pub use upstream::{Connection, Upstream, Wire};
+pub use raw::Connection;
+pub(crate) use upstream::Opened;
+pub use upstream::{Upstream, Wire};

@@ -86,7 +86,7 @@ impl Wire {
         &self,
         view: &Snapshot,
         to: &Destination,
-    ) -> Result<(Connection, Arc<Endpoint>), Refusal> {
+    ) -> Result<(Opened, Arc<Endpoint>), Refusal> {
         let mut tried = Tried::default();
         loop {
             let (endpoint, cluster) = match to {
@@ -118,7 +118,7 @@ impl Wire {
         endpoint: &Endpoint,
         service: Option<&Cluster>,
         spoken: Spoken,
-    ) -> Result<Connection, Refusal> {
+    ) -> Result<Opened, Refusal> {
         let origin = match &endpoint.tls {
             Origination::None => None,
             Origination::Tls(origin) => Some(origin),
@@ -129,11 +129,11 @@ impl Wire {
             Some(authority) => self.tunnelled(view, endpoint, authority, service).await?,
         };
         let Some(origin) = origin else {
-            return Ok(Connection::new(Io::Raw(raw)));
+            return Ok(Opened::new(Io::Raw(raw)));
         };
         let failed = |detail| Refusal::new(Reason::Identity, detail).outcome(Outcome::ConnectFailure);
         match tokio::time::timeout(CONNECT_TIMEOUT, tls::originate(origin, spoken, raw)).await {
-            Ok(Ok(stream)) => Ok(Connection::new(Io::Tls(Box::new(stream)))),
+            Ok(Ok(stream)) => Ok(Opened::new(Io::Tls(Box::new(stream)))),
             Ok(Err(error)) => Err(failed(format!(
                 "TLS with {} as {} failed: {}",
                 endpoint.addr,
@@ -190,6 +190,9 @@ impl Wire {
             Ok(stream) => Ok(Raw::Tunnel(stream)),
             Err(error) => {
                 let detail = crate::layer::chain(&error);
+                if error.is_final() {
+                    return Err(Refusal::new(Reason::Connect, detail).caused_by(error));
+                }
                 let (reason, outcome) = if error.is_identity() {
                     (Reason::Identity, Outcome::ConnectFailure)
                 } else if error.is_refused_stream() {
@@ -208,15 +211,15 @@ fn draw() -> Draw {
     Draw::new(fastrand::u64(..), std::time::Instant::now())
 }
 
-/// An open byte stream to a destination; both directions close on their own.
+/// An open byte stream to an endpoint.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Opened {
     pub(super) io: Io,
     /// Where its bytes are counted.
     account: Option<TcpAccount>,
 }
 
-impl Connection {
+impl Opened {
     fn new(io: Io) -> Self {
         Self { io, account: None }
     }
@@ -228,7 +231,7 @@ impl Connection {
     }
 }
 
-impl tokio::io::AsyncRead for Connection {
+impl tokio::io::AsyncRead for Opened {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -243,7 +246,7 @@ impl tokio::io::AsyncRead for Connection {
     }
 }
 
-impl tokio::io::AsyncWrite for Connection {
+impl tokio::io::AsyncWrite for Opened {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -425,7 +428,7 @@ struct Way<'w> {
 
 impl Way<'_> {
     /// Boxed, because it is rare and large: the future of every request would carry its size.
-    fn open(&self, spoken: Spoken) -> Pin<Box<dyn Future<Output = Result<Connection, Refusal>> + Send + '_>> {
+    fn open(&self, spoken: Spoken) -> Pin<Box<dyn Future<Output = Result<Opened, Refusal>> + Send + '_>> {
         Box::pin(self.wire.open(self.view, self.endpoint, self.cluster, spoken))
     }
 

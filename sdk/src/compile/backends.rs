@@ -158,13 +158,18 @@ impl<'a> Directory<'a> {
                 let text = format!("{spelled} {namespace}/{name} has no port {port}");
                 refuse(UnresolvedReason::BackendNotFound, text)
             }
-            Some((_, AppProtocol::Tcp)) => {
+            Some((_, AppProtocol::Tcp)) if !is_of_connections(from.kind) => {
                 let text = format!("port {port} of {spelled} {namespace}/{name} does not speak HTTP");
                 refuse(UnresolvedReason::UnsupportedProtocol, text)
             }
             Some((cluster, _)) => Ok(*cluster),
         }
     }
+}
+
+/// Whether a kind of route passes on bytes, whatever they are.
+fn is_of_connections(kind: Kind) -> bool {
+    matches!(kind, Kind::TCPRoute | Kind::TLSRoute)
 }
 
 impl Backends for Seen<'_> {

@@ -126,6 +126,7 @@ pub fn compile(
     let visible: Vec<&Destination<'_>> = destinations.iter().filter(|it| it.is_visible_in(home)).collect();
     let own = inbound::Own::find(node, &members);
     let routes = routing::Routes::read(store);
+    let connections = routing::Routes::of_connections(store);
     let virtual_services = virtual_service::VirtualServices::read(store, &node.cluster_domain, &mut problems);
     let carry = carry::Carry::of(previous);
     let traffic = traffic::Traffic {
@@ -149,6 +150,7 @@ pub fn compile(
         bindings: &bindings,
         namespaces: &namespaces,
         routes: &routes,
+        connections: &connections,
         virtual_services: &virtual_services,
         labels: &own.labels,
         carry: &carry,
@@ -202,6 +204,7 @@ pub fn compile(
     if let Some(reference) = &gateway {
         let listeners = gateway::Listeners {
             routes: &routes,
+            connections: &connections,
             namespaces: &namespaces,
             directory: &directory,
             labels: &own.labels,
@@ -236,16 +239,19 @@ pub fn compile(
     let controllers = gateway::Controllers::read(store);
     let waypoint =
         |kind: Kind, namespace: &str, name: &str| bindings.declared(&ResourceRef::new(kind, namespace, name));
-    let sight = routing::Sight {
-        routes: &routes,
-        store,
-        namespaces: &namespaces,
-        directory: &directory,
-        gateways: &gateways,
-        controllers: &controllers,
-        waypoint: &waypoint,
-    };
-    let uses = routes.report(&sight, &mut problems, &mut statuses);
+    let mut uses = backend_tls::Uses::default();
+    for routes in [&routes, &connections] {
+        let sight = routing::Sight {
+            routes,
+            store,
+            namespaces: &namespaces,
+            directory: &directory,
+            gateways: &gateways,
+            controllers: &controllers,
+            waypoint: &waypoint,
+        };
+        routes.report(&sight, &mut problems, &mut statuses, &mut uses);
+    }
     backend_tls.report(
         store,
         &gateways,

@@ -10,11 +10,11 @@ use super::carry::{Carry, Cells};
 use super::labels;
 use super::namespace::Namespaces;
 use super::registry::Registry;
-use super::route::{PortRef, RouteInput, add_to_service};
-use super::routing::{Routes, not_http};
+use super::route::{PortRef, RouteInput, add_to_service, connections_of_service};
+use super::routing::{Routes, not_http, only_http};
 use super::service::{Backing, Destination, Port};
 use super::traffic::{Applied, Demand, Traffic};
-use super::virtual_service::{MESH, Scope, VirtualService, VirtualServices, glob};
+use super::virtual_service::{Connections, MESH, Scope, VirtualService, VirtualServices, glob};
 use super::waypoint::{HBONE_PORT, Waypoint};
 use super::workload::Members;
 use crate::config::istio::destination_rule::Subset;
@@ -22,6 +22,7 @@ use crate::config::{Labels, Problem, Severity, contains};
 use crate::matcher::HostPattern;
 use crate::name::{Host, Kind, ResourceRef};
 use crate::policy::balance::{Endpoint, EndpointCell, EndpointKey, EndpointSet, Rank};
+use crate::policy::connection::{ConnectionTable, ConnectionTableBuilder};
 use crate::policy::route::{ClusterId, RouteTable, RouteTableBuilder};
 use crate::policy::tls::Origination;
 use crate::snapshot::{
@@ -40,6 +41,7 @@ pub(crate) struct Outbound<'s, 'a> {
     pub(crate) bindings: &'s Bindings<'s, 'a>,
     pub(crate) namespaces: &'s Namespaces<'a>,
     pub(crate) routes: &'s Routes<'a>,
+    pub(crate) connections: &'s Routes<'a>,
     pub(crate) virtual_services: &'s VirtualServices<'a>,
     /// This process's own labels.
     pub(crate) labels: &'s Labels,
@@ -198,6 +200,7 @@ impl<'s, 'a> Outbound<'s, 'a> {
         problems: &mut Vec<Problem>,
     ) {
         let empty = Arc::new(RouteTable::default());
+        let unrouted = Arc::new(ConnectionTable::default());
         let mut next = 0;
         for (at, it) in self.destinations.iter().enumerate() {
             let id = ServiceId(at as u32);
@@ -214,7 +217,7 @@ impl<'s, 'a> Outbound<'s, 'a> {
                     name: port.name.as_deref(),
                 };
                 let rules = Rules {
-                    routes: self.routes_of(it, named),
+                    routes: self.routes_of(self.routes, it, named),
                     virtual_services: &virtual_services,
                 };
                 let routes = match (rules.is_empty(), protocol) {
@@ -233,10 +236,31 @@ impl<'s, 'a> Outbound<'s, 'a> {
                         }
                     }
                 };
+                let rules = Rules {
+                    routes: self.routes_of(self.connections, it, named),
+                    virtual_services: &virtual_services,
+                };
+                let connections = match (rules.is_empty(), protocol) {
+                    (true, _) => unrouted.clone(),
+                    (false, AppProtocol::Http1 | AppProtocol::Http2) => {
+                        let unheard = rules.routes.iter();
+                        problems.extend(unheard.map(|route| only_http(route.entry, &it.name, port.number)));
+                        unrouted.clone()
+                    }
+                    (false, _) => {
+                        let table = self.connection_table(it, port, &rules, directory, registry, problems);
+                        if table.is_empty() {
+                            unrouted.clone()
+                        } else {
+                            Arc::new(table)
+                        }
+                    }
+                };
                 ServicePortView {
                     number: port.number,
                     protocol,
                     routes,
+                    connections,
                     cluster,
                 }
             });
@@ -266,23 +290,9 @@ impl<'s, 'a> Outbound<'s, 'a> {
         registry: &Registry,
         problems: &mut Vec<Problem>,
     ) -> RouteTable {
-        let scope = Scope {
-            gateway: MESH,
-            port: port.number,
-            labels: self.gateway.is_none().then_some(self.labels),
-            namespace: self.gateway.map_or(&*self.node.namespace, |it| &*it.namespace),
-            registry,
-            domain: &self.node.cluster_domain,
-        };
+        let scope = self.scope(port.number, registry);
         let mut builder = RouteTableBuilder::default();
-        let oldest = rules
-            .routes
-            .iter()
-            .map(|it| it.route.created().unwrap_or(u64::MAX))
-            .min();
-        let all = rules.virtual_services.iter().copied();
-        let (before, after): (Vec<&VirtualService<'_>>, Vec<_>) =
-            all.partition(|it| oldest.is_some_and(|oldest| it.created.unwrap_or(u64::MAX) < oldest));
+        let (before, after) = rules.by_age();
         for it in before {
             it.add(&mut builder, &[HostPattern::Any], &scope, problems);
         }
@@ -292,6 +302,49 @@ impl<'s, 'a> Outbound<'s, 'a> {
             it.add(&mut builder, &[HostPattern::Any], &scope, problems);
         }
         builder.build()
+    }
+
+    /// The routes of the connections to one port, in the same order.
+    fn connection_table(
+        &self,
+        it: &Destination<'_>,
+        port: &Port,
+        rules: &Rules<'_, '_>,
+        directory: &Directory<'_>,
+        registry: &Registry,
+        problems: &mut Vec<Problem>,
+    ) -> ConnectionTable {
+        let scope = self.scope(port.number, registry);
+        let to = Connections {
+            secure: port.secure,
+            addresses: &it.vips,
+        };
+        let named = PortRef {
+            number: port.number,
+            name: port.name.as_deref(),
+        };
+        let mut builder = ConnectionTableBuilder::default();
+        let (before, after) = rules.by_age();
+        for virtual_service in before {
+            virtual_service.add_connections(&mut builder, to, &scope, problems);
+        }
+        let mut seen = directory.seen_from(Frontend::Mesh);
+        connections_of_service(&mut builder, &rules.routes, &it.name, named, &mut seen, problems);
+        for virtual_service in after {
+            virtual_service.add_connections(&mut builder, to, &scope, problems);
+        }
+        builder.build()
+    }
+
+    fn scope<'r>(&'r self, port: u16, registry: &'r Registry) -> Scope<'r> {
+        Scope {
+            gateway: MESH,
+            port,
+            labels: self.gateway.is_none().then_some(self.labels),
+            namespace: self.gateway.map_or(&*self.node.namespace, |it| &*it.namespace),
+            registry,
+            domain: &self.node.cluster_domain,
+        }
     }
 
     fn virtual_services_of(&self, it: &Destination<'a>) -> Vec<&'s VirtualService<'a>> {
@@ -314,14 +367,12 @@ impl<'s, 'a> Outbound<'s, 'a> {
         }
     }
 
-    fn routes_of(&self, it: &Destination<'a>, port: PortRef<'_>) -> Vec<RouteInput<'a>> {
+    fn routes_of(&self, routes: &Routes<'a>, it: &Destination<'a>, port: PortRef<'_>) -> Vec<RouteInput<'a>> {
         match self.gateway {
             None => match self.via(it) {
-                None => self
-                    .routes
-                    .for_client(it.kind, &it.name, port, &self.node.namespace),
+                None => routes.for_client(it.kind, &it.name, port, &self.node.namespace),
                 // The waypoint routes, but knows nothing of its callers' own routes.
-                Some(waypoint) => self.routes.beside_waypoint(
+                Some(waypoint) => routes.beside_waypoint(
                     it.kind,
                     &it.name,
                     port,
@@ -330,7 +381,7 @@ impl<'s, 'a> Outbound<'s, 'a> {
                 ),
             },
             Some(own) if self.bindings.served_by(&it.entry.reference(), own).is_some() => {
-                self.routes.for_waypoint(it.kind, &it.name, port, &own.namespace)
+                routes.for_waypoint(it.kind, &it.name, port, &own.namespace)
             }
             Some(_) => Vec::new(),
         }
@@ -420,9 +471,17 @@ struct Rules<'r, 'a> {
     virtual_services: &'r [&'r VirtualService<'a>],
 }
 
-impl Rules<'_, '_> {
+impl<'r, 'a> Rules<'r, 'a> {
     fn is_empty(&self) -> bool {
         self.routes.is_empty() && self.virtual_services.is_empty()
+    }
+
+    /// The VirtualServices that are older than all routes of Gateway API, and the others.
+    fn by_age(&self) -> (Vec<&'r VirtualService<'a>>, Vec<&'r VirtualService<'a>>) {
+        let ages = self.routes.iter();
+        let oldest = ages.map(|it| it.route.created().unwrap_or(u64::MAX)).min();
+        let all = self.virtual_services.iter().copied();
+        all.partition(|it| oldest.is_some_and(|oldest| it.created.unwrap_or(u64::MAX) < oldest))
     }
 }
 

@@ -23,6 +23,13 @@ pub(crate) fn is_https(app_protocol: Option<&str>, name: Option<&str>) -> bool {
         .any(|it| word.eq_ignore_ascii_case(it))
 }
 
+/// Whether a Kubernetes Service port declares TLS that is not opened on the way: its connections say whom they are for.
+pub(crate) fn is_tls(app_protocol: Option<&str>, name: Option<&str>) -> bool {
+    let prefix = || name.map(|name| name.split_once('-').map_or(name, |(prefix, _)| prefix));
+    let word = app_protocol.or_else(prefix).unwrap_or_default();
+    word.eq_ignore_ascii_case("tls") || is_https(app_protocol, name)
+}
+
 /// The protocol a ServiceEntry port declares: `protocol`, else the name's prefix.
 pub(crate) fn of_entry_port(protocol: Option<&str>, name: &str) -> AppProtocol {
     match protocol.filter(|it| !it.is_empty()) {

@@ -1,6 +1,7 @@
 //! HTTPRoutes and GRPCRoutes that want the same requests: exactly one of two is accepted (GRPCRouteSpec.hostnames).
 
 use super::route::RouteInput;
+use crate::name::Kind;
 
 /// Those of `routes` that are accepted where any two may overlap: the older of two kinds that do, then the first by
 /// `namespace/name`. Routes of one kind never exclude each other.
@@ -22,12 +23,20 @@ pub(crate) fn accepted<'a>(
     for route in routes {
         let loses = accepted
             .iter()
-            .any(|other| other.route.kind() != route.route.kind() && overlap(other, &route));
+            .any(|other| exclude(other.route.kind(), route.route.kind()) && overlap(other, &route));
         if !loses {
             accepted.push(route);
         }
     }
     accepted
+}
+
+/// TCPRoutes and TLSRoutes stand beside each other: a connection is asked for its server name first.
+fn exclude(one: Kind, other: Kind) -> bool {
+    matches!(
+        (one, other),
+        (Kind::HTTPRoute, Kind::GRPCRoute) | (Kind::GRPCRoute, Kind::HTTPRoute)
+    )
 }
 
 /// Routes of a Service port share every request: host names mean nothing there.

@@ -2,6 +2,7 @@
 //! in a waypoint, those of its listeners in an ingress; and what the routes' status says of it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::backend_tls::Uses;
 use super::backends::{Directory, Frontend};
@@ -23,7 +24,8 @@ struct Attached<'a> {
     are_mixed: bool,
 }
 
-/// Routes by what they attach to.
+/// Routes by what they attach to: those of requests, or those of connections. Each family is told apart from the other, so
+/// that a namespace's own TCPRoute leaves the HTTPRoutes of a service in force.
 #[derive(Debug, Default)]
 pub(crate) struct Routes<'a> {
     all: Vec<RouteInput<'a>>,
@@ -43,15 +45,31 @@ fn parent_kind(parent: &ParentRef) -> Option<Kind> {
 }
 
 impl<'a> Routes<'a> {
+    /// Those of requests.
     pub(crate) fn read(store: &'a ResourceStore) -> Self {
-        let mut index = Self::default();
         let http = store
             .http_routes()
             .map(|(route, entry)| (Route::Http(route), entry));
         let grpc = store
             .grpc_routes()
             .map(|(route, entry)| (Route::Grpc(route), entry));
-        for (route, entry) in http.chain(grpc) {
+        Self::index(http.chain(grpc))
+    }
+
+    /// Those of connections.
+    pub(crate) fn of_connections(store: &'a ResourceStore) -> Self {
+        let tcp = store
+            .tcp_routes()
+            .map(|(route, entry)| (Route::Tcp(route), entry));
+        let tls = store
+            .tls_routes()
+            .map(|(route, entry)| (Route::Tls(route), entry));
+        Self::index(tcp.chain(tls))
+    }
+
+    fn index(routes: impl Iterator<Item = (Route<'a>, &'a Arc<Entry>)>) -> Self {
+        let mut index = Self::default();
+        for (route, entry) in routes {
             let input = RouteInput { route, entry };
             index.all.push(input);
             for parent in route.parents() {
@@ -164,20 +182,18 @@ impl<'a> Routes<'a> {
         rivals::accepted(all.filter(attaches).collect(), &|a, b| overlap(listener, a, b))
     }
 
-    /// The status of every route, and the problems of those that reach nobody.
-    ///
-    /// Returns which Gateways lead to which Services.
+    /// The status of every route, and the problems of those that reach nobody; notes which Gateways lead to which
+    /// Services.
     pub(crate) fn report(
         &self,
         sight: &Sight<'_, '_>,
         problems: &mut Vec<Problem>,
         statuses: &mut Statuses,
-    ) -> Uses {
-        let mut uses = Uses::default();
+        uses: &mut Uses,
+    ) {
         for input in &self.all {
-            sight.route(input, problems, statuses, &mut uses);
+            sight.route(input, problems, statuses, uses);
         }
-        uses
     }
 }
 
@@ -456,6 +472,16 @@ fn lost(input: &RouteInput<'_>) -> Fault {
     };
     let text = format!("{other} that is older, or first by name, has the same requests");
     Fault::new("HostnameConflict", text)
+}
+
+/// A route of connections on a port that speaks HTTP never decides anything.
+pub(crate) fn only_http(entry: &Entry, service: &ServiceName, port: u16) -> Problem {
+    entry.problem(
+        Severity::Ignored,
+        "spec.parentRefs",
+        format!("port {port} of {service} speaks HTTP; the route of connections does not apply there"),
+        "name the parent's TCP or TLS port, or route the requests by an HTTPRoute",
+    )
 }
 
 /// A route on a port that does not speak HTTP never decides anything.

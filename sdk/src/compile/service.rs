@@ -42,6 +42,8 @@ pub(crate) struct Port {
     pub(crate) target: Option<IntOrString>,
     /// Whether it is declared as HTTP over TLS: bytes, unless a policy says how TLS is begun.
     pub(crate) https: bool,
+    /// Whether it is declared as TLS of any kind.
+    pub(crate) secure: bool,
     /// What a policy demands to be spoken below HTTP.
     pub(crate) tls: Origination,
     /// Who stands behind it, ready or not.
@@ -235,6 +237,7 @@ impl Scope<'_, '_> {
             target: port.target_port.clone(),
             protocol: protocol::of_port(port.app_protocol.as_deref(), port.name.as_deref()),
             https: protocol::is_https(port.app_protocol.as_deref(), port.name.as_deref()),
+            secure: protocol::is_tls(port.app_protocol.as_deref(), port.name.as_deref()),
             tls: Origination::None,
             backings,
         })

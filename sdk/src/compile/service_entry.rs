@@ -241,6 +241,10 @@ impl Reader<'_, '_, '_> {
                     port.protocol.as_deref().filter(|it| !it.is_empty()),
                     Some(&port.name),
                 ),
+                secure: protocol::is_tls(
+                    port.protocol.as_deref().filter(|it| !it.is_empty()),
+                    Some(&port.name),
+                ),
                 tls: Origination::None,
                 backings: self.backings(host, port, names, problems),
             });

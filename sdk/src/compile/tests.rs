@@ -3,6 +3,7 @@
 mod attachment;
 mod backend_tls;
 mod binding;
+mod connection;
 mod destination_tls;
 mod endpoints;
 mod gateway;

@@ -132,6 +132,18 @@ impl Error {
         matches!(self, Self::Identity { .. })
     }
 
+    /// Whether the peer was able to pass the stream on and had reason not to, so that another peer is not to be asked for
+    /// the same: the share that a waypoint's route gives to a backend that cannot be had is not to be made smaller.
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Status {
+                status: StatusCode::INTERNAL_SERVER_ERROR,
+                ..
+            }
+        )
+    }
+
     /// Whether time ran out.
     pub fn is_timeout(&self) -> bool {
         matches!(

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use super::{Gate, Place};
 use crate::matcher::{HostMap, HostPattern};
 use crate::name::{Host, with_lower_host};
+use crate::policy::authz::AuthzEngine;
+use crate::policy::connection::ConnectionTable;
 use crate::policy::route::RouteTable;
 use crate::policy::tls::{Certificate, Made};
 
@@ -23,6 +25,8 @@ pub struct GatewayView {
 pub struct PortView {
     /// Whether TLS is spoken here: on one port all listeners do, or none.
     pub secure: bool,
+    /// Whether some of that is passed on unopened.
+    pub passes: bool,
     hosts: HostMap<Arc<ListenerView>>,
 }
 
@@ -35,14 +39,27 @@ pub struct ListenerView {
     pub port: u16,
     /// The hosts that it serves: of requests, and of TLS connections by their server name.
     pub host: HostPattern,
-    /// How TLS is terminated; `None` where none is spoken.
+    /// How TLS is terminated; `None` where none is spoken, or it is passed on unopened.
     pub tls: Option<Arc<TlsTerms>>,
-    /// Routes by the listener's host names.
+    /// Whether TLS is passed on unopened.
+    pub passes_tls: bool,
+    /// Routes of requests, by the listener's host names.
     pub routes: Arc<RouteTable>,
+    /// What becomes of connections, where the listener is none of requests.
+    pub connections: Option<PassedOn>,
     /// What is enforced on it (policies that target the Gateway).
     pub gate: Arc<Gate>,
     /// The listener as a place, for every request that it serves.
     pub place: Arc<Place>,
+}
+
+/// What becomes of connections that are passed on as bytes.
+#[derive(Debug)]
+pub struct PassedOn {
+    /// Where they lead.
+    pub routes: ConnectionTable,
+    /// Who may make them (policies that target the Gateway, as far as they speak of connections).
+    pub authz: Arc<AuthzEngine>,
 }
 
 /// Why no listener serves a request.
@@ -58,7 +75,9 @@ impl GatewayView {
     /// Adds a listener that can be served.
     pub fn add(&mut self, listener: Arc<ListenerView>) {
         let port = self.ports.entry(listener.port).or_default();
-        port.secure = listener.tls.is_some();
+        let passes = listener.passes_tls;
+        port.passes |= passes;
+        port.secure |= passes || listener.tls.is_some();
         port.hosts.add(&listener.host, Arc::clone(&listener));
         self.listeners.insert(Arc::clone(&listener.name), listener);
     }
@@ -128,6 +147,8 @@ pub struct TlsTerms {
     pub certificates: Vec<Arc<Certificate>>,
     /// How clients prove who they are; they are not asked if absent.
     pub clients: Option<Arc<ClientTerms>>,
+    /// Whether HTTP is spoken inside, whose versions are then offered (ALPN).
+    pub http: bool,
     /// What whoever terminates TLS made of this, once.
     made: Made,
 }
@@ -147,8 +168,16 @@ impl TlsTerms {
         Self {
             certificates,
             clients,
+            http: true,
             made: Made::default(),
         }
+    }
+
+    /// The same terms, for whatever is spoken inside.
+    #[must_use]
+    pub fn of_bytes(mut self) -> Self {
+        self.http = false;
+        self
     }
 
     /// What the terminating end makes of the terms, once.
@@ -159,7 +188,7 @@ impl TlsTerms {
 
 impl PartialEq for TlsTerms {
     fn eq(&self, other: &Self) -> bool {
-        self.certificates == other.certificates && self.clients == other.clients
+        self.certificates == other.certificates && self.clients == other.clients && self.http == other.http
     }
 }
 

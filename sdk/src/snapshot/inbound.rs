@@ -197,11 +197,14 @@ impl Snapshot {
 
     /// The external authorizers that must be asked about a connection.
     pub fn consults(&self, place: &Place, head: &ConnectionHead<'_>) -> Vec<Arc<Authorizer>> {
+        let asked = |engine: &AuthzEngine, head: &ConnectionHead<'_>| {
+            let (_, name) = engine.consult_connection(head)?;
+            self.mesh.as_ref()?.authorizers.get(name)?.as_ref().ok().cloned()
+        };
         let asks = |guard: &ServiceGuard| {
             let mut head = *head;
             head.destination.set_port(guard.port);
-            let (_, name) = guard.tcp.consult_connection(&head)?;
-            self.mesh.as_ref()?.authorizers.get(name)?.as_ref().ok().cloned()
+            asked(&guard.tcp, &head)
         };
         match (&self.inbound, place) {
             (InboundPolicy::Workload(policy), Place::Workload { port }) => {
@@ -214,6 +217,11 @@ impl Snapshot {
                 .and_then(asks)
                 .into_iter()
                 .collect(),
+            (InboundPolicy::Waypoint(_), Place::Listener { name }) => {
+                let listener = self.gateway.listener(name);
+                let passed = listener.and_then(|it| it.connections.as_ref());
+                passed.and_then(|it| asked(&it.authz, head)).into_iter().collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -253,10 +261,9 @@ impl Snapshot {
                 .get(ip)
                 .map_or_else(|| denied(ELSEWHERE), |gate| decide(&gate.authz, head)),
             (InboundPolicy::Waypoint(_), Place::Listener { name }) => {
-                self.gateway.listener(name).map_or_else(
-                    || denied(ELSEWHERE),
-                    |listener| decide(&listener.gate.authz, head),
-                )
+                let listener = self.gateway.listener(name);
+                let passed = listener.and_then(|it| it.connections.as_ref());
+                passed.map_or_else(|| denied(ELSEWHERE), |it| decide(&it.authz, head))
             }
             _ => denied(ELSEWHERE),
         }

@@ -10,7 +10,7 @@ mod view;
 mod way;
 
 pub use gate::{Gate, TokenGuard};
-pub use gateway::{ClientTerms, GatewayView, ListenerView, Misfit, PortView, TlsTerms};
+pub use gateway::{ClientTerms, GatewayView, ListenerView, Misfit, PassedOn, PortView, TlsTerms};
 pub use inbound::{Claims, Findings, Passage, Passages, Place, Remark};
 pub use keys::{KeyCell, KeySource};
 pub use live::Live;

@@ -9,6 +9,7 @@ use super::{Gate, GatewayView, KeyCell, MeshFacts};
 use crate::name::{Host, ResourceRef, ServiceName, SpiffeId};
 use crate::policy::authz::AuthzEngine;
 use crate::policy::balance::{Endpoint, EndpointSet, Workload};
+use crate::policy::connection::ConnectionTable;
 use crate::policy::normalize::PathNormalization;
 use crate::policy::route::{ClusterId, RouteTable};
 
@@ -146,7 +147,9 @@ pub struct ServicePortView {
     /// The routes that apply *here*: empty where a waypoint will route. No match in a non-empty table is a 404;
     /// an empty table forwards to `cluster`.
     pub routes: Arc<RouteTable>,
-    /// Where a request without a route goes.
+    /// The routes of connections that are not HTTP, where they apply; likewise empty if there is none.
+    pub connections: Arc<ConnectionTable>,
+    /// Where a request or connection without a route goes.
     pub cluster: ClusterId,
 }
 

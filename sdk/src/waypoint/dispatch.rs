@@ -6,13 +6,16 @@ use http::{HeaderValue, StatusCode};
 
 use super::Shared;
 use super::sniff::{Spoken, sniff};
-use crate::client::Connection;
+use crate::client::Opened;
 use crate::hbone::{Authority, TunnelStream};
 use crate::layer::labels::Onward;
-use crate::layer::{Destination, Directory, Draining, Refusal};
-use crate::name::Peer;
-use crate::server::{Admission, Arrival, BoxFuture, Dispatch, Incoming, Serve, relayed, serve_http};
-use crate::snapshot::{AppProtocol, Place, Snapshot};
+use crate::layer::{Destination, Directory, Draining, Refusal, lead};
+use crate::name::{Host, Peer};
+use crate::policy::connection::{Heard, Opening};
+use crate::server::{
+    Admission, Arrival, BoxFuture, Dispatch, Incoming, Serve, Stream, hear, relayed, serve_http,
+};
+use crate::snapshot::{AppProtocol, Place, ServicePortView, Snapshot};
 use crate::telemetry::TcpSeries;
 
 pub(super) struct WaypointDispatch {
@@ -40,10 +43,13 @@ impl Dispatch for WaypointDispatch {
                         Box::pin(serve_http(stream, stack, draining)) as BoxFuture<'static, ()>
                     }) as Serve)
                 }
+                AppProtocol::Tcp if wants_opening(&view, &place) => Ok(Box::new(move |stream| {
+                    Box::pin(heard(shared, stream, place, peer, draining)) as BoxFuture<'static, ()>
+                }) as Serve),
                 AppProtocol::Tcp => {
                     // 200 shall mean that somebody is there, as from a ztunnel.
                     let incoming = shared.incoming(place, peer);
-                    let (onward, series) = onward(&shared, &view, &incoming).await?;
+                    let (onward, series) = onward(&shared, &view, &incoming, Opening::Plain).await?;
                     Ok(Box::new(move |stream| {
                         Box::pin(relayed(onward, stream, incoming, series, draining))
                             as BoxFuture<'static, ()>
@@ -104,23 +110,33 @@ async fn onward(
     shared: &Shared,
     view: &Snapshot,
     incoming: &Incoming,
-) -> Result<(Connection, Arc<TcpSeries>), (StatusCode, String)> {
+    opening: Opening<'_>,
+) -> Result<(Opened, Arc<TcpSeries>), (StatusCode, String)> {
     let failed = |flags| incoming.series(view, None).failed(flags);
     incoming.permit(view).await.inspect_err(|_| failed("-"))?;
     let unreachable = |refusal: Refusal| {
         failed(refusal.flags());
         (StatusCode::SERVICE_UNAVAILABLE, refusal.to_string())
     };
+    // As the routes will have it, not for want of somebody to ask: another instance would say the same.
+    let astray = |refusal: Refusal| {
+        failed(refusal.flags());
+        (StatusCode::INTERNAL_SERVER_ERROR, refusal.to_string())
+    };
     let to = match &incoming.place {
         Place::Pod { ip, port } => shared.directory.pod(view, *ip, *port).map_err(unreachable)?,
-        Place::Service { host, port } => view
-            .service_by_host(host)
-            .and_then(|id| view.service(id))
-            .and_then(|service| service.port(*port))
-            .and_then(|port| view.cluster(port.cluster))
-            .map(|cluster| Destination::Cluster(Arc::clone(cluster)))
-            .ok_or_else(|| (StatusCode::NOT_FOUND, format!("{host}:{port} is gone")))?,
-        Place::Workload { .. } | Place::Port { .. } | Place::Listener { .. } => {
+        Place::Service { host, port } => {
+            let port = service_port(view, host, *port)
+                .ok_or_else(|| (StatusCode::NOT_FOUND, format!("{host}:{port} is gone")))?;
+            lead(view, &port.connections, Some(port.cluster), opening).map_err(astray)?
+        }
+        Place::Listener { name } => {
+            let listener = view.gateway.listener(name);
+            let passed = listener.and_then(|it| it.connections.as_ref());
+            let passed = passed.ok_or_else(|| (StatusCode::NOT_FOUND, format!("listener {name} is gone")))?;
+            lead(view, &passed.routes, None, opening).map_err(astray)?
+        }
+        Place::Workload { .. } | Place::Port { .. } => {
             return Err((StatusCode::NOT_FOUND, "nothing to connect to".into()));
         }
     };
@@ -150,16 +166,55 @@ async fn sniffed(
             let stack = shared.stack(peer, Arc::new(place), &draining);
             serve_http(stream, stack, draining).await;
         }
-        Spoken::Other => {
-            let view = shared.live.pin();
-            let incoming = shared.incoming(place, peer);
-            match onward(&shared, &view, &incoming).await {
-                Ok((onward, series)) => relayed(onward, stream, incoming, series, draining).await,
-                Err((status, why)) => {
-                    let (place, peer) = (&incoming.place, &incoming.peer.identity);
-                    tracing::info!(target: "inmesh::denied", %status, ?place, ?peer, %why, "connection refused");
-                }
-            }
+        Spoken::Other if wants_opening(&shared.live.pin(), &place) => {
+            heard(shared, stream, place, peer, draining).await;
+        }
+        Spoken::Other => pass_on(&shared, stream, place, peer, &Heard::Plain, draining).await,
+    }
+}
+
+fn service_port<'s>(view: &'s Snapshot, host: &Host, port: u16) -> Option<&'s ServicePortView> {
+    view.service(view.service_by_host(host)?)?.port(port)
+}
+
+/// Whether it depends on the first bytes of a connection where it leads.
+fn wants_opening(view: &Snapshot, place: &Place) -> bool {
+    let port = match place {
+        Place::Service { host, port } => service_port(view, host, *port),
+        _ => None,
+    };
+    port.is_some_and(|port| port.connections.wants_opening())
+}
+
+/// Serves a stream whose first bytes say where it leads.
+async fn heard(shared: Arc<Shared>, stream: impl Stream, place: Place, peer: Arc<Peer>, draining: Draining) {
+    match hear(stream).await {
+        Ok((heard, stream)) => pass_on(&shared, stream, place, peer, &heard, draining).await,
+        Err(error) => tracing::debug!(%error, ?place, "the stream ended before it said whom it is for"),
+    }
+}
+
+/// Passes on a connection that is not HTTP, as far as is allowed and as routes lead it. Dropping it is a reset.
+pub(super) async fn pass_on(
+    shared: &Shared,
+    stream: impl Stream,
+    place: Place,
+    peer: Arc<Peer>,
+    heard: &Heard,
+    draining: Draining,
+) {
+    let view = shared.live.pin();
+    // Policies may ask for the server name, as they do where TLS is opened.
+    let peer = match heard {
+        Heard::Tls(name) => Arc::new(Peer::clone(&peer).greeted(name.clone())),
+        Heard::More | Heard::Plain => peer,
+    };
+    let incoming = shared.incoming(place, peer);
+    match onward(shared, &view, &incoming, heard.as_opening()).await {
+        Ok((onward, series)) => relayed(onward, stream, incoming, series, draining).await,
+        Err((status, why)) => {
+            let (place, peer) = (&incoming.place, &incoming.peer.identity);
+            tracing::info!(target: "inmesh::denied", %status, ?place, ?peer, %why, "connection refused");
         }
     }
 }

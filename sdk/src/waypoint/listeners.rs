@@ -13,12 +13,16 @@ use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
 use super::Shared;
+use super::dispatch::pass_on;
 use crate::compile::status::Unserved as Why;
 use crate::layer::{Draining, Stage};
 use crate::mesh::{Error, Mesh, Unserved};
 use crate::name::{Host, Peer};
-use crate::server::{BoxFuture, Plain, bind, greet, refuse, serve_http, serve_plain, terminate, usable};
-use crate::snapshot::{Place, PortView, Snapshot};
+use crate::policy::connection::Heard;
+use crate::server::{
+    BoxFuture, Plain, bind, greet, hear, refuse, serve_http, serve_plain, terminate, usable,
+};
+use crate::snapshot::{ListenerView, Place, PortView, Snapshot};
 
 /// How soon a port that could not be bound is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -134,8 +138,13 @@ async fn serve(shared: Arc<Shared>, port: u16, stream: TcpStream, peer: Arc<Peer
     match view.gateway.port(port) {
         // Gone while the connection waited to be accepted.
         None => {}
-        Some(PortView { secure: false, .. }) => {
+        Some(port_view @ PortView { secure: false, .. }) => {
+            let raw = port_view.listener("").filter(|it| it.connections.is_some());
+            let place = raw.map(|it| Place::clone(&it.place));
             drop(view);
+            if let Some(place) = place {
+                return pass_on(&shared, stream, place, peer, &Heard::Plain, draining).await;
+            }
             let place = Arc::new(Place::Port { port, admitted: None });
             let stack = shared.stack(peer, place, &draining);
             serve_http(stream, stack, draining).await;
@@ -156,13 +165,36 @@ async fn serve_secure(
     peer: &Peer,
     draining: Draining,
 ) -> std::io::Result<()> {
-    let (server_name, stream) = greet(stream).await?;
-    let terms = terms(&shared.live.pin(), port, server_name.as_ref());
-    let Some(terms) = terms else {
+    let passes = shared.live.pin().gateway.port(port).is_some_and(|it| it.passes);
+    let (server_name, stream) = if passes {
+        // Whether we would understand all that a client says is no matter where it does not speak to us.
+        match hear(stream).await? {
+            (Heard::Tls(name), stream) => (name, stream),
+            _ => return Err(std::io::Error::other("no TLS is spoken")),
+        }
+    } else {
+        greet(stream).await?
+    };
+    let Some(listener) = listener(&shared.live.pin(), port, server_name.as_ref()) else {
         refuse(stream).await;
         return Err(std::io::Error::other(
             "no listener has the server name that was asked for",
         ));
+    };
+    if listener.connections.is_some() {
+        let (place, peer) = (Place::clone(&listener.place), Arc::new(peer.clone()));
+        let heard = Heard::Tls(server_name);
+        match &listener.tls {
+            None => pass_on(shared, stream, place, peer, &heard, draining).await,
+            Some(terms) => {
+                let stream = terminate(terms, stream).await?;
+                pass_on(shared, stream, place, peer, &heard, draining).await;
+            }
+        }
+        return Ok(());
+    }
+    let Some(terms) = listener.tls.clone() else {
+        return Err(std::io::Error::other("the listener does not speak TLS"));
     };
     let place = Arc::new(Place::Port {
         port,
@@ -175,8 +207,8 @@ async fn serve_secure(
     Ok(())
 }
 
-/// The terms of the listener that a client asks for.
-fn terms(view: &Snapshot, port: u16, name: Option<&Host>) -> Option<Arc<crate::snapshot::TlsTerms>> {
+/// The listener that a client asks for.
+fn listener(view: &Snapshot, port: u16, name: Option<&Host>) -> Option<Arc<ListenerView>> {
     let listener = view.gateway.port(port)?.listener(name.map_or("", Host::as_str))?;
-    listener.tls.clone()
+    Some(Arc::clone(listener))
 }

@@ -85,16 +85,23 @@ impl Visitor {
 
     /// Connects.
     pub async fn connect(&self) -> Result<Visit> {
-        let tcp = TcpStream::connect(self.to).await?;
+        self.over(TcpStream::connect(self.to).await?).await
+    }
+
+    /// Speaks on a connection that is there already.
+    pub async fn over<I>(&self, io: I) -> Result<Visit>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let Some(tls) = &self.tls else {
             return Ok(Visit {
-                sender: self.handshake(tcp).await?,
+                sender: self.handshake(io).await?,
                 shown: Vec::new(),
                 secure: false,
             });
         };
         let name = ServerName::try_from(tls.name.clone())?;
-        let stream = TlsConnector::from(self.config(tls)?).connect(name, tcp).await?;
+        let stream = TlsConnector::from(self.config(tls)?).connect(name, io).await?;
         let certificates = stream.get_ref().1.peer_certificates();
         let shown = certificates
             .and_then(|it| it.first())

@@ -10,6 +10,7 @@ use inmesh::Waypoint;
 use inmesh::identity::dev_ca::{DevCa, Leaf, Pems};
 use inmesh_tests::kit::cluster::spiffe;
 use inmesh_tests::kit::echo::Seen;
+use inmesh_tests::kit::secure::Secure;
 use inmesh_tests::kit::visitor::{Visit, roots, secret};
 use inmesh_tests::kit::wait::until;
 use inmesh_tests::kit::{Cluster, Pod, Visitor};
@@ -19,7 +20,7 @@ struct Town {
     cluster: Cluster,
     front: Waypoint,
     ip: Ipv4Addr,
-    _pods: Vec<Pod>,
+    pods: Vec<Pod>,
 }
 
 /// Starts with these listeners; certificates are in the Secret `cert`.
@@ -41,7 +42,7 @@ async fn town(listeners: &str, files: &[(&str, &str)]) -> Result<Town> {
         cluster,
         front,
         ip,
-        _pods: pods,
+        pods,
     })
 }
 
@@ -386,4 +387,106 @@ fn der(pems: &Pems) -> Result<Vec<u8>> {
     use rustls::pki_types::pem::PemObject;
     let leaf = rustls::pki_types::CertificateDer::from_pem_slice(pems.chain.as_bytes());
     Ok(leaf.context("no certificate")?.to_vec())
+}
+
+/// A route of connections from a listener to port 7000 of a service.
+fn leads(kind: &str, name: &str, listener: &str, hosts: &str, service: &str) -> String {
+    let hostnames = match hosts {
+        "" => String::new(),
+        hosts => format!("  hostnames: [{hosts}]\n"),
+    };
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: default}}\nspec:\n  parentRefs: \
+         [{{name: front, sectionName: {listener}}}]\n{hostnames}  rules: [{{backendRefs: [{{name: {service}, port: 7000}}]}}]\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_is_passed_on_by_server_name_beside_listeners_that_open_it() -> Result<()> {
+    let ca = DevCa::new_in_memory()?;
+    let now = SystemTime::now() - Duration::from_secs(60);
+    let listeners = [
+        https("web", "web.example.com"),
+        "{name: pass, port: 8443, protocol: TLS, hostname: '*.example.com', tls: {mode: Passthrough}}".to_owned(),
+        "{name: open, port: 8443, protocol: TLS, hostname: open.example.com, tls: {certificateRefs: [{name: cert}]}}"
+            .to_owned(),
+        "{name: raw, port: 7000, protocol: TCP}".to_owned(),
+    ];
+    let town = town(
+        &listeners.join(", "),
+        &[
+            (
+                "cert",
+                &secret(
+                    "cert",
+                    &public(&ca, &["web.example.com", "open.example.com"], now)?,
+                ),
+            ),
+            ("web", &route("web", "web", "a")),
+            (
+                "pass",
+                &leads("TLSRoute", "pass", "pass", "a.example.com, b.example.com", "b"),
+            ),
+            (
+                "open",
+                &leads("TLSRoute", "open", "open", "open.example.com", "a"),
+            ),
+            ("raw", &leads("TCPRoute", "raw", "raw", "", "a")),
+        ],
+    )
+    .await?;
+    // `b` speaks TLS of its own; behind port 7000 of `a` is its HTTP application.
+    let backend_ip = town.cluster.address();
+    let own = public(&ca, &["a.example.com", "b.example.com"], now)?;
+    let backend = Secure::start(backend_ip, 7443, &own).await?;
+    town.pods[1].mesh.relay(7000, (backend_ip, 7443).into()).await?;
+    let served = (town.pods[0].spec.ip, inmesh_tests::kit::cluster::PORT);
+    town.pods[0].mesh.relay(7000, served.into()).await?;
+
+    let visitor = |name: &str| town.visitor(8443).tls(name, &ca.root_pem());
+    until("the listeners are served", || async {
+        who(visitor("web.example.com").get("web.example.com", "/").await) == "a"
+            && visitor("a.example.com").get("a.example.com", "/").await.is_ok()
+    })
+    .await;
+    // The certificate that is shown says who opened it.
+    let mut passed = visitor("b.example.com").http2().connect().await?;
+    let (_, body) = passed.get("b.example.com", "/").await?;
+    ensure!(body.starts_with("b.example.com h2"), "{body}");
+    // What is opened here need not be HTTP, so nothing is agreed on beforehand; what is passed on may be anything.
+    let mut plain = town.visitor(7000).connect().await?;
+    ensure!(asked(&mut plain, "whatever").await == "a");
+    ensure!(who(visitor("open.example.com").get("open.example.com", "/").await) == "a");
+    ensure!(
+        visitor("c.example.com").connect().await.is_err(),
+        "no route takes it"
+    );
+    ensure!(
+        visitor("example.org").connect().await.is_err(),
+        "no listener has it"
+    );
+    let met = backend.met();
+    // A request on a connection for one listener is not served for another that only passes on.
+    let mut web = visitor("web.example.com").connect().await?;
+    ensure!(asked(&mut web, "a.example.com").await == "421");
+    ensure!(backend.met() == met);
+
+    for listener in ["web", "pass", "open", "raw"] {
+        let said = town.said(listener, "Programmed");
+        ensure!(
+            said == Some((true, "Programmed".to_owned())),
+            "{listener} {said:?}"
+        );
+    }
+    // Policies of the Gateway judge connections too.
+    let policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: no, namespace: default}\nspec:\n  \
+         targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: front}]\n  action: DENY\n  rules: [{when: [{key: \
+         connection.sni, values: [b.example.com]}]}]\n";
+    town.cluster.apply("policy", policy)?;
+    until("one name is denied", || async {
+        visitor("b.example.com").connect().await.is_err()
+    })
+    .await;
+    ensure!(visitor("a.example.com").connect().await.is_ok());
+    Ok(())
 }

@@ -51,6 +51,7 @@ mod bodies;
 mod bookinfo;
 mod cli;
 mod config;
+mod connections;
 mod cors;
 mod destination_tls;
 mod explain;

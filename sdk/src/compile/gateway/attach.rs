@@ -1,7 +1,7 @@
 //! Which listeners of a Gateway a route attaches to, and why to none.
 
 use super::Looked;
-use super::listener::{Checked, Fault};
+use super::listener::{Checked, Fault, Protocol};
 use crate::compile::namespace::Namespaces;
 use crate::config::gateway::ParentRef;
 use crate::name::Kind;
@@ -35,6 +35,12 @@ pub(crate) fn attach<'g, 'a>(
             "NoMatchingParent",
             format!("Gateway {name} has no such listener"),
         ));
+    }
+    // A TLSRoute "MUST be attached to a Listener of protocol TLS", and this is how it is said of one that is not.
+    let speaks_tls = |it: &&Checked<'_>| matches!(it.accepted, Ok((Protocol::Tls { .. }, _)) | Err(_));
+    if route.kind == Kind::TLSRoute && !meant.iter().any(speaks_tls) {
+        let text = format!("no such listener of Gateway {name} is one of protocol TLS");
+        return Err(Fault::new("UnsupportedValue", text));
     }
     let home = &*gateway.gateway.metadata.namespace;
     let admitting = meant.into_iter().filter(|it| admits(it, home, route, namespaces));

@@ -25,7 +25,7 @@ pub(super) fn of(
 ) -> (Vec<Arc<Certificate>>, Option<Fault>) {
     let invalid = |text: String| (Vec::new(), Some(Fault::new(REASONS.missing, text)));
     let Some(tls) = &listener.tls else {
-        return invalid("an HTTPS listener needs tls.certificateRefs".to_owned());
+        return invalid("a listener that opens TLS needs tls.certificateRefs".to_owned());
     };
     match tls.mode.as_deref() {
         None | Some("" | "Terminate") => {}
@@ -40,7 +40,7 @@ pub(super) fn of(
         return invalid(format!("the option {key}: {value} is not supported"));
     }
     if tls.certificate_refs.is_empty() {
-        return invalid("an HTTPS listener needs tls.certificateRefs".to_owned());
+        return invalid("a listener that opens TLS needs tls.certificateRefs".to_owned());
     }
     let (mut found, mut fault) = (Vec::new(), None);
     for reference in &tls.certificate_refs {

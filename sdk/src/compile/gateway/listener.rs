@@ -39,6 +39,12 @@ pub(crate) enum Protocol {
     Hbone,
     Http,
     Https,
+    Tcp,
+    /// TLS with anything inside.
+    Tls {
+        /// Whether it is opened here.
+        terminated: bool,
+    },
 }
 
 impl Protocol {
@@ -47,16 +53,25 @@ impl Protocol {
         match self {
             Self::Hbone => &[],
             Self::Http | Self::Https => &[Kind::HTTPRoute, Kind::GRPCRoute],
+            Self::Tls { .. } => &[Kind::TLSRoute, Kind::TCPRoute],
+            Self::Tcp => &[Kind::TCPRoute],
         }
     }
 
-    /// Listeners of one port must be of one family: the first bytes do not tell these apart.
+    /// Listeners of one port must be of one family: the first bytes do not tell these apart. Those that speak TLS are told
+    /// apart by the server name.
     fn family(self) -> u8 {
         match self {
             Self::Hbone => 0,
             Self::Http => 1,
-            Self::Https => 2,
+            Self::Https | Self::Tls { .. } => 2,
+            Self::Tcp => 3,
         }
+    }
+
+    /// Whether TLS is opened, for which there must be a certificate.
+    fn terminates(self) -> bool {
+        matches!(self, Self::Https | Self::Tls { terminated: true })
     }
 }
 
@@ -86,7 +101,7 @@ impl<'a> Checked<'a> {
     /// What it serves, if it does.
     pub(crate) fn serves(&self) -> Option<(Protocol, &HostPattern)> {
         match (&self.accepted, &self.conflict) {
-            (Ok((Protocol::Https, _)), None) if self.tls.is_none() => None,
+            (Ok((protocol, _)), None) if protocol.terminates() && self.tls.is_none() => None,
             (Ok((protocol, host)), None) => Some((*protocol, host)),
             _ => None,
         }
@@ -142,10 +157,14 @@ fn one<'a>(gateway: &'a Gateway, listener: &'a Listener, at: usize, material: &M
         Err(_) => (Vec::new(), None),
     };
     let (mut tls, mut lenient) = (None, false);
-    if let Ok((Protocol::Https, _)) = accepted {
+    if let Ok((protocol, _)) = accepted
+        && protocol.terminates()
+    {
         let (certificates, fault) = certificate::of(gateway, listener, material);
         unresolved = unresolved.or(fault);
         match clients::of(gateway, listener.port, material) {
+            // What a Gateway demands of clients it demands of those that speak HTTPS.
+            _ if protocol != Protocol::Https => tls = terms(certificates, None).map(TlsTerms::of_bytes),
             Clients::Any => tls = terms(certificates, None),
             Clients::Proved {
                 terms: demands,
@@ -172,13 +191,13 @@ fn one<'a>(gateway: &'a Gateway, listener: &'a Listener, at: usize, material: &M
         unresolved,
         overlaps: false,
         kinds,
-        tls,
+        tls: tls.map(Arc::new),
         lenient,
     }
 }
 
-fn terms(certificates: Vec<Arc<Certificate>>, clients: Option<Arc<ClientTerms>>) -> Option<Arc<TlsTerms>> {
-    (!certificates.is_empty()).then(|| Arc::new(TlsTerms::new(certificates, clients)))
+fn terms(certificates: Vec<Arc<Certificate>>, clients: Option<Arc<ClientTerms>>) -> Option<TlsTerms> {
+    (!certificates.is_empty()).then(|| TlsTerms::new(certificates, clients))
 }
 
 fn protocol(gateway: &Gateway, listener: &Listener) -> Result<Protocol, Fault> {
@@ -188,7 +207,7 @@ fn protocol(gateway: &Gateway, listener: &Listener) -> Result<Protocol, Fault> {
         "HBONE" if listener.port == HBONE_PORT => Ok(Protocol::Hbone),
         "HBONE" => unsupported("HBONE is served on port 15008 only"),
         _ if waypoint => unsupported("a waypoint serves HBONE on port 15008 only"),
-        "HTTP" | "HTTPS" if listener.port == HBONE_PORT => {
+        "HTTP" | "HTTPS" | "TCP" | "TLS" if listener.port == HBONE_PORT => {
             Err(Fault::new("PortUnavailable", "port 15008 is for HBONE"))
         }
         "HTTP" => match listener.tls {
@@ -196,7 +215,26 @@ fn protocol(gateway: &Gateway, listener: &Listener) -> Result<Protocol, Fault> {
             Some(_) => Err(Fault::new("UnsupportedValue", "tls is for HTTPS, not for HTTP")),
         },
         "HTTPS" => Ok(Protocol::Https),
-        _ => unsupported("only HTTP, HTTPS and HBONE are supported"),
+        "TCP" if listener.tls.is_some() || listener.hostname.as_deref().is_some_and(|it| !it.is_empty()) => {
+            let text = "TCP names no hosts, and knows of no tls";
+            Err(Fault::new("UnsupportedValue", text))
+        }
+        "TCP" => Ok(Protocol::Tcp),
+        "TLS" => match listener
+            .tls
+            .as_ref()
+            .map(|tls| tls.mode.as_deref().unwrap_or_default())
+        {
+            Some("" | "Terminate") => Ok(Protocol::Tls { terminated: true }),
+            Some("Passthrough") => Ok(Protocol::Tls { terminated: false }),
+            Some(mode) => Err(Fault::new(
+                "UnsupportedValue",
+                format!("tls.mode `{mode}` is not known"),
+            )),
+            None => Err(Fault::new("UnsupportedValue", "a TLS listener needs tls")),
+        },
+        "UDP" => unsupported("UDP is not carried by the mesh"),
+        _ => unsupported("only HTTP, HTTPS, TLS, TCP and HBONE are supported"),
     }
 }
 
@@ -268,7 +306,7 @@ fn conflict(one: &Checked<'_>, other: &Checked<'_>) -> Option<Fault> {
 /// Whether two listeners that speak TLS on one port have hosts in common.
 fn overlap(one: &Checked<'_>, other: &Checked<'_>) -> bool {
     match (&one.accepted, &other.accepted) {
-        (Ok((Protocol::Https, host)), Ok((Protocol::Https, hosts))) => {
+        (Ok((protocol, host)), Ok((others, hosts))) if protocol.terminates() && others.terminates() => {
             one.listener.port == other.listener.port && host.intersect(hosts).is_some()
         }
         _ => false,

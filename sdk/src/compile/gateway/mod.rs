@@ -28,13 +28,16 @@ use super::authz::{GatewayTarget, Target};
 use super::backends::{Directory, Frontend};
 use super::guard::Guards;
 use super::namespace::Namespaces;
-use super::route::for_listener;
+use super::route::{connections_of_listener, for_listener};
 use super::routing::Routes;
 use crate::config::gateway::Gateway;
 use crate::config::{Entry, Labels, Problem};
 use crate::name::ResourceRef;
+use crate::policy::authz::Layer;
+use crate::policy::connection::ConnectionTableBuilder;
+use crate::policy::route::RouteTable;
 use crate::policy::tls::Certificate;
-use crate::snapshot::{GatewayView, ListenerView, Place, Snapshot, TlsTerms};
+use crate::snapshot::{GatewayView, ListenerView, PassedOn, Place, Snapshot, TlsTerms};
 
 /// A Gateway whose listeners were looked at.
 #[derive(Debug)]
@@ -81,6 +84,7 @@ impl<'a> Gateways<'a> {
 /// What the listeners are made of.
 pub(crate) struct Listeners<'s, 'a> {
     pub(crate) routes: &'s Routes<'a>,
+    pub(crate) connections: &'s Routes<'a>,
     pub(crate) namespaces: &'s Namespaces<'a>,
     pub(crate) directory: &'s Directory<'a>,
     /// Labels of the Gateway's own pods: policies with a selector attach to an ingress by them.
@@ -108,22 +112,43 @@ impl Listeners<'_, '_> {
         };
         let mut view = GatewayView::default();
         for it in &gateway.listeners {
-            let Some((Protocol::Http | Protocol::Https, host)) = it.serves() else {
+            let Some((protocol, host)) = it.serves() else {
                 continue;
             };
+            let mut backends = self.directory.seen_from(Frontend::Gateway);
+            let (requests, connections) = match protocol {
+                Protocol::Hbone => continue,
+                Protocol::Http | Protocol::Https => {
+                    let routes = self.routes.for_listener(gateway, it, self.namespaces);
+                    let table = for_listener(&routes, reference, it.listener, &mut backends, problems);
+                    (table, None)
+                }
+                Protocol::Tls { .. } | Protocol::Tcp => {
+                    let routes = self.connections.for_listener(gateway, it, self.namespaces);
+                    let mut table = ConnectionTableBuilder::default();
+                    connections_of_listener(
+                        &mut table,
+                        &routes,
+                        reference,
+                        it.listener,
+                        &mut backends,
+                        problems,
+                    );
+                    let passed = PassedOn {
+                        routes: table.build(),
+                        authz: guards.engine(Layer::Tcp, &target, problems),
+                    };
+                    (RouteTable::default(), Some(passed))
+                }
+            };
             let name: Arc<str> = it.listener.name.as_str().into();
-            let routes = self.routes.for_listener(gateway, it, self.namespaces);
             view.add(Arc::new(ListenerView {
                 port: it.listener.port,
                 host: host.clone(),
                 tls: it.tls.as_ref().map(|tls| self.kept(&name, tls)),
-                routes: Arc::new(for_listener(
-                    &routes,
-                    reference,
-                    it.listener,
-                    &mut self.directory.seen_from(Frontend::Gateway),
-                    problems,
-                )),
+                passes_tls: protocol == Protocol::Tls { terminated: false },
+                routes: Arc::new(requests),
+                connections,
                 gate: guards.gate(&target, problems),
                 place: Arc::new(Place::Listener { name: name.clone() }),
                 name,

@@ -45,12 +45,21 @@ pub(super) fn hosts(
     problems: &mut Vec<Problem>,
 ) -> Vec<HostPattern> {
     // A listener whose host name cannot be read is reported with its Gateway; it serves nobody.
-    let Ok(of_listener) = HostPattern::parse(listener.hostname.as_deref().unwrap_or("")) else {
-        return Vec::new();
-    };
+    match HostPattern::parse(listener.hostname.as_deref().unwrap_or("")) {
+        Ok(of_listener) => within(input, &of_listener, problems),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// The hosts of a route that are among others.
+pub(super) fn within(
+    input: &RouteInput<'_>,
+    around: &HostPattern,
+    problems: &mut Vec<Problem>,
+) -> Vec<HostPattern> {
     let hostnames = input.route.hostnames();
     if hostnames.is_empty() {
-        return vec![of_listener];
+        return vec![around.clone()];
     }
     let mut hosts: Vec<HostPattern> = Vec::with_capacity(hostnames.len());
     for (index, text) in hostnames.iter().enumerate() {
@@ -62,7 +71,7 @@ pub(super) fn hosts(
                 "write `example.com` or `*.example.com`",
             )),
             Ok(pattern) => {
-                if let Some(host) = pattern.intersect(&of_listener)
+                if let Some(host) = pattern.intersect(around)
                     && !hosts.contains(&host)
                 {
                     hosts.push(host);

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::time::created;
 use crate::config::gateway::{
-    BackendObjectReference, GRPCRoute, GRPCRouteMatch, HTTPBackendRef, HTTPRoute, HTTPRouteFilter,
-    HTTPRouteMatch, HTTPRouteRetry, HTTPRouteTimeouts, ParentRef, SessionPersistence,
+    BackendObjectReference, BackendRef, ConnectionRouteRule, GRPCRoute, GRPCRouteMatch, HTTPBackendRef,
+    HTTPRoute, HTTPRouteFilter, HTTPRouteMatch, HTTPRouteRetry, HTTPRouteTimeouts, ParentRef,
+    SessionPersistence, TCPRoute, TLSRoute,
 };
 use crate::config::{Entry, ObjectMeta};
 use crate::name::Kind;
@@ -26,6 +27,10 @@ pub enum Route<'a> {
     Http(&'a HTTPRoute),
     /// A GRPCRoute.
     Grpc(&'a GRPCRoute),
+    /// A TCPRoute.
+    Tcp(&'a TCPRoute),
+    /// A TLSRoute.
+    Tls(&'a TLSRoute),
 }
 
 /// A rule of a route.
@@ -47,11 +52,13 @@ pub(super) enum Matches<'a> {
     Grpc(&'a [GRPCRouteMatch]),
 }
 
-macro_rules! either {
+macro_rules! any {
     ($self:expr, $it:ident => $body:expr) => {
         match $self {
             Self::Http($it) => $body,
             Self::Grpc($it) => $body,
+            Self::Tcp($it) => $body,
+            Self::Tls($it) => $body,
         }
     };
 }
@@ -62,12 +69,14 @@ impl<'a> Route<'a> {
         match self {
             Self::Http(_) => Kind::HTTPRoute,
             Self::Grpc(_) => Kind::GRPCRoute,
+            Self::Tcp(_) => Kind::TCPRoute,
+            Self::Tls(_) => Kind::TLSRoute,
         }
     }
 
     /// Metadata.
     pub fn metadata(self) -> &'a ObjectMeta {
-        either!(self, it => &it.metadata)
+        any!(self, it => &it.metadata)
     }
 
     /// The namespace.
@@ -82,12 +91,18 @@ impl<'a> Route<'a> {
 
     /// What it attaches to.
     pub fn parents(self) -> &'a [ParentRef] {
-        either!(self, it => &it.spec.parent_refs)
+        any!(self, it => &it.spec.parent_refs)
     }
 
     /// The host names it serves.
     pub fn hostnames(self) -> &'a [String] {
-        either!(self, it => &it.spec.hostnames)
+        match self {
+            Self::Http(it) => &it.spec.hostnames,
+            Self::Grpc(it) => &it.spec.hostnames,
+            Self::Tls(it) => &it.spec.hostnames,
+            // A TCP connection names no host.
+            Self::Tcp(_) => &[],
+        }
     }
 
     /// Whether it is this very object.
@@ -95,18 +110,30 @@ impl<'a> Route<'a> {
         std::ptr::eq(self.metadata(), other.metadata())
     }
 
-    /// Everything that requests or copies of them may be sent to.
+    /// Everything that requests or copies of them, or connections, may be sent to.
     pub fn targets(self) -> impl Iterator<Item = BackendObjectReference> {
-        self.rules().into_iter().flat_map(|rule| {
+        let of_connections = self.connection_rules().iter().flat_map(|rule| &rule.backend_refs);
+        let of_connections = of_connections.map(BackendRef::target);
+        let of_requests = self.rules().into_iter().flat_map(|rule| {
             let backends = rule.backend_refs.iter().map(HTTPBackendRef::target);
             let filters = rule.backend_refs.iter().flat_map(|backend| &backend.filters);
             let mirrors = rule.filters.iter().chain(filters);
             let mirrors = mirrors.filter_map(|filter| filter.request_mirror.as_ref());
             backends.chain(mirrors.map(|mirror| mirror.backend_ref.clone()))
-        })
+        });
+        of_connections.chain(of_requests)
     }
 
-    /// Its rules. The API server fills in a rule for everything where an HTTPRoute has none.
+    /// The rules of a route of connections.
+    pub(super) fn connection_rules(self) -> &'a [ConnectionRouteRule] {
+        match self {
+            Self::Http(_) | Self::Grpc(_) => &[],
+            Self::Tcp(it) => &it.spec.rules,
+            Self::Tls(it) => &it.spec.rules,
+        }
+    }
+
+    /// The rules of a route of requests. The API server fills in a rule for everything where an HTTPRoute has none.
     pub(super) fn rules(self) -> Vec<Rule<'a>> {
         match self {
             Self::Http(route) if route.spec.rules.is_empty() => vec![Rule {
@@ -142,6 +169,7 @@ impl<'a> Route<'a> {
                 });
                 rules.collect()
             }
+            Self::Tcp(_) | Self::Tls(_) => Vec::new(),
         }
     }
 }

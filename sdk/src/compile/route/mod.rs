@@ -1,4 +1,5 @@
-//! `HTTPRoute` and `GRPCRoute` to [`RouteTable`].
+//! `HTTPRoute` and `GRPCRoute` to [`RouteTable`]; `TCPRoute` and `TLSRoute` to the rules of a
+//! [`ConnectionTable`](crate::policy::connection::ConnectionTable).
 //!
 //! What cannot be carried out as written is reported and answered with 500, never skipped: a filter that is not
 //! supported, a value that cannot be read, a backend that does not exist. The rest of the route stands. Only a
@@ -6,6 +7,7 @@
 
 mod attach;
 mod backend;
+mod connection;
 mod cors;
 mod filter;
 pub(super) mod header;
@@ -22,6 +24,7 @@ pub(super) mod time;
 
 use attach::to_listener;
 pub(crate) use attach::to_service;
+pub(crate) use connection::{connections_of_listener, connections_of_service};
 pub use input::{Route, RouteInput};
 
 use crate::config::gateway::{BackendObjectReference, Listener};

@@ -8,9 +8,11 @@
 //! specifically; in a waypoint those of the service's and of the waypoint's own namespace; on a Gateway those that are
 //! bound to it. Several are put one after the other, the oldest first.
 //!
-//! A route that cannot be carried out as written answers 503 and is reported.
+//! A route that cannot be carried out as written answers 503 and is reported. Its `tls` and `tcp` routes make lists of their
+//! own, see [`connection`].
 
 mod answer;
+mod connection;
 mod delegate;
 mod extras;
 mod header;
@@ -23,6 +25,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub(crate) use connection::Connections;
 pub(crate) use host::{HostGlob, full_name};
 pub(crate) use report::{Sight, glob};
 

@@ -4,6 +4,7 @@ use super::{HostGlob, HttpRoute, MESH, VirtualService, VirtualServices, matching
 use crate::compile::findings::Findings;
 use crate::compile::service::Destination;
 use crate::config::{Problem, Severity};
+use crate::snapshot::AppProtocol;
 
 /// What hosts and Gateways are looked up in.
 pub(crate) struct Sight<'s, 'a> {
@@ -22,6 +23,7 @@ impl VirtualServices<'_> {
             it.gateways(sight, problems);
             if it.is_bound_to(MESH) {
                 it.hosts(sight, problems);
+                it.unspoken(sight, problems);
             }
             it.unreachable(problems);
         }
@@ -72,6 +74,39 @@ impl VirtualService<'_> {
                         it.name
                     ),
                     "move it to the service's or the waypoint's namespace",
+                ));
+            }
+        }
+    }
+
+    /// Routes of connections that none of the services has ports for.
+    fn unspoken(&self, sight: &Sight<'_, '_>, problems: &mut Vec<Problem>) {
+        let named = || {
+            sight
+                .destinations
+                .iter()
+                .filter(|it| self.names(&glob(it)).is_some())
+        };
+        let mut ports = named().flat_map(|it| &it.ports).peekable();
+        if ports.peek().is_none() {
+            return;
+        }
+        let (mut tls, mut tcp) = (false, false);
+        for port in ports {
+            let opaque = matches!(port.protocol, AppProtocol::Tcp | AppProtocol::Unknown);
+            tls |= port.secure;
+            tcp |= opaque && !port.secure;
+        }
+        for (field, secure, spoken, what) in [
+            ("spec.tls", true, tls, "TLS"),
+            ("spec.tcp", false, tcp, "anything but HTTP and TLS"),
+        ] {
+            if self.routes_connections(secure) && !spoken {
+                problems.push(self.entry.problem(
+                    Severity::Ignored,
+                    field,
+                    format!("no port of its services is declared to speak {what}; nothing is routed"),
+                    "declare what the port speaks by appProtocol or the beginning of its name",
                 ));
             }
         }

@@ -87,9 +87,9 @@ fn rewrite(written: Option<&HTTPRewrite>, own: &Edits, findings: &mut Findings<'
 
 /// What the destinations of a route mean.
 pub(super) struct Resolver<'s> {
-    scope: &'s Scope<'s>,
+    pub(super) scope: &'s Scope<'s>,
     /// Of the resource that writes them.
-    namespace: &'s str,
+    pub(super) namespace: &'s str,
 }
 
 impl Resolver<'_> {

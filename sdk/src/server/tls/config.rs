@@ -88,7 +88,9 @@ fn build(terms: &TlsTerms) -> Result<ServerConfig, Unusable> {
             config
         }
     };
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    if terms.http {
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    }
     Ok(config)
 }
 
