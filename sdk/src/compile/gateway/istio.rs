@@ -220,7 +220,9 @@ impl<'a> Servers<'_, 'a> {
                 port,
                 host,
                 tls,
+                passes_tls: false,
                 routes,
+                connections: None,
                 gate: guards.gate(&target, problems),
             }));
         };

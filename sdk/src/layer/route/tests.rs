@@ -85,6 +85,7 @@ fn world(action: Action, fault: FaultPolicy) -> World {
         number: 80,
         protocol: AppProtocol::Http1,
         routes: Arc::new(table.build()),
+        connections: Arc::default(),
         cluster: ClusterId(0),
     };
     let view = Snapshot {
@@ -110,7 +111,7 @@ impl World {
             request = request.header(*name, *value);
         }
         let call = Call {
-            request: request.body(MeshBody::empty()).unwrap(),
+            request: Box::new(request.body(MeshBody::empty()).unwrap()),
             view: Arc::clone(&self.view),
             place: None,
             peer: None,
