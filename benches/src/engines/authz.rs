@@ -331,6 +331,7 @@ impl World {
         let get = Test::Method(TextSet::parse(["GET"]));
         let clause = |test, negated| Clause {
             any: vec![vec![Condition { test, negated }]],
+            ..Clause::default()
         };
         Ok(AuthzRule {
             clauses: vec![clause(test, self.negated), clause(get, false)],

@@ -1,5 +1,7 @@
 //! Path templates: `{*}` for one segment, `{**}` for any number of them.
 
+use std::fmt;
+
 /// Why a text is no path template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -142,6 +144,22 @@ impl PathTemplate {
     }
 }
 
+impl fmt::Display for PathTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((last, before)) = self.literals.split_last() else {
+            return Ok(());
+        };
+        for literal in before {
+            write!(f, "{literal}{{*}}")?;
+        }
+        f.write_str(last)?;
+        match &self.tail {
+            Some(tail) => write!(f, "{{**}}{tail}"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Width {
     fn has(self, byte: u8) -> bool {
         self == Self::Wide || is_literal(byte)
@@ -189,7 +207,9 @@ mod tests {
             ("/{**}/x/y", "/", "/x/y", &[]),
             ("/{*}/{*}/z/", "/", "/z/", &[(2, "z")]),
         ] {
+            let text = template;
             let template = PathTemplate::parse(template).unwrap();
+            assert_eq!(template.to_string(), text);
             assert_eq!(template.prefix(), prefix);
             assert_eq!(template.suffix(), suffix);
             assert_eq!(template.segments().collect::<Vec<_>>(), segments);

@@ -2,6 +2,7 @@
 //! whole value, always case-sensitive (whoever wants otherwise lowers both sides).
 
 use std::cmp::Ordering;
+use std::fmt;
 
 /// One value of an Istio string list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -136,6 +137,14 @@ pub struct Glob {
     tail: Box<str>,
 }
 
+impl fmt::Display for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}*", self.head)?;
+        self.middle.iter().try_for_each(|part| write!(f, "{part}*"))?;
+        f.write_str(&self.tail)
+    }
+}
+
 impl Glob {
     /// Reads a pattern; `None` if it has no star and so is plain text.
     pub fn parse(pattern: &str) -> Option<Self> {
@@ -240,6 +249,7 @@ mod tests {
             );
         }
         assert_eq!(Glob::parse("plain"), None);
+        assert_eq!(Glob::parse("n*x**y").unwrap().to_string(), "n*x*y");
     }
 
     proptest::proptest! {

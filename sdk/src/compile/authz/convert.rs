@@ -8,7 +8,7 @@ use super::MeshSettings;
 use super::values::{self, WhenKey};
 use crate::config::istio::{AuthorizationRule, RuleCondition, RuleOperation, RuleSource};
 use crate::matcher::{CidrError, CidrSet, Glob, PathTemplate, TemplateError, TextSet};
-use crate::policy::authz::{Action, AuthzRule, Clause, Condition, Layer, RequestPrincipal, Test};
+use crate::policy::authz::{Action, AuthzRule, Clause, Condition, Layer, Part, RequestPrincipal, Test};
 
 /// Why a value that validation should have refused cannot be converted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,22 +53,25 @@ impl Converter<'_> {
         let mut clauses = Vec::new();
         if !rule.from.is_empty() {
             let sources = rule.from.iter().map(|from| self.source(from.source.as_ref()));
-            clauses.push(sources.collect::<Result<Vec<_>, _>>()?);
+            clauses.push((Part::From, sources.collect::<Result<Vec<_>, _>>()?));
         }
         if !rule.to.is_empty() {
             let operations = rule.to.iter().map(|to| self.operation(to.operation.as_ref()));
-            clauses.push(operations.collect::<Result<Vec<_>, _>>()?);
+            clauses.push((Part::To, operations.collect::<Result<Vec<_>, _>>()?));
         }
-        for when in &rule.when {
-            clauses.push(vec![self.condition(when)?]);
+        for (entry, when) in (0..).zip(&rule.when) {
+            clauses.push((Part::When(entry), vec![self.condition(when)?]));
         }
         let lost = |(reach, _): &(Reach, Condition)| self.is_lost(*reach);
-        if self.action == Action::Allow && clauses.iter().flatten().flatten().any(lost) {
+        let mut asked = clauses
+            .iter()
+            .flat_map(|(_, alternatives)| alternatives.iter().flatten());
+        if self.action == Action::Allow && asked.any(lost) {
             return Ok(None);
         }
         let clauses = clauses
             .into_iter()
-            .map(|alternatives| self.clause(alternatives))
+            .map(|(part, alternatives)| self.clause(part, alternatives))
             .collect();
         Ok(Some(AuthzRule { clauses }))
     }
@@ -81,7 +84,7 @@ impl Converter<'_> {
         }
     }
 
-    fn clause(&self, alternatives: Vec<Asked>) -> Clause {
+    fn clause(&self, part: Part, alternatives: Vec<Asked>) -> Clause {
         let kept = |(reach, condition): (Reach, Condition)| {
             let overlooked = self.layer == Layer::L4 && reach == Reach::OverlookedAtL4;
             (!overlooked && !self.is_lost(reach)).then_some(condition)
@@ -90,7 +93,10 @@ impl Converter<'_> {
             .into_iter()
             .map(|asked| asked.into_iter().filter_map(kept).collect::<Vec<_>>())
             .filter(|conditions| self.layer != Layer::L4 || !conditions.is_empty());
-        Clause { any: any.collect() }
+        Clause {
+            part,
+            any: any.collect(),
+        }
     }
 
     fn source(&self, source: Option<&RuleSource>) -> Result<Asked, ConvertError> {

@@ -85,10 +85,10 @@ struct Pair {
 /// ```
 /// use inmesh::matcher::TextSet;
 /// use inmesh::name::{Kind, ResourceRef};
-/// use inmesh::policy::authz::{Action, AuthzRule, Clause, Condition, EngineBuilder, Layer, Test};
+/// use inmesh::policy::authz::{Action, AuthzRule, Clause, Condition, EngineBuilder, Layer, Part, Test};
 ///
 /// let get = Condition { test: Test::Method(TextSet::parse(["GET"])), negated: false };
-/// let rule = AuthzRule { clauses: vec![Clause { any: vec![vec![get]] }] };
+/// let rule = AuthzRule { clauses: vec![Clause { part: Part::To, any: vec![vec![get]] }] };
 /// let engine = EngineBuilder::new(Layer::Http)
 ///     .policy(ResourceRef::new(Kind::AuthorizationPolicy, "default", "get"), Action::Allow, false, [(0, rule)])
 ///     .build();

@@ -1,12 +1,21 @@
 //! Why: every rule of an engine with what it makes of a request. For people and tests, not for the request path.
 
-use std::fmt::Write as _;
-
 use super::engine::{AuthzEngine, RuleRef};
 use super::facts::{Facts, Truth};
-use super::rule::{Action, AuthzRule, Condition, HeaderKey, RequestPrincipal, Test};
+use super::rule::{Action, AuthzRule, Condition, HeaderKey, Part, RequestPrincipal, Test};
 use crate::matcher::{TextMatch, TextSet};
 use crate::policy::RequestHead;
+
+/// Whether something holds of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+    /// It cannot be judged, so it counts as holding where that closes, and as not holding where that opens.
+    Unclear,
+}
 
 /// What one rule makes of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,106 +26,142 @@ pub struct RuleTold<'s> {
     pub action: Action,
     /// Whether it is only watched.
     pub dry_run: bool,
-    /// Whether it matches, and if not, why.
-    pub verdict: RuleVerdict,
+    /// Whether all of its clauses hold.
+    pub holds: Holds,
+    /// Its clauses: of each, all alternatives.
+    pub clauses: Vec<Vec<Alternative>>,
 }
 
-/// Whether a rule matches.
+/// One entry of `from`, `to` or `when`, and what it makes of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RuleVerdict {
-    /// It does.
-    Matches,
-    /// One of its clauses does not hold; the text says which and for want of what.
-    Fails(String),
-    /// It cannot be judged, so it counts as matching where a match closes.
-    Unclear(String),
+pub struct Alternative {
+    /// Where it is in its rule: `from[0]`, `to[1]`, `when[0]`.
+    pub at: String,
+    /// Whether all that it asks holds.
+    pub holds: Holds,
+    /// What it asks.
+    pub asks: Vec<Asked>,
 }
 
-/// Whether values that may be secret are shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Show {
-    /// Names only: headers, queries and claims hold what is nobody else's business.
-    #[default]
-    Names,
-    /// Everything.
-    Values,
+/// One question of a rule, in the words of its YAML.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Of what: `principal`, `path`, `request.headers[x-token]`.
+    pub of: String,
+    /// Whether it must be none of the values.
+    pub negated: bool,
+    /// The values, in words.
+    pub wanted: String,
+    /// What the request has; `None` if nothing.
+    pub found: Option<String>,
+    /// Whether the values are nobody else's business: those of headers and tokens.
+    pub private: bool,
+    /// Whether it holds.
+    pub holds: Holds,
+}
+
+impl From<Truth> for Holds {
+    fn from(truth: Truth) -> Self {
+        match truth {
+            Truth::Yes => Self::Yes,
+            Truth::No => Self::No,
+            Truth::Unknown => Self::Unclear,
+        }
+    }
+}
+
+impl RuleTold<'_> {
+    /// Whether it takes effect where it is asked: what cannot be judged does, where a match closes.
+    pub fn applies(&self) -> bool {
+        match self.action {
+            Action::Deny | Action::Custom => self.holds != Holds::No,
+            Action::Allow | Action::Audit => self.holds == Holds::Yes,
+        }
+    }
+
+    /// What made it apply: of each clause the first alternative that does not fail.
+    pub fn held(&self) -> impl Iterator<Item = &Alternative> {
+        let held = |clause: &'_ Vec<Alternative>| clause.iter().position(|one| one.holds != Holds::No);
+        self.clauses
+            .iter()
+            .filter_map(move |clause| clause.get(held(clause)?))
+    }
+
+    /// What kept it from applying: every alternative of the first clause of which none holds.
+    pub fn failed(&self) -> &[Alternative] {
+        let fails = |clause: &&Vec<Alternative>| clause.iter().all(|one| one.holds != Holds::Yes);
+        self.clauses.iter().find(fails).map_or(&[], Vec::as_slice)
+    }
 }
 
 impl AuthzEngine {
     /// What every rule makes of a request, in the order in which the actions are asked: CUSTOM, AUDIT, DENY, ALLOW, and then
     /// those that are only watched.
-    pub fn explain<'s>(&'s self, head: &RequestHead<'_>, show: Show) -> Vec<RuleTold<'s>> {
+    pub fn explain<'s>(&'s self, head: &RequestHead<'_>) -> Vec<RuleTold<'s>> {
         let facts = Facts::of_request(head, true);
-        self.all_rules()
-            .map(|(action, dry_run, by, rule)| {
-                let closes = matches!(action, Action::Deny | Action::Custom);
-                let verdict = match facts.rule(rule, closes) {
-                    Truth::Yes => RuleVerdict::Matches,
-                    Truth::No => RuleVerdict::Fails(shortfall(&facts, rule, closes, show)),
-                    Truth::Unknown => RuleVerdict::Unclear(shortfall(&facts, rule, closes, show)),
-                };
-                RuleTold {
-                    by,
-                    action,
-                    dry_run,
-                    verdict,
-                }
-            })
-            .collect()
+        let told = |(action, dry_run, by, rule)| tell(&facts, action, dry_run, by, rule);
+        self.all_rules().map(told).collect()
     }
 
-    /// Every rule, whatever its action.
+    /// What one rule makes of a request, the one that a decision named.
+    pub fn explain_rule<'s>(&'s self, head: &RequestHead<'_>, by: &RuleRef) -> Option<RuleTold<'s>> {
+        let (action, dry_run, by, rule) = self.all_rules().find(|(_, _, it, _)| *it == by)?;
+        Some(tell(&Facts::of_request(head, true), action, dry_run, by, rule))
+    }
+
+    /// Every rule with its action, those that are only watched included.
     pub fn rules(&self) -> impl Iterator<Item = (&RuleRef, Action)> {
         self.all_rules().map(|(action, _, by, _)| (by, action))
     }
 }
 
-/// The first clause that does not hold, and what it wanted.
-fn shortfall(facts: &Facts<'_>, rule: &AuthzRule, closes: bool, show: Show) -> String {
-    let holds = |condition: &Condition| {
-        let truth = facts.test(&condition.test, closes, condition.negated);
-        if condition.negated { !truth } else { truth }
-    };
-    for clause in &rule.clauses {
-        let alternatives: Vec<String> = clause
-            .any
-            .iter()
-            .filter_map(|all| {
-                let failing = all.iter().find(|condition| holds(condition) != Truth::Yes)?;
-                Some(wanted(failing, facts, show))
-            })
-            .collect();
-        if alternatives.len() == clause.any.len() {
-            return match alternatives.is_empty() {
-                true => "one of its clauses never holds on this layer".to_owned(),
-                false => alternatives.join(", and "),
-            };
-        }
+fn tell<'s>(
+    facts: &Facts<'_>,
+    action: Action,
+    dry_run: bool,
+    by: &'s RuleRef,
+    rule: &AuthzRule,
+) -> RuleTold<'s> {
+    let closes = matches!(action, Action::Deny | Action::Custom);
+    let clauses = rule.clauses.iter().map(|clause| {
+        let alternatives = clause.any.iter().enumerate();
+        alternatives
+            .map(|(number, asked)| alternative(facts, clause.part, number, asked, closes))
+            .collect()
+    });
+    RuleTold {
+        by,
+        action,
+        dry_run,
+        holds: facts.rule(rule, closes).into(),
+        clauses: clauses.collect(),
     }
-    String::new()
 }
 
-/// A condition in the words of its YAML, and what there was instead.
-fn wanted(condition: &Condition, facts: &Facts<'_>, show: Show) -> String {
-    let (name, values, found, secret) = told(&condition.test, facts);
-    let negation = if condition.negated { "not " } else { "" };
-    let mut text = format!("{name} must {negation}be {values}, and is ");
-    let shown = match (&found, secret && show == Show::Names) {
-        (None, _) => "absent".to_owned(),
-        (Some(_), true) => "something else (not shown)".to_owned(),
-        (Some(found), false) => format!("`{found}`"),
-    };
-    // Writing to a String does not fail.
-    let _ = write!(
-        text,
-        "{}",
-        if condition.negated && secret && show == Show::Names {
-            "one of them".to_owned()
-        } else {
-            shown
+fn alternative(
+    facts: &Facts<'_>,
+    part: Part,
+    number: usize,
+    conditions: &[Condition],
+    closes: bool,
+) -> Alternative {
+    let truth = |condition: &Condition| facts.condition(condition, closes);
+    let asks = conditions.iter().map(|condition| {
+        let (of, wanted, found, private) = told(&condition.test, facts);
+        Asked {
+            of,
+            negated: condition.negated,
+            wanted,
+            found,
+            private,
+            holds: truth(condition).into(),
         }
-    );
-    text
+    });
+    Alternative {
+        at: part.path(number),
+        holds: conditions.iter().map(truth).min().unwrap_or(Truth::Yes).into(),
+        asks: asks.collect(),
+    }
 }
 
 /// The name of an attribute, the values wanted of it, its own value, and whether that may be a secret.
@@ -131,11 +176,9 @@ fn told(test: &Test, facts: &Facts<'_>) -> (String, String, Option<String>, bool
             identity.map(|id| id.principal().to_owned()),
         ),
         Test::Namespace { names, globs } => {
-            let mut all = texts(names);
-            if !globs.is_empty() {
-                let _ = write!(all, " or one of {} patterns", globs.len());
-            }
-            open("namespace", all, identity.map(|id| id.namespace().to_owned()))
+            let all = listed(names).chain(globs.iter().map(ToString::to_string));
+            let found = identity.map(|id| id.namespace().to_owned());
+            open("namespace", one_of(all), found)
         }
         Test::ServiceAccount(accounts) => {
             let wanted: Vec<_> = accounts.iter().map(|(ns, sa)| format!("{ns}/{sa}")).collect();
@@ -149,17 +192,17 @@ fn told(test: &Test, facts: &Facts<'_>) -> (String, String, Option<String>, bool
         ),
         Test::SourceIp(blocks) => open(
             "source.ip",
-            format!("in {blocks:?}"),
+            one_of(blocks.blocks()),
             Some(facts.caller.addr.to_string()),
         ),
         Test::RemoteIp(blocks) => open(
             "remote.ip",
-            format!("in {blocks:?}"),
+            one_of(blocks.blocks()),
             Some(facts.caller.remote.to_string()),
         ),
         Test::DestinationIp(blocks) => open(
             "destination.ip",
-            format!("in {blocks:?}"),
+            one_of(blocks.blocks()),
             Some(facts.destination.ip().to_string()),
         ),
         Test::Port(ports) => open("port", one_of(ports), Some(facts.destination.port().to_string())),
@@ -167,11 +210,8 @@ fn told(test: &Test, facts: &Facts<'_>) -> (String, String, Option<String>, bool
         Test::Method(values) => open("method", texts(values), http.map(|head| head.method.to_string())),
         Test::Host(values) => open("host", texts(values), http.map(|head| head.authority.to_owned())),
         Test::Path { values, templates } => {
-            let mut all = texts(values);
-            if !templates.is_empty() {
-                let _ = write!(all, " or fit one of {} templates", templates.len());
-            }
-            open("path", all, http.map(|head| head.path.to_owned()))
+            let all = listed(values).chain(templates.iter().map(ToString::to_string));
+            open("path", one_of(all), http.map(|head| head.path.to_owned()))
         }
         Test::RequestPrincipal(principals) => {
             let claims = http.and_then(|head| head.claims);
@@ -215,7 +255,8 @@ fn told(test: &Test, facts: &Facts<'_>) -> (String, String, Option<String>, bool
                 ),
                 (HeaderKey::Scheme, _) => (":scheme".to_owned(), http.map(|head| head.scheme.to_owned())),
             };
-            (format!("request.headers[{shown}]"), texts(values), found, true)
+            let private = matches!(name, HeaderKey::Name(_));
+            (format!("request.headers[{shown}]"), texts(values), found, private)
         }
     }
 }
@@ -231,11 +272,16 @@ fn principal(one: &RequestPrincipal) -> String {
 }
 
 fn texts(set: &TextSet) -> String {
+    one_of(listed(set))
+}
+
+/// The values as they are written.
+fn listed(set: &TextSet) -> impl Iterator<Item = String> {
     let exact = set.exact().map(str::to_owned);
     let prefixes = set.prefixes().map(|text| format!("{text}*"));
     let suffixes = set.suffixes().map(|text| format!("*{text}"));
     let present = set.has_present().then(|| "*".to_owned());
-    one_of(exact.chain(prefixes).chain(suffixes).chain(present))
+    exact.chain(prefixes).chain(suffixes).chain(present)
 }
 
 fn one_of<T: ToString>(values: impl IntoIterator<Item = T>) -> String {

@@ -25,7 +25,7 @@ mod tests;
 mod twin;
 
 pub use engine::{AuthzEngine, Decision, EngineBuilder, RuleRef};
-pub use explain::{RuleTold, RuleVerdict, Show};
+pub use explain::{Alternative, Asked, Holds, RuleTold};
 pub(in crate::policy) use facts::any_text;
 pub use remote::remote_addr;
-pub use rule::{Action, AuthzRule, Clause, Condition, HeaderKey, Layer, RequestPrincipal, Test};
+pub use rule::{Action, AuthzRule, Clause, Condition, HeaderKey, Layer, Part, RequestPrincipal, Test};

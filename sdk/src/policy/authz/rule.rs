@@ -40,8 +40,33 @@ pub struct AuthzRule {
 /// Any of its alternatives; one without alternatives matches nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Clause {
+    /// Which part of the rule it is, as its author wrote it.
+    pub part: Part,
     /// Each is all of its conditions; an empty alternative matches everything.
     pub any: Vec<Vec<Condition>>,
+}
+
+/// A part of a rule (Istio `security/v1 Rule`); it says nothing of what is asked, only where that is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// `from`: each alternative is one of its entries.
+    #[default]
+    From,
+    /// `to`: likewise.
+    To,
+    /// One entry of `when`.
+    When(u32),
+}
+
+impl Part {
+    /// The alternative of this number, as a path in the rule: `from[1]`, `when[0]`.
+    pub fn path(self, alternative: usize) -> String {
+        match self {
+            Self::From => format!("from[{alternative}]"),
+            Self::To => format!("to[{alternative}]"),
+            Self::When(entry) => format!("when[{entry}]"),
+        }
+    }
 }
 
 /// A test, or its negation. A test of what is not there fails, so its negation holds.

@@ -14,7 +14,10 @@ fn not(test: Test) -> Condition {
 }
 
 fn rule(conditions: impl IntoIterator<Item = Condition>) -> AuthzRule {
-    let clauses = conditions.into_iter().map(|one| Clause { any: vec![vec![one]] });
+    let clauses = conditions.into_iter().map(|one| Clause {
+        any: vec![vec![one]],
+        ..Clause::default()
+    });
     AuthzRule {
         clauses: clauses.collect(),
     }
@@ -310,4 +313,82 @@ fn claims_of_a_token_are_matched_as_text_or_list() {
         head.claims = Some(claims);
         assert_eq!(engine.decide(&head).is_allowed(), expected, "{path:?} {values:?}");
     }
+}
+
+#[test]
+fn an_explanation_says_which_entries_hold_and_which_do_not() {
+    let clause = |part, any: &[&[Condition]]| Clause {
+        part,
+        any: any.iter().map(|all| all.to_vec()).collect(),
+    };
+    let get = is(Test::Method(TextSet::parse(["GET"])));
+    let post = is(Test::Method(TextSet::parse(["POST"])));
+    let rules = vec![
+        AuthzRule {
+            clauses: vec![
+                clause(Part::To, &[&[post.clone()], &[get.clone(), is(path(&["/a*"]))]]),
+                clause(Part::When(1), &[&[not(header("x-tenant", &["evil"]))]]),
+            ],
+        },
+        AuthzRule {
+            clauses: vec![
+                clause(Part::From, &[&[]]),
+                clause(Part::To, &[&[post], &[get, is(path(&["/b", "*.css"]))]]),
+            ],
+        },
+        AuthzRule::default(),
+    ];
+    let engine = engine([("p", Action::Allow, rules)]);
+    let mut headers = HeaderMap::new();
+    headers.append("x-tenant", HeaderValue::from_static("good"));
+    let head = RequestHead::unsent(&Method::GET, "svc", "/a", None, &headers);
+    let told = engine.explain(&head);
+    let held = |rule: &RuleTold<'_>| rule.held().map(|one| one.at.clone()).collect::<Vec<_>>();
+
+    assert!(told[0].applies() && told[0].failed().is_empty());
+    assert_eq!(held(&told[0]), ["to[1]", "when[1]"]);
+    let tenant = &told[0].clauses[1][0].asks[0];
+    assert_eq!(
+        (
+            tenant.of.as_str(),
+            tenant.negated,
+            tenant.wanted.as_str(),
+            tenant.found.as_deref()
+        ),
+        ("request.headers[x-tenant]", true, "`evil`", Some("good"))
+    );
+    assert!(tenant.private && tenant.holds == Holds::Yes);
+
+    assert!(!told[1].applies());
+    let failed: Vec<_> = told[1].failed().iter().map(|one| one.at.as_str()).collect();
+    assert_eq!(failed, ["to[0]", "to[1]"]);
+    let asked = &told[1].failed()[1].asks[1];
+    assert_eq!(
+        (asked.wanted.as_str(), asked.holds),
+        ("one of `/b`, `*.css`", Holds::No)
+    );
+
+    // A rule without clauses matches, and has nothing to show for it.
+    assert!(told[2].applies() && held(&told[2]).is_empty());
+    let Decision::Allow { by: Some(by) } = engine.decide(&head) else {
+        panic!("it is allowed")
+    };
+    assert_eq!(engine.explain_rule(&head, by).as_ref(), Some(&told[0]));
+}
+
+#[test]
+fn what_cannot_be_judged_is_told_as_such_and_denies() {
+    let rules = || vec![rule([is(header("x-user", &["eve"]))])];
+    let engine = engine([("d", Action::Deny, rules()), ("a", Action::Allow, rules())]);
+    let mut headers = HeaderMap::new();
+    headers.append("x-user", HeaderValue::from_bytes(b"\xff").unwrap());
+    let head = RequestHead::unsent(&Method::GET, "svc", "/", None, &headers);
+    let told = engine.explain(&head);
+    assert_eq!(
+        told.iter().map(|rule| rule.holds).collect::<Vec<_>>(),
+        [Holds::Unclear; 2]
+    );
+    assert!(told[0].applies() && !told[1].applies());
+    assert_eq!(told[0].held().count(), 1);
+    assert_eq!(told[1].failed().len(), 1);
 }

@@ -309,7 +309,10 @@ fn rule() -> impl Strategy<Value = AuthzRule> {
     let number = |few: u32, weight: u32| prop_oneof![few => Just(1usize), weight => 0usize..4];
     let alternative = number(3, 1).prop_flat_map(|size| proptest::collection::vec(condition(), size));
     let clause = number(3, 1).prop_flat_map(move |size| {
-        proptest::collection::vec(alternative.clone(), size).prop_map(|any| Clause { any })
+        proptest::collection::vec(alternative.clone(), size).prop_map(|any| Clause {
+            any,
+            ..Clause::default()
+        })
     });
     proptest::collection::vec(clause, 0..4).prop_map(|clauses| AuthzRule { clauses })
 }
@@ -361,7 +364,7 @@ proptest! {
         own in alike(),
         asked in proptest::collection::vec(asked(), 16),
     ) {
-        let clause = |condition: Condition| Clause { any: vec![vec![condition]] };
+        let clause = |condition: Condition| Clause { any: vec![vec![condition]], ..Clause::default() };
         let rule = |own| AuthzRule { clauses: vec![clause(own), clause(shared.clone())] };
         let policies = [(action, false, own.into_iter().map(rule).collect())];
         let engine = engine(&policies);
