@@ -101,7 +101,7 @@ pub struct Hop {
     pub outcome: Outcome,
 }
 
-/// A decision about who may do what.
+/// A decision about who may do what: the whole record, of which spans, logs and the response header give the short form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -112,10 +112,74 @@ pub struct Authorization {
     pub policy: Option<String>,
     /// The index of its rule.
     pub rule: Option<u32>,
+    /// Which parts of the rule hold: `from[0]`, `to[1]`, `when[0]`. Empty if no rule decided, or one that asks nothing.
+    pub clause: Vec<String>,
+    /// What of the request those parts ask about.
+    pub inputs: Vec<Input>,
     /// Why.
     pub why: String,
+    /// How long deciding took, this time, in nanoseconds.
+    pub cost_ns: u64,
+    /// The rules that apply here, as they are asked: at most [`Authorization::SHOWN`] of them.
+    pub rules: Vec<Judged>,
+    /// How many rules there are.
+    pub rule_count: usize,
     /// What policies say that decide nothing: AUDIT, and dry runs.
     pub remarks: Vec<String>,
+}
+
+impl Authorization {
+    /// How many rules are told of; the one that decides is always among them.
+    pub const SHOWN: usize = 100;
+}
+
+/// Something of a request that a decision rests on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Input {
+    /// What: `principal`, `path`, `request.headers[x-tenant]`.
+    pub name: String,
+    /// Its value; `None` if the request has none.
+    pub value: Option<String>,
+}
+
+/// What one rule makes of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Judged {
+    /// The policy.
+    pub policy: String,
+    /// The rule's index.
+    pub rule: u32,
+    /// `ALLOW`, `DENY`, `AUDIT` or `CUSTOM`.
+    pub action: &'static str,
+    /// Whether it is only watched.
+    pub dry_run: bool,
+    /// Whether it matches; `None` if that cannot be told, which denies.
+    pub matches: Option<bool>,
+    /// Whether it decides.
+    pub decides: bool,
+    /// If it matches what it asks, else what is amiss: the entries of the first part of which none holds.
+    pub asks: Vec<Ask>,
+}
+
+/// One thing that a rule asks of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Ask {
+    /// Where in the rule.
+    pub clause: String,
+    /// Of what.
+    pub of: String,
+    /// The values asked for, in words; `not` before them if it must be none of these.
+    pub asked: String,
+    /// What the request has; `None` if nothing.
+    pub given: Option<String>,
+    /// Whether that will do; `None` if that cannot be told.
+    pub holds: Option<bool>,
 }
 
 /// Where a request goes.

@@ -5,17 +5,15 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::question::Target;
+use super::authorization::authorization;
 use super::redact::{HIDDEN, is_secret};
 use super::{
-    Authorization, Backend, Candidate, Condition, Endpoint, Explanation, Hop, Outcome, Question, Routing,
-    Rule, filter,
+    Backend, Candidate, Condition, Endpoint, Explanation, Hop, Outcome, Question, Routing, Rule, filter,
 };
 use crate::name::{SpiffeId, with_lower_host};
 use crate::policy::RequestHead;
-use crate::policy::authz::Decision;
 use crate::policy::route::{self, Action, Property, RouteRule, RouteTable, Verdict};
-use crate::snapshot::{Astray, Cluster, Findings, InboundPolicy, Place, Remark, Snapshot, Via, Way};
+use crate::snapshot::{Astray, Cluster, InboundPolicy, Place, Snapshot, Via, Way};
 
 /// How many endpoints of a backend are shown.
 const SHOWN: usize = 20;
@@ -45,7 +43,7 @@ pub fn hop(
         }
     };
     if let Some(place) = place {
-        let decided = authorization(view, place, &target, peer);
+        let decided = authorization(view, place, &target, peer, question.values);
         let denied = (!decided.allowed).then(|| decided.why.clone());
         hop.authorization = Some(decided);
         if let Some(why) = denied {
@@ -158,7 +156,7 @@ pub(crate) fn clusters(
     }
 }
 
-fn nowhere(port: u16) -> SocketAddr {
+pub(super) fn nowhere(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)
 }
 
@@ -166,60 +164,6 @@ fn refused(status: StatusCode, why: impl Into<String>) -> Outcome {
     Outcome::Refused {
         status: status.as_u16(),
         why: why.into(),
-    }
-}
-
-// ===== may it pass? =====
-
-fn authorization(
-    view: &Snapshot,
-    place: &Place,
-    target: &Target<'_>,
-    peer: Option<&SpiffeId>,
-) -> Authorization {
-    let mut remarks = Vec::new();
-    if let Place::Workload { port } = *place
-        && peer.is_none()
-        && view.is_strict(port)
-    {
-        return Authorization {
-            allowed: false,
-            policy: None,
-            rule: None,
-            why: "PeerAuthentication STRICT: plaintext is refused".to_owned(),
-            remarks,
-        };
-    }
-    let to = match place {
-        Place::Workload { port } | Place::Service { port, .. } => SocketAddr::new(view.my_addr(), *port),
-        Place::Pod { ip, port } => SocketAddr::new(*ip, *port),
-        Place::Port { port, .. } => nowhere(*port),
-        Place::Listener { name } => nowhere(view.gateway.listener(name).map_or(0, |listener| listener.port)),
-    };
-    let head = target.head(peer, to);
-    view.remarks(place, &head, &Findings::default(), |remark| {
-        remarks.push(match remark {
-            Remark::Audited(rule) => format!("{} rule {} audits it", rule.policy, rule.rule),
-            Remark::DryRun(decision) => format!("dry-run policies would say: {}", why(&decision)),
-        });
-    });
-    let decision = view.authorize(place, &head);
-    let (Decision::Allow { by } | Decision::Deny { by, .. }) = decision;
-    Authorization {
-        allowed: decision.is_allowed(),
-        policy: by.map(|rule| rule.policy.to_string()),
-        rule: by.map(|rule| rule.rule),
-        why: why(&decision),
-        remarks,
-    }
-}
-
-fn why(decision: &Decision<'_>) -> String {
-    match decision {
-        Decision::Allow { by: Some(rule) } => format!("{} rule {} allows it", rule.policy, rule.rule),
-        Decision::Allow { by: None } => "no ALLOW policy applies and no DENY rule matches".to_owned(),
-        Decision::Deny { by: Some(rule), why } => format!("{} rule {}: {why}", rule.policy, rule.rule),
-        Decision::Deny { by: None, why } => (*why).to_owned(),
     }
 }
 

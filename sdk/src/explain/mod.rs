@@ -13,10 +13,25 @@
 //! # }
 //! ```
 //!
-//! Every type here serializes to JSON. Values that are likely secrets (`authorization`, cookies, anything called a token
-//! or a key) are never shown, only that they are there.
+//! Every type here serializes to JSON, and a [`Question`] is read from it, as the admin endpoint takes it:
+//!
+//! ```
+//! use inmesh::explain::Question;
+//!
+//! let question: Question = serde_json::from_str(r#"{
+//!     "method": "GET", "url": "http://reviews:9080/reviews/0", "headers": [["end-user", "jason"]],
+//!     "from": "spiffe://cluster.local/ns/default/sa/curl", "at": "workload:9080"
+//! }"#).unwrap();
+//! ```
+//!
+//! # What is shown
+//!
+//! Values that are likely secrets (`authorization`, cookies, anything called a token or a key) are never shown, only that
+//! they are there. Of headers and claims that policies judge, no value is shown unless the question says so
+//! ([`Question::with_values`]): they may be about people.
 
 mod answer;
+mod authorization;
 mod filter;
 mod hop;
 mod question;
@@ -24,8 +39,11 @@ mod redact;
 mod text;
 
 pub use answer::{
-    Authorization, Backend, Candidate, Condition, Endpoint, Explanation, Hop, Outcome, Request, Routing, Rule,
+    Ask, Authorization, Backend, Candidate, Condition, Endpoint, Explanation, Hop, Input, Judged, Outcome,
+    Request, Routing, Rule,
 };
+#[cfg(feature = "testing")]
+pub(crate) use authorization::decision;
 pub use hop::hop;
 pub(crate) use hop::{clusters, here};
 pub use question::{Malformed, Question};

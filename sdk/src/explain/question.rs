@@ -4,14 +4,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri};
+use serde::Deserialize;
 
-use crate::name::{SpiffeId, split_authority};
+use crate::name::{Host, SpiffeId, split_authority};
 use crate::policy::normalize::{PathNormalization, normalize};
 use crate::policy::{Caller, RequestHead};
 use crate::snapshot::{Claims, Place};
 
 /// A request to be explained: what it looks like, and who sends it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "Written")]
 pub struct Question {
     pub(super) method: Method,
     /// What the caller dials.
@@ -24,6 +26,23 @@ pub struct Question {
     pub(super) from_ip: IpAddr,
     pub(super) at: Option<Place>,
     claims: Option<Claims>,
+    pub(super) values: bool,
+}
+
+/// A question in JSON. What is not understood is an error: an answer to another question would mislead.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Written {
+    method: String,
+    url: String,
+    #[serde(default)]
+    headers: Vec<(String, String)>,
+    from: Option<String>,
+    from_ip: Option<IpAddr>,
+    claims: Option<Claims>,
+    at: Option<String>,
+    #[serde(default)]
+    values: bool,
 }
 
 /// Why a question cannot be asked.
@@ -39,8 +58,13 @@ pub enum Malformed {
     /// The header is none.
     #[error("`{0}` is not a header")]
     Header(String),
+    /// The identity is none.
+    #[error("`{0}` is not a SPIFFE id of a workload")]
+    Identity(String),
     /// The place is none.
-    #[error("`{0}` is not a place")]
+    #[error(
+        "`{0}` is not a place; write workload:PORT, service:HOST:PORT, pod:ADDRESS:PORT or listener:NAME"
+    )]
     Place(String),
 }
 
@@ -65,6 +89,7 @@ impl Question {
             from_ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             at: None,
             claims: None,
+            values: false,
         })
     }
 
@@ -101,6 +126,12 @@ impl Question {
     /// Arriving at this place of the process that is asked, instead of being sent by it.
     pub fn arriving_at(mut self, place: Place) -> Self {
         self.at = Some(place);
+        self
+    }
+
+    /// Also shows the values of headers and claims that policies judge. What is likely a secret stays hidden.
+    pub fn with_values(mut self) -> Self {
+        self.values = true;
         self
     }
 
@@ -148,6 +179,51 @@ impl Question {
     }
 }
 
+impl TryFrom<Written> for Question {
+    type Error = Malformed;
+
+    fn try_from(written: Written) -> Result<Self, Malformed> {
+        let mut question = Self::new(&written.method, &written.url)?;
+        for (name, value) in &written.headers {
+            question = question.header(name, value)?;
+        }
+        if let Some(from) = written.from {
+            question.from = Some(SpiffeId::parse(&from).map_err(|_| Malformed::Identity(from))?);
+        }
+        question.from_ip = written.from_ip.unwrap_or(question.from_ip);
+        question.at = written.at.as_deref().map(place).transpose()?;
+        question.claims = written.claims;
+        question.values = written.values;
+        Ok(question)
+    }
+}
+
+/// Reads `workload:9080`, `service:reviews.default.svc.cluster.local:9080`, `pod:10.0.0.1:9080` or `listener:http`.
+fn place(text: &str) -> Result<Place, Malformed> {
+    let bad = || Malformed::Place(text.to_owned());
+    let (kind, rest) = text.split_once(':').ok_or_else(bad)?;
+    let port = |port: &str| port.parse().map_err(|_| bad());
+    match kind {
+        "workload" => Ok(Place::Workload { port: port(rest)? }),
+        "service" => {
+            let (host, number) = rest.rsplit_once(':').ok_or_else(bad)?;
+            Ok(Place::Service {
+                host: Host::parse(host).map_err(|_| bad())?,
+                port: port(number)?,
+            })
+        }
+        "pod" => {
+            let at: SocketAddr = rest.parse().map_err(|_| bad())?;
+            Ok(Place::Pod {
+                ip: at.ip(),
+                port: at.port(),
+            })
+        }
+        "listener" if !rest.is_empty() => Ok(Place::Listener { name: rest.into() }),
+        _ => Err(bad()),
+    }
+}
+
 /// A question with the path as it is judged.
 pub(super) struct Target<'q> {
     question: &'q Question,
@@ -180,6 +256,72 @@ impl Target<'_> {
         match &self.question.query {
             Some(query) => format!("{}?{}", self.path, super::redact::query(query)),
             None => self.path.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_written_as_text() {
+        let host = |text| Host::parse(text).unwrap();
+        for (text, expected) in [
+            ("workload:9080", Some(Place::Workload { port: 9080 })),
+            (
+                "service:reviews.default:80",
+                Some(Place::Service {
+                    host: host("reviews.default"),
+                    port: 80,
+                }),
+            ),
+            (
+                "pod:[::1]:80",
+                Some(Place::Pod {
+                    ip: "::1".parse().unwrap(),
+                    port: 80,
+                }),
+            ),
+            ("listener:http", Some(Place::Listener { name: "http".into() })),
+            ("listener:", None),
+            ("workload:x", None),
+            ("service:80", None),
+            ("pod:a:80", None),
+            ("9080", None),
+        ] {
+            assert_eq!(place(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_question_that_is_not_understood_is_none() {
+        let read = |text: &str| serde_json::from_str::<Question>(text).map_err(|error| error.to_string());
+        assert!(read(r#"{"method": "GET", "url": "http://a/"}"#).is_ok());
+        for (text, said) in [
+            (
+                r#"{"method": "GET", "url": "/a"}"#,
+                "`/a` is not a URL with a host",
+            ),
+            (
+                r#"{"method": "GET", "url": "http://a/", "form": "x"}"#,
+                "unknown field `form`",
+            ),
+            (
+                r#"{"method": "GET", "url": "http://a/", "from": "curl"}"#,
+                "`curl` is not a SPIFFE id",
+            ),
+            (
+                r#"{"method": "GET", "url": "http://a/", "at": "here"}"#,
+                "`here` is not a place",
+            ),
+            (
+                r#"{"method": "G T", "url": "http://a/"}"#,
+                "`G T` is not a method",
+            ),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(said), "{error}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Authorization, Backend, Candidate, Explanation, Hop, Outcome, Routing};
+use super::{Ask, Authorization, Backend, Candidate, Explanation, Hop, Judged, Outcome, Routing};
 
 /// How many candidates that do not decide are written out.
 const SHOWN: usize = 40;
@@ -56,10 +56,69 @@ impl fmt::Display for Authorization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let answer = if self.allowed { "allowed" } else { "denied" };
         writeln!(f, "  policy  {answer}: {}", self.why)?;
+        if !self.clause.is_empty() {
+            let inputs: Vec<String> = self
+                .inputs
+                .iter()
+                .map(|it| value(&it.name, it.value.as_deref()))
+                .collect();
+            writeln!(f, "  clause  {}: {}", self.clause.join(", "), inputs.join(", "))?;
+        }
+        writeln!(f, "  cost    {} ns, {} rules", self.cost_ns, self.rule_count)?;
+        for rule in self.rules.iter().filter(|rule| !rule.decides) {
+            write!(f, "{rule}")?;
+        }
+        let told = self.rules.len();
+        if let Some(more) = self.rule_count.checked_sub(told).filter(|more| *more > 0) {
+            writeln!(f, "          and {more} other rules")?;
+        }
         for remark in &self.remarks {
             writeln!(f, "          {remark}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Judged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let watched = if self.dry_run { " (dry run)" } else { "" };
+        write!(
+            f,
+            "          {} {} rule {}{watched} ",
+            self.action, self.policy, self.rule
+        )?;
+        match self.matches {
+            Some(true) => return writeln!(f, "matches"),
+            Some(false) => f.write_str("does not match")?,
+            None => f.write_str("cannot be judged")?,
+        }
+        let asks: Vec<String> = self.asks.iter().map(ToString::to_string).collect();
+        match asks.is_empty() {
+            true => writeln!(f),
+            false => writeln!(f, ": {}", asks.join("; ")),
+        }
+    }
+}
+
+impl fmt::Display for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let given = self
+            .given
+            .as_deref()
+            .map_or_else(|| "absent".to_owned(), |given| format!("`{given}`"));
+        write!(
+            f,
+            "{}: {} must be {}, and is {given}",
+            self.clause, self.of, self.asked
+        )
+    }
+}
+
+/// A value with its name.
+fn value(name: &str, value: Option<&str>) -> String {
+    match value {
+        Some(value) => format!("{name} `{value}`"),
+        None => format!("no {name}"),
     }
 }
 

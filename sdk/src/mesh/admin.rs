@@ -1,13 +1,14 @@
-//! The admin endpoint: readiness, metrics, and what is configured. Shows no key, no token and no certificate, and
-//! changes nothing.
+//! The admin endpoint: readiness, metrics, what is configured, and why a request is treated as it is. Shows no key, no token
+//! and no certificate, and changes nothing.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::{Error, Mesh};
+use crate::explain::Question;
 use crate::layer::Stage;
 use crate::server::bind;
 use crate::snapshot::{InboundPolicy, Snapshot, Via};
@@ -32,19 +34,19 @@ pub(crate) async fn listen(mesh: &Mesh, addr: SocketAddr) -> Result<(), Error> {
 
 async fn serve(listener: TcpListener, admin: Admin) {
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok((stream, peer)) => (stream, peer.ip().to_canonical()),
             Err(error) => {
                 tracing::warn!(%error, "accepting on the admin endpoint failed");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
         let admin = admin.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| {
-                let answer = admin.answer(&request);
-                async move { Ok::<_, Infallible>(answer) }
+                let admin = admin.clone();
+                async move { Ok::<_, Infallible>(admin.answer(request, peer).await) }
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -62,10 +64,21 @@ const INDEX: &str = "inmesh admin\n\n\
     /status           generation, readiness, identity, problems, the status of each resource\n\
     /problems         what is wrong with the configuration, a line each\n\
     /conditions       the status of each resource alone, as Kubernetes shapes it\n\
-    /config_dump      the configuration in force\n";
+    /config_dump      the configuration in force\n\
+    /explain          why a request would be treated as it would: POST a question as JSON, from this machine only;\n\
+                      {\"method\": \"GET\", \"url\": \"http://reviews:9080/\", \"headers\": [[\"end-user\", \"jason\"]],\n\
+                      \"from\": \"spiffe://cluster.local/ns/default/sa/curl\", \"at\": \"workload:9080\"}\n";
+
+/// How long a question may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// More than any question needs.
+const LONGEST_QUESTION: usize = 64 * 1024;
 
 impl Admin {
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
+        if request.uri().path() == "/explain" {
+            return self.explain(request, peer).await;
+        }
         let Some(inner) = self.0.upgrade() else {
             return text(StatusCode::SERVICE_UNAVAILABLE, "the mesh is gone\n");
         };
@@ -97,6 +110,38 @@ impl Admin {
             "/conditions" => document(&json!(mesh.statuses())),
             "/config_dump" => document(&dump(&mesh.snapshot())),
             _ => text(StatusCode::NOT_FOUND, INDEX),
+        }
+    }
+
+    /// Answers a question as [`Mesh::explain`] does. Rules are told of in full, so only who is on this machine may ask;
+    /// and only as JSON, which a web page cannot send here without asking first.
+    async fn explain(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
+        if !peer.is_loopback() {
+            return text(StatusCode::FORBIDDEN, "only from this machine\n");
+        }
+        if request.method() != Method::POST {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "POST a question as JSON\n");
+        }
+        let kind = request.headers().get(header::CONTENT_TYPE);
+        if !kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json")) {
+            return text(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "content-type must be application/json\n",
+            );
+        }
+        let body = Limited::new(request.into_body(), LONGEST_QUESTION).collect();
+        let body = match tokio::time::timeout(PATIENCE, body).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) => return text(StatusCode::BAD_REQUEST, format!("no question: {error}\n")),
+            Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "no question came\n"),
+        };
+        let question: Question = match serde_json::from_slice(&body) {
+            Ok(question) => question,
+            Err(error) => return text(StatusCode::BAD_REQUEST, format!("no question: {error}\n")),
+        };
+        match self.0.upgrade() {
+            Some(inner) => document(&json!(Mesh { inner }.explain(&question))),
+            None => text(StatusCode::SERVICE_UNAVAILABLE, "the mesh is gone\n"),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The question every server asks: may this caller do this here? One function, whatever the process is.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use super::{
     Authorizer, ClientTerms, Gate, InboundPolicy, ServiceGuard, Snapshot, WaypointInbound, WorkloadInbound,
 };
 use crate::name::{Host, SpiffeId};
-use crate::policy::authz::{AuthzEngine, Decision, RuleRef};
+use crate::policy::authz::{AuthzEngine, Decision, RuleRef, RuleTold};
 use crate::policy::{ConnectionHead, RequestHead};
 
 /// Where something came in: what a server knows of a connection before it reads a request.
@@ -296,6 +297,49 @@ impl Snapshot {
                 say(Remark::DryRun(decision));
             }
         }
+    }
+
+    /// What every rule on the way makes of a request, gate by gate: for people, not for the request path.
+    pub fn rules_told(&self, place: &Place, head: &RequestHead<'_>, found: &Findings) -> Vec<RuleTold<'_>> {
+        self.tell(place, head, found, |gate, head| gate.authz.explain(head))
+    }
+
+    /// What one rule on the way makes of a request: the one that a decision named.
+    pub fn rule_told(
+        &self,
+        place: &Place,
+        head: &RequestHead<'_>,
+        found: &Findings,
+        by: &RuleRef,
+    ) -> Option<RuleTold<'_>> {
+        let told = self.tell(place, head, found, |gate, head| gate.authz.explain_rule(head, by));
+        told.into_iter().find(RuleTold::applies)
+    }
+
+    fn tell<'s, T: IntoIterator<Item = RuleTold<'s>>>(
+        &'s self,
+        place: &Place,
+        head: &RequestHead<'_>,
+        found: &Findings,
+        ask: impl Fn(&'s Gate, &RequestHead<'_>) -> T,
+    ) -> Vec<RuleTold<'s>> {
+        let passages = self.passages(place, head.caller.identity).unwrap_or_default();
+        let mut told: Vec<RuleTold<'s>> = Vec::new();
+        // Gates share engines where the same policies attach; what says the same twice is said once.
+        let mut known: HashMap<*const RuleRef, usize> = HashMap::new();
+        for (index, passage) in passages.iter().enumerate() {
+            let mut head = passage.head(head);
+            if let Some(claims) = found.claims(index) {
+                head.claims = Some(claims);
+            }
+            for rule in ask(passage.gate, &head) {
+                let at = *known.entry(std::ptr::from_ref(rule.by)).or_insert(told.len());
+                if told.get(at) != Some(&rule) {
+                    told.push(rule);
+                }
+            }
+        }
+        told
     }
 
     /// Whether a peer may speak for the callers behind it: it is a waypoint that the configuration binds to what was

@@ -10,6 +10,8 @@ in_both_shapes!(
     an_explanation_and_the_request_agree,
     every_other_candidate_has_its_reason,
     secrets_are_not_shown,
+    the_rule_its_clause_and_what_it_rests_on_are_told,
+    the_admin_endpoint_gives_the_same_answer,
 );
 
 const ROUTE: &str = "
@@ -204,4 +206,174 @@ async fn secrets_are_not_shown(shape: Shape) -> Result<()> {
         assert!(text.contains("page=2") && text.contains("(hidden)"), "{text}");
     }
     Ok(())
+}
+
+/// Where `reviews` is judged.
+fn arriving(world: &World, question: Question) -> Explanation {
+    let question = question.from(spiffe("default", "curl"));
+    match &world.waypoint {
+        None => world
+            .v1
+            .mesh
+            .explain(&question.arriving_at(inmesh::snapshot::Place::Workload { port: 9080 })),
+        Some(waypoint) => waypoint.mesh().explain(&question),
+    }
+}
+
+const RULES: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: tenants, namespace: default}
+spec:
+  targetRefs: [{group: '', kind: Service, name: reviews}]
+  rules:
+  - to: [{operation: {methods: [DELETE]}}, {operation: {paths: ['/store/{*}/items']}}]
+  - from: [{source: {namespaces: [other]}}, {source: {principals: [cluster.local/ns/default/sa/curl]}}]
+    when: [{key: 'request.headers[x-tenant]', values: [acme]}, {key: 'request.headers[x-api-key]', values: [s3cr3t]}]
+";
+
+async fn the_rule_its_clause_and_what_it_rests_on_are_told(shape: Shape) -> Result<()> {
+    let world = World::start(shape, &[("rules", RULES)]).await?;
+    let headers = [("x-tenant", "acme"), ("x-api-key", "s3cr3t")];
+    let told = arriving(&world, get("/x", &headers)?);
+    let decided = told.hops[0].authorization.as_ref().context("somebody judges")?;
+    assert!(decided.allowed, "{told}");
+    assert_eq!(
+        decided.policy.as_deref(),
+        Some("AuthorizationPolicy default/tenants")
+    );
+    assert_eq!((decided.rule, decided.rule_count), (Some(1), 2));
+    assert_eq!(decided.clause, ["from[1]", "when[0]", "when[1]"]);
+    let inputs: Vec<_> = decided
+        .inputs
+        .iter()
+        .map(|it| (it.name.as_str(), it.value.as_deref()))
+        .collect();
+    assert_eq!(
+        inputs,
+        [
+            ("principal", Some("cluster.local/ns/default/sa/curl")),
+            ("request.headers[x-tenant]", Some("(hidden)")),
+            ("request.headers[x-api-key]", Some("(hidden)")),
+        ]
+    );
+    assert!(decided.cost_ns > 0);
+    // Why not the other: each of its alternatives, in the words of its YAML.
+    let other = &decided.rules[0];
+    assert_eq!(
+        (other.action, other.matches, other.decides),
+        ("ALLOW", Some(false), false)
+    );
+    let asks: Vec<_> = other
+        .asks
+        .iter()
+        .map(|it| {
+            (
+                it.clause.as_str(),
+                it.of.as_str(),
+                it.asked.as_str(),
+                it.given.as_deref(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        asks,
+        [
+            ("to[0]", "method", "`DELETE`", Some("GET")),
+            ("to[1]", "path", "`/store/{*}/items`", Some("/x")),
+        ]
+    );
+    // Values only on demand, and those of secrets not even then.
+    let told = arriving(&world, get("/x", &headers)?.with_values());
+    let text = format!("{told}{}", serde_json::to_string(&told)?);
+    assert!(text.contains("acme") && !text.contains("s3cr3t"), "{text}");
+    let told = arriving(&world, get("/x", &headers)?);
+    let decided = told.hops[0].authorization.as_ref().context("somebody judges")?;
+    let shown = serde_json::to_string(&decided.inputs)?;
+    assert!(!shown.contains("acme"), "{shown}");
+    // And without a match, nothing decides.
+    let told = arriving(&world, get("/x", &headers[..1])?);
+    let decided = told.hops[0].authorization.as_ref().context("somebody judges")?;
+    assert_eq!(
+        (decided.allowed, decided.rule, decided.clause.len()),
+        (false, None, 0)
+    );
+    let missed = &decided.rules[1].asks;
+    assert_eq!(missed.len(), 1, "{told}");
+    assert_eq!(
+        (missed[0].clause.as_str(), missed[0].given.as_deref()),
+        ("when[1]", None)
+    );
+    Ok(())
+}
+
+async fn the_admin_endpoint_gives_the_same_answer(shape: Shape) -> Result<()> {
+    let world = World::start(shape, &[("rules", RULES)]).await?;
+    let ip = world.cluster.address();
+    // One more participant that sees the same, with an admin endpoint.
+    let mut builder = match shape {
+        Shape::InProcess => world.cluster.participant("default", "reviews")?.pod("reviews-v1"),
+        Shape::Waypoint => world
+            .cluster
+            .participant("default", "waypoint")?
+            .pod("waypoint-0")
+            .role(inmesh::snapshot::Role::Gateway {
+                namespace: "default".into(),
+                name: "waypoint".into(),
+            }),
+    };
+    builder = builder.admin((ip, 15000).into());
+    let mesh = builder.start().await?;
+    let at = match shape {
+        Shape::InProcess => r#", "at": "workload:9080""#,
+        Shape::Waypoint => "",
+    };
+    let question = format!(
+        r#"{{"method": "GET", "url": "http://reviews:9080/x", "headers": [["x-tenant", "acme"]],
+            "from": "spiffe://cluster.local/ns/default/sa/curl"{at}}}"#
+    );
+    let (code, body) = post(ip, "application/json", &question).await?;
+    assert_eq!(code, 200, "{body}");
+    let mut answer: serde_json::Value = serde_json::from_str(&body)?;
+    let mut expected = serde_json::to_value(mesh.explain(&serde_json::from_str(&question)?))?;
+    for told in [&mut answer, &mut expected] {
+        // How long it took differs from one time to the next.
+        told["hops"][0]["authorization"]["costNs"] = 0.into();
+    }
+    assert_eq!(answer, expected);
+    assert_eq!(answer["hops"][0]["authorization"]["allowed"], false);
+    assert_eq!(answer["outcome"]["status"], 403);
+
+    for (kind, question, expected) in [
+        ("text/plain", question.as_str(), 415),
+        ("application/json", "{", 400),
+        (
+            "application/json",
+            r#"{"method": "GET", "url": "http://a/", "form": 1}"#,
+            400,
+        ),
+        ("application/json", &format!("\"{}\"", "x".repeat(70_000)), 400),
+    ] {
+        let (code, body) = post(ip, kind, question).await?;
+        assert_eq!(code, expected, "{body}");
+    }
+    Ok(())
+}
+
+/// Asks the admin endpoint.
+async fn post(ip: std::net::Ipv4Addr, kind: &str, body: &str) -> Result<(u16, String)> {
+    let stream = tokio::net::TcpStream::connect((ip, 15000)).await?;
+    let (mut sender, driver) =
+        hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await?;
+    tokio::spawn(driver);
+    let request = http::Request::post("/explain")
+        .header("host", "x")
+        .header("content-type", kind)
+        .body(body.to_owned())?;
+    let response = sender.send_request(request).await?;
+    let code = response.status().as_u16();
+    let body = http_body_util::BodyExt::collect(response.into_body())
+        .await?
+        .to_bytes();
+    Ok((code, String::from_utf8_lossy(&body).into_owned()))
 }

@@ -37,6 +37,10 @@ pub(super) struct Explain {
     #[arg(short = 'H', long, value_name = "NAME: VALUE")]
     header: Vec<String>,
 
+    /// Also show the values of headers and claims that policies judge; what is likely a secret stays hidden.
+    #[arg(long)]
+    values: bool,
+
     /// Istio's root namespace.
     #[arg(long, default_value = "istio-system", value_name = "NAMESPACE")]
     root_namespace: String,
@@ -88,6 +92,9 @@ impl Explain {
                 )
             })?;
             question = question.header(name.trim(), value.trim()).map_err(bad)?;
+        }
+        if self.values {
+            question = question.with_values();
         }
         Ok(match &self.from {
             Some(from) => question.from(from.clone()),

@@ -46,7 +46,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "LISTENER=PORT", value_parser = port_pair, value_delimiter = ',')]
     listen_port: Vec<(u16, u16)>,
 
-    /// Address of the admin ports 15000 (configuration, problems), 15020 (metrics) and 15021 (readiness).
+    /// Address of the admin ports 15000 (configuration, problems, /explain), 15020 (metrics) and 15021 (readiness).
     /// By default 15020 and 15021 are on --address, and 15000 on 127.0.0.1 unless --address is a loopback address.
     #[arg(long, value_name = "IP")]
     admin_address: Option<IpAddr>,
