@@ -26,6 +26,10 @@ pub(crate) const GATEWAY_ACCOUNT: &str = "gateway.istio.io/service-account";
 pub(crate) const XFCC: &str = "ambient.istio.io/xfcc-include-client-identity";
 /// Annotation of a Service or Namespace: `PreferClose`, `PreferSameZone` or `PreferSameNode`.
 pub(crate) const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
+/// What all annotations begin with that are our own.
+pub(crate) const OWN: &str = "inmesh.io/";
+/// Annotation of a Gateway, Pod or Namespace: principals that are told why something was decided.
+pub(crate) const EXPLAIN_TO: &str = "inmesh.io/explain-to";
 /// On a workload: where it is, as `region.zone.subzone`.
 pub(crate) const LOCALITY: &str = "istio-locality";
 /// On a Node, or a workload: its region.

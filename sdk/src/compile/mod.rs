@@ -15,6 +15,7 @@ mod backend_tls;
 mod backends;
 mod binding;
 mod carry;
+mod explained;
 mod files;
 mod findings;
 mod gateway;
@@ -156,6 +157,11 @@ pub fn compile(
         carry: &carry,
         traffic: &traffic,
     };
+    let explained = explained::Explained {
+        store,
+        namespaces: &namespaces,
+    };
+    explained.report(&mut problems);
     let mut directory = backends::Directory::new(&grants);
     let mut registry = registry::Registry::default();
     let mut snapshot = Snapshot {
@@ -168,6 +174,7 @@ pub fn compile(
         baggage: baggage(&own.workload),
         mesh: mesh.facts.clone(),
         paths: node.paths,
+        explained_to: explained.to(node, gateway.as_ref(), &own, &members),
         ..Snapshot::default()
     };
     outbound.services(&mut snapshot, &directory, &registry, &mut problems);

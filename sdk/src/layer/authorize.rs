@@ -2,16 +2,20 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use http::Response;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
+use tracing::Span;
 
+use super::notes::Decided;
 use super::{Call, MeshBody, Reason, Refusal};
-use crate::policy::authz::Decision;
+use crate::policy::RequestHead;
+use crate::policy::authz::{Decision, RuleTold};
 use crate::snapshot::{Place, Remark};
-use crate::telemetry::Meter;
+use crate::telemetry::{Meter, field};
 
 /// Makes [`Authorize`].
 #[derive(Clone, Debug)]
@@ -65,27 +69,18 @@ where
                 .remarks(place, &head, &call.found, |remark| note(place, remark));
         }
         let refusal = match (call.place.as_deref(), &call.peer) {
-            (Some(place), Some(_)) => match call.view.authorize_found(place, &head, &call.found) {
-                Decision::Allow { .. } => None,
-                Decision::Deny { by, why } => {
-                    let detail = match by {
-                        Some(rule) => format!("{} rule {}: {why}", rule.policy, rule.rule),
-                        None => why.to_owned(),
-                    };
-                    let mut refusal = Refusal::new(Reason::Denied, detail);
-                    refusal.policy = by.map(|rule| rule.policy.clone());
-                    match &refusal.policy {
-                        Some(policy) => self.meter.denied(&policy.to_string()),
-                        None => self.meter.denied("none"),
-                    }
-                    Some(refusal)
-                }
-            },
+            (Some(place), Some(_)) => judge(place, &call, &head).err(),
             _ => Some(Refusal::new(
                 Reason::Denied,
                 "the request reached the policy point without a peer",
             )),
         };
+        if let Some(refusal) = &refusal {
+            match &refusal.policy {
+                Some(policy) => self.meter.denied(&policy.to_string()),
+                None => self.meter.denied("none"),
+            }
+        }
         match refusal {
             None => AuthorizeFuture::Inner {
                 future: self.inner.call(call),
@@ -95,6 +90,66 @@ where
             },
         }
     }
+}
+
+/// Decides, and writes the decision down where somebody wants to know.
+fn judge(place: &Place, call: &Call, head: &RequestHead<'_>) -> Result<(), Refusal> {
+    let span = Span::current();
+    let notes = call.notes.as_deref();
+    let began = (notes.is_some() || !span.is_disabled()).then(Instant::now);
+    let decision = call.view.authorize_found(place, head, &call.found);
+    if let Some(began) = began {
+        let cost = began.elapsed();
+        let (Decision::Allow { by } | Decision::Deny { by, .. }) = decision;
+        let allowed = decision.is_allowed();
+        span.record(field::DECISION, if allowed { "allow" } else { "deny" });
+        span.record(
+            field::DECISION_COST,
+            u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX),
+        );
+        if let Some(by) = by {
+            span.record(field::POLICY, tracing::field::display(&by.policy));
+            span.record(field::POLICY_RULE, by.rule);
+        }
+        if let Some(notes) = notes {
+            let told = by
+                .filter(|_| notes.detailed)
+                .and_then(|by| call.view.rule_told(place, head, &call.found, by));
+            let (clause, inputs) = told.as_ref().map(in_short).unwrap_or_default();
+            notes.decide(Decided {
+                allowed,
+                by: by.cloned(),
+                clause,
+                inputs,
+                cost,
+            });
+        }
+    }
+    match decision {
+        Decision::Allow { .. } => Ok(()),
+        Decision::Deny { by, why } => {
+            let detail = match by {
+                Some(rule) => format!("{} rule {}: {why}", rule.policy, rule.rule),
+                None => why.to_owned(),
+            };
+            let mut refusal = Refusal::new(Reason::Denied, detail);
+            refusal.policy = by.map(|rule| rule.policy.clone());
+            refusal.rule = by.map(|rule| rule.rule);
+            Err(refusal)
+        }
+    }
+}
+
+/// The parts of a rule that hold, and the names of what they ask about.
+fn in_short(told: &RuleTold<'_>) -> (String, String) {
+    let parts: Vec<&str> = told.held().map(|one| one.at.as_str()).collect();
+    let mut names: Vec<&str> = Vec::new();
+    for ask in told.held().flat_map(|one| &one.asks) {
+        if !names.contains(&ask.of.as_str()) {
+            names.push(&ask.of);
+        }
+    }
+    (parts.join(" "), names.join(" "))
 }
 
 /// Writes down what a policy that decides nothing has to say.

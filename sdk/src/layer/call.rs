@@ -9,6 +9,7 @@ use http::uri::Authority;
 use http::{Request, Uri};
 
 use super::MeshBody;
+use super::notes::Notes;
 use crate::name::Peer;
 use crate::policy::authz::remote_addr;
 use crate::policy::balance::{Endpoint, Tried};
@@ -32,6 +33,8 @@ pub struct Call {
     pub dialled: Option<Authority>,
     /// What was found out about it on the way here.
     pub found: Findings,
+    /// What is written down of it, where somebody wants to know.
+    pub(crate) notes: Option<Arc<Notes>>,
 }
 
 impl Call {

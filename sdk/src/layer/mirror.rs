@@ -146,6 +146,7 @@ fn copy(call: &Call, body: MeshBody, cluster: Arc<Cluster>, shadow: bool) -> Rou
         peer: call.peer.clone(),
         dialled: None,
         found: Findings::default(),
+        notes: None,
     };
     Routed::new(call, None, Destination::Cluster(cluster))
 }
@@ -276,6 +277,7 @@ mod tests {
             peer: None,
             dialled: None,
             found: Findings::default(),
+            notes: None,
         };
         Routed::new(call, Some(won), Destination::Cluster(cluster("main")))
     }

@@ -24,6 +24,7 @@ mod interim;
 pub(crate) mod labels;
 mod lead;
 mod mirror;
+mod notes;
 mod observe;
 mod origin;
 mod record;

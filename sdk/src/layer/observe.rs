@@ -98,6 +98,7 @@ where
                     peer: Some(Arc::clone(&origin.peer)),
                     dialled: None,
                     found: Findings::default(),
+                    notes: record.notes(),
                 };
                 let inner = &mut self.inner;
                 (Some(record.span.in_scope(|| inner.call(call))), None)
@@ -203,6 +204,7 @@ where
                     peer: None,
                     dialled,
                     found: Findings::default(),
+                    notes: None,
                 };
                 (Some(record.span.in_scope(|| self.inner.call(call))), None)
             }

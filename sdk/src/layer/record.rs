@@ -11,6 +11,7 @@ use tracing::Span;
 use super::body::Watch;
 use super::call::{Delayed, Served, authority};
 use super::flags::Flags;
+use super::notes::{self, Decided, Notes};
 use super::origin::{client_series, refused_labels};
 use super::refusal::is_grpc;
 use super::upgrade::Asked;
@@ -41,7 +42,17 @@ pub(super) struct Record {
     received: Option<Arc<AtomicU64>>,
     /// For the access log; only filled if somebody listens.
     line: Option<Box<Line>>,
+    /// What layers further in write down; only there if somebody wants to know.
+    notes: Option<Arc<Notes>>,
+    /// Whether the caller is told why it is answered so.
+    explained: bool,
 }
+
+/// Where callers that the configuration trusts are told what was decided, and by what.
+///
+/// Not `Proxy-Status` (RFC 9209), which comes nearest: an origin server must not send that one, and in process it is the
+/// origin server that decides; it is also what CDNs and gateways pass on to the world.
+const DECISION: HeaderName = HeaderName::from_static("x-inmesh-decision");
 
 #[derive(Debug)]
 struct Line {
@@ -85,8 +96,15 @@ impl Record {
                 path: request.uri().path().to_owned(),
             })
         });
+        let explained = match &counted {
+            Counted::Origin(origin) => view.explains_to(origin.peer.identity.as_ref()),
+            Counted::Client(_) => false,
+        };
+        let noted = explained || line.is_some() && matches!(counted, Counted::Origin(_));
         Self {
             started: Instant::now(),
+            notes: noted.then(|| Arc::new(Notes::new(explained))),
+            explained,
             span,
             counted,
             view,
@@ -103,22 +121,44 @@ impl Record {
         self.grpc
     }
 
+    /// Where layers further in write down what they know.
+    pub(super) fn notes(&self) -> Option<Arc<Notes>> {
+        self.notes.clone()
+    }
+
+    /// Tells the caller what was decided if it is trusted with that, and takes care that nobody else is told: whoever
+    /// answered may have told us.
+    fn explain(&self, response: &mut Response<MeshBody>, refused: Option<&str>) {
+        if let Counted::Client(_) = self.counted {
+            return;
+        }
+        let decided = self.notes.as_ref().and_then(|notes| notes.decision());
+        let told = self
+            .explained
+            .then(|| notes::header(decided, refused, self.view.generation));
+        match told.flatten() {
+            Some(value) => drop(response.headers_mut().insert(DECISION, value)),
+            None => drop(response.headers_mut().remove(DECISION)),
+        }
+    }
+
     /// Gives an answer its final form, to be counted at the end of its body.
     pub(super) fn answer(self, result: Result<Response<MeshBody>, Refusal>) -> Response<MeshBody> {
         if let Counted::Origin(origin) = &self.counted {
             origin.interim.close();
         }
-        let (mut response, flags) = match result {
+        let (mut response, flags, refused) = match result {
             Ok(response) => {
                 let flags = flags_of(&response);
-                (response, flags)
+                (response, flags, None)
             }
             Err(refusal) => {
                 self.tell(&refusal);
-                let flags = refusal.flags();
-                (refusal.into_response(self.grpc), flags)
+                let (flags, reason) = (refusal.flags(), refusal.reason.as_str());
+                (refusal.into_response(self.grpc), flags, Some(reason))
             }
         };
+        self.explain(&mut response, refused);
         if self.close {
             response
                 .headers_mut()
@@ -184,6 +224,7 @@ impl Record {
         if let Some(policy) = &refusal.policy {
             self.span.record(field::POLICY, tracing::field::display(policy));
         }
+        let decided = self.notes.as_ref().and_then(|notes| notes.decision());
         let (at, peer) = match &self.counted {
             Counted::Origin(origin) => (Some(&*origin.place), Some(&*origin.peer)),
             Counted::Client(_) => (None, None),
@@ -195,6 +236,9 @@ impl Record {
             ?at,
             peer = ?peer.and_then(|peer| peer.identity.as_ref()),
             addr = ?peer.map(|peer| peer.addr),
+            policy = refusal.policy.as_ref().map(tracing::field::display),
+            rule = refusal.rule,
+            cost_ns = decided.map(|decided| decided.cost.as_nanos() as u64),
             generation = self.view.generation,
             why = %super::chain(refusal),
             "request refused",
@@ -257,6 +301,8 @@ impl Watch for Ending {
         };
         self.series.record(&sample);
         if let Some(line) = &record.line {
+            let decided = record.notes.as_ref().and_then(|notes| notes.decision());
+            let by = decided.and_then(|decided| decided.by.as_ref());
             tracing::info!(
                 target: "inmesh::access",
                 parent: &record.span,
@@ -268,6 +314,10 @@ impl Watch for Ending {
                 duration_ms = sample.duration.as_secs_f64() * 1e3,
                 received = sample.request_bytes,
                 sent = bytes,
+                decision = decided.map(Decided::word),
+                policy = by.map(|by| tracing::field::display(&by.policy)),
+                rule = by.map(|by| by.rule),
+                cost_ns = decided.map(|decided| decided.cost.as_nanos() as u64),
                 generation = record.view.generation,
             );
         }

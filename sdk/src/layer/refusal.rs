@@ -121,6 +121,8 @@ pub struct Refusal {
     pub outcome: Option<Outcome>,
     /// The policy that decided, where one did.
     pub policy: Option<ResourceRef>,
+    /// The index of its rule, where one decided.
+    pub rule: Option<u32>,
     /// Which endpoint was asked, if one was.
     pub endpoint: Option<EndpointKey>,
     /// The gRPC status that a gRPC caller is shown, where it is not the one that belongs to `status`.
@@ -186,6 +188,7 @@ impl Refusal {
             exhausted: false,
             delayed: false,
             policy: None,
+            rule: None,
             headers: None,
             unsent: None,
             source: None,
@@ -244,11 +247,11 @@ impl Refusal {
         match self.reason {
             Reason::BadRequest => "bad_request".into(),
             Reason::Denied => match &self.policy {
-                Some(it) => format!(
-                    "rbac_access_denied_matched_policy[ns[{}]-policy[{}]]",
-                    it.namespace, it.name
-                )
-                .into(),
+                Some(it) => {
+                    let rule = self.rule.map(|rule| format!("-rule[{rule}]")).unwrap_or_default();
+                    let (namespace, name) = (&it.namespace, &it.name);
+                    format!("rbac_access_denied_matched_policy[ns[{namespace}]-policy[{name}]{rule}]").into()
+                }
                 None => "rbac_access_denied_matched_policy[none]".into(),
             },
             Reason::Unauthenticated => self.detail.clone(),

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::{Gate, GatewayView, KeyCell, MeshFacts};
+use crate::matcher::TextSet;
 use crate::name::{Host, ResourceRef, ServiceName, SpiffeId};
 use crate::policy::authz::AuthzEngine;
 use crate::policy::balance::{Endpoint, EndpointSet, Workload};
@@ -93,6 +94,8 @@ pub struct Snapshot {
     pub baggage: Option<http::HeaderValue>,
     /// How far the paths of requests are normalized before anybody judges them.
     pub paths: PathNormalization,
+    /// The principals that are told why something was decided.
+    pub explained_to: TextSet,
 }
 
 /// How a pod-addressed call reaches its workload.
@@ -316,6 +319,11 @@ impl Snapshot {
     /// This process's own address for `forwarded`, `0.0.0.0` if unknown.
     pub fn my_addr(&self) -> IpAddr {
         self.my_ip.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))
+    }
+
+    /// Whether a peer is told why something was decided.
+    pub fn explains_to(&self, peer: Option<&SpiffeId>) -> bool {
+        peer.is_some_and(|peer| self.explained_to.matches(peer.principal()))
     }
 
     /// Every endpoint of every cluster.

@@ -27,6 +27,12 @@ pub const OTEL_STATUS: &str = "otel.status_code";
 pub const RULE: &str = "mesh.rule";
 /// The policy that decided.
 pub const POLICY: &str = "mesh.policy";
+/// The index of its rule.
+pub const POLICY_RULE: &str = "mesh.policy.rule";
+/// `allow` or `deny`: what the authorization policies said.
+pub const DECISION: &str = "mesh.decision";
+/// How long they took to say it, in nanoseconds.
+pub const DECISION_COST: &str = "mesh.decision.cost_ns";
 /// Why a request was refused or answered by the mesh.
 pub const REASON: &str = "mesh.reason";
 /// The verified identity at the other end.

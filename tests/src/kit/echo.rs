@@ -6,6 +6,7 @@
 //! | `/status/CODE` | with that status |
 //! | `/fail/CODE/TIMES/…` | with that status as many times (by path), then JSON |
 //! | `/grpc/CODE/TIMES/…` | likewise with that gRPC status in the head |
+//! | `/header/NAME/VALUE` | with that header |
 //! | `/source/BYTES` | that many bytes, streamed |
 //! | `/sink` | how many bytes came |
 //! | `/mirror` | the request's body, streamed, and its trailers |
@@ -22,7 +23,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use inmesh::{Body, Client, PeerIdentity};
@@ -112,6 +113,14 @@ impl Echo {
         if let Some(code) = self.failure("/grpc/", &path) {
             let mut response = Response::new(Body::empty());
             response.headers_mut().insert("grpc-status", code.into());
+            return response;
+        }
+        if let Some(("header", field)) = path[1..].split_once('/')
+            && let Some((name, value)) = field.split_once('/')
+            && let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value))
+        {
+            let mut response = Response::new(Body::empty());
+            response.headers_mut().insert(name, value);
             return response;
         }
         if let Some(bytes) = number("/source/") {

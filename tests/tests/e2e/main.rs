@@ -53,6 +53,7 @@ mod cli;
 mod config;
 mod connections;
 mod cors;
+mod decisions;
 mod destination_tls;
 mod explain;
 mod gateway;

@@ -31,6 +31,17 @@ const WAYPOINT: &str = env!("CARGO_BIN_EXE_test-waypoint");
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const ROOT: &str = "b7ad6b7169203331";
 
+const POLICY: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: readers, namespace: default}
+spec:
+  targetRefs: [{group: '', kind: Service, name: reviews}]
+  rules:
+  - from: [{source: {principals: [cluster.local/ns/default/sa/nobody]}}]
+  - from: [{source: {principals: [cluster.local/ns/default/sa/front]}}]
+";
+
 /// A span, with the name of the service that sent it.
 #[derive(Clone, Debug)]
 struct Span {
@@ -150,6 +161,7 @@ async fn a_page_that_asks_two_services_is_one_trace_with_the_right_parents(shape
         )?;
         cluster.declare(&waypoint)?;
     }
+    cluster.apply("policy", POLICY)?;
     let vars = |name| {
         [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
@@ -252,6 +264,21 @@ async fn a_page_that_asks_two_services_is_one_trace_with_the_right_parents(shape
         assert_eq!(attempt.fields["http.response.status_code"], "200", "{attempt:?}");
         assert_eq!(attempt.fields["http.request.resend_count"], "0", "{attempt:?}");
     }
+    // Who judged says what it decided, because of what, and what that cost.
+    let judge = match shape {
+        Shape::InProcess => "reviews",
+        Shape::Waypoint => "waypoint",
+    };
+    let judged = |span: &&Span| span.service == judge && span.fields.contains_key("mesh.policy.rule");
+    let judged = spans.values().find(judged).context("somebody judged")?;
+    assert_eq!(judged.name, "mesh.server");
+    assert_eq!(judged.fields["mesh.decision"], "allow");
+    assert_eq!(
+        judged.fields["mesh.policy"],
+        "AuthorizationPolicy default/readers"
+    );
+    assert_eq!(judged.fields["mesh.policy.rule"], "1");
+    assert!(judged.fields["mesh.decision.cost_ns"].parse::<u64>()? > 0);
     for name in names {
         let compiled = |span: &&Span| span.name == "mesh.compile" && span.service == name;
         let compiled = spans.values().find(compiled).context("everybody has compiled")?;

@@ -100,6 +100,7 @@ fn call(body: &'static str) -> Call {
         peer: Some(Arc::new(peer)),
         found: Default::default(),
         dialled: None,
+        notes: None,
     }
 }
 

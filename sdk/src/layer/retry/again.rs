@@ -110,6 +110,7 @@ impl Again {
             dialled: None,
             // Authorization, which asks for them, is behind us.
             found: Findings::default(),
+            notes: None,
         };
         Ok(Routed {
             call,

@@ -1,0 +1,156 @@
+//! Notes: what layers further in write down of a request for `Observe`, where somebody wants to know.
+//!
+//! Most requests have none, so that what nobody reads costs nothing.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use crate::policy::authz::RuleRef;
+
+/// What is written down of one request.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    /// Whether the decision is told in detail: its clause, and what it rests on.
+    pub(super) detailed: bool,
+    decision: OnceLock<Decided>,
+}
+
+/// A decision about who may do what, in short; the full record is what `explain` gives for the same request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Decided {
+    pub(super) allowed: bool,
+    /// What decided; `None` if no rule did.
+    pub(super) by: Option<RuleRef>,
+    /// `from[0] to[1]`; empty where nobody asked for it.
+    pub(super) clause: String,
+    /// The names of what the clause asks about.
+    pub(super) inputs: String,
+    pub(super) cost: Duration,
+}
+
+impl Notes {
+    pub(super) fn new(detailed: bool) -> Self {
+        Self {
+            detailed,
+            decision: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn decide(&self, decided: Decided) {
+        // A request is judged once; were it twice, the first would be the one that let it through.
+        let _ = self.decision.set(decided);
+    }
+
+    pub(super) fn decision(&self) -> Option<&Decided> {
+        self.decision.get()
+    }
+}
+
+impl Decided {
+    /// `allow` or `deny`.
+    pub(super) fn word(&self) -> &'static str {
+        if self.allowed { "allow" } else { "deny" }
+    }
+}
+
+/// The decision as the value of a response header: an Item with parameters (RFC 9651 §3.3).
+///
+/// `refused` is the reason of a refusal, whoever it came from.
+pub(super) fn header(
+    decided: Option<&Decided>,
+    refused: Option<&str>,
+    generation: u64,
+) -> Option<HeaderValue> {
+    use std::fmt::Write as _;
+
+    // What was refused before it was judged was denied all the same.
+    let mut text = decided.map_or("deny", Decided::word).to_owned();
+    // Writing to a String cannot fail.
+    if let Some(Decided {
+        by,
+        clause,
+        inputs,
+        cost,
+        ..
+    }) = decided
+    {
+        if let Some(by) = by {
+            let _ = write!(
+                text,
+                ";policy={};rule={}",
+                quoted(&by.policy.to_string()),
+                by.rule
+            );
+        }
+        for (name, value) in [("clause", clause), ("inputs", inputs)] {
+            if !value.is_empty() {
+                let _ = write!(text, ";{name}={}", quoted(value));
+            }
+        }
+        let _ = write!(text, ";cost_ns={}", cost.as_nanos());
+    }
+    if let Some(reason) = refused {
+        let _ = write!(text, ";refused={reason}");
+    }
+    let _ = write!(text, ";generation={generation}");
+    HeaderValue::try_from(text).ok()
+}
+
+/// A String of RFC 9651: printable ASCII between quotes.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            ' '..='~' => quoted.push(c),
+            _ => quoted.push('?'),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::{Kind, ResourceRef};
+
+    #[test]
+    fn a_decision_is_an_item_with_parameters() {
+        let text = |decided: Option<&Decided>, refused| {
+            let value = header(decided, refused, 7).unwrap();
+            value.to_str().unwrap().to_owned()
+        };
+        let mut decided = Decided {
+            allowed: true,
+            by: None,
+            clause: String::new(),
+            inputs: String::new(),
+            cost: Duration::from_nanos(312),
+        };
+        assert_eq!(text(Some(&decided), None), "allow;cost_ns=312;generation=7");
+        assert_eq!(
+            text(Some(&decided), Some("no_route")),
+            "allow;cost_ns=312;refused=no_route;generation=7"
+        );
+        decided.allowed = false;
+        decided.by = Some(RuleRef {
+            policy: ResourceRef::new(Kind::AuthorizationPolicy, "shop", "a\"b"),
+            rule: 2,
+        });
+        decided.clause = "from[0] to[1]".into();
+        decided.inputs = "principal path".into();
+        assert_eq!(
+            text(Some(&decided), Some("denied")),
+            "deny;policy=\"AuthorizationPolicy shop/a\\\"b\";rule=2;clause=\"from[0] to[1]\";\
+             inputs=\"principal path\";cost_ns=312;refused=denied;generation=7"
+        );
+        assert_eq!(
+            text(None, Some("unauthenticated")),
+            "deny;refused=unauthenticated;generation=7"
+        );
+    }
+}
