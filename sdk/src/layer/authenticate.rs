@@ -131,7 +131,8 @@ fn judge<'v>(view: &'v Snapshot, call: &Call) -> Judged<'v> {
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
     let head = call.head();
-    let (mut found, mut accepted) = (Findings::default(), SmallVec::new());
+    // What authorizers were asked stays known.
+    let (mut found, mut accepted) = (call.found.clone(), SmallVec::new());
     let passages = call
         .place
         .as_deref()
@@ -247,5 +248,89 @@ impl std::fmt::Debug for TokenClaims {
         f.debug_struct("TokenClaims")
             .field("iss", &self.0.get("iss"))
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::future::{Ready, ready};
+
+    use super::*;
+    use crate::layer::Reason;
+    use crate::name::{Kind, Peer, ResourceRef};
+    use crate::policy::authz::{self, Action, AuthzEngine, AuthzRule, EngineBuilder};
+    use crate::policy::token::TokenRules;
+    use crate::snapshot::{Gate, InboundPolicy, Place, StrictPorts, TokenGuard, WorkloadInbound};
+
+    /// Answers what policies allow.
+    #[derive(Clone)]
+    struct Judge;
+
+    impl Service<Call> for Judge {
+        type Response = Response<MeshBody>;
+        type Error = Refusal;
+        type Future = Ready<Result<Self::Response, Refusal>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, call: Call) -> Self::Future {
+            let place = call.place.as_deref().unwrap();
+            let decision = call.view.authorize_found(place, &call.head(), &call.found);
+            ready(match decision.is_allowed() {
+                true => Ok(Response::new(MeshBody::empty())),
+                false => Err(Refusal::new(Reason::Denied, "denied")),
+            })
+        }
+    }
+
+    /// A request to a port where both an authorizer and tokens are asked for.
+    fn call(consulted: bool) -> Call {
+        let ask = ResourceRef::new(Kind::AuthorizationPolicy, "default", "ask");
+        let authz = EngineBuilder::new(authz::Layer::Http)
+            .policy(ask, Action::Custom, false, [(0, AuthzRule::default())])
+            .authorizer(Ok("opa".into()))
+            .build();
+        let gate = Gate {
+            authz: Arc::new(authz),
+            tokens: Some(TokenGuard {
+                rules: TokenRules::new(Vec::new()),
+                keys: Vec::new(),
+            }),
+            authorizer: None,
+        };
+        let inbound = WorkloadInbound {
+            http: Arc::new(gate),
+            l4: Arc::new(AuthzEngine::allow_all()),
+            ports: HashMap::new(),
+            strict: StrictPorts::default(),
+            waypoints: Vec::new(),
+        };
+        let address = "127.0.0.1:9080".parse().unwrap();
+        let mut found = Findings::default();
+        if consulted {
+            found.consulted();
+        }
+        Call {
+            request: http::Request::new(MeshBody::empty()),
+            view: Arc::new(Snapshot {
+                inbound: InboundPolicy::Workload(Arc::new(inbound)),
+                ..Snapshot::default()
+            }),
+            place: Some(Arc::new(Place::Workload { port: 9080 })),
+            peer: Some(Arc::new(Peer::new(None, address, address))),
+            dialled: None,
+            found,
+            notes: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn that_an_authorizer_was_asked_is_not_forgotten() {
+        let mut layer = AuthenticateLayer::new(Meter::new()).layer(Judge);
+        assert!(layer.call(call(true)).await.is_ok());
+        assert!(layer.call(call(false)).await.is_err());
     }
 }
