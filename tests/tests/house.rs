@@ -91,7 +91,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Beside the mesh: what the configuration says of a request, without one.
     (
         "testing",
-        &["name", "config", "source", "policy", "snapshot", "compile"],
+        &[
+            "name", "config", "source", "policy", "snapshot", "explain", "compile",
+        ],
     ),
     // More than the plan: it is the top floor. A waypoint answers CONNECTs itself (`hbone`, `snapshot`), and its command
     // line reads and compiles configuration without running a mesh (`check`, `explain`).

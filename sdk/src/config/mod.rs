@@ -14,6 +14,8 @@ mod idle;
 mod inert;
 pub mod istio;
 mod kinds;
+#[cfg(feature = "testing")]
+mod lines;
 mod meta;
 mod node;
 mod problem;
@@ -25,6 +27,8 @@ mod wreck;
 pub mod yaml;
 
 pub use entry::Entry;
+#[cfg(feature = "testing")]
+pub(crate) use lines::Lines;
 pub(crate) use meta::contains;
 pub use meta::{LabelSelector, Labels, ObjectMeta};
 pub use problem::{Place, Problem, Severity};

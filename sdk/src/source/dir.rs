@@ -1,7 +1,7 @@
 //! A directory of YAML, followed as it changes.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::scan::{Scanner, Seen};
 use super::watch::Watch;
 use super::{Event, Source, SourceError};
+use crate::config::{Entry, Problem};
 
 /// How large a file may be: four times what a cluster stores in all its ConfigMaps of one application.
 const DEFAULT_LIMIT: u64 = 8 << 20;
@@ -39,6 +40,29 @@ pub fn dir(path: impl Into<PathBuf>) -> DirSource {
         queue: VecDeque::new(),
         state: State::New,
     }
+}
+
+/// What a directory or file holds now, and what is wrong with it; for whoever looks once and waits for nothing.
+///
+/// Reads as [`dir`] does. What names no namespace is in `namespace`, or in `default`.
+///
+/// # Errors
+/// If there is nothing to read.
+pub fn look(path: &Path, namespace: Option<&str>) -> Result<(Vec<Arc<Entry>>, Vec<Problem>), SourceError> {
+    let mut scanner = Scanner::new(path.to_owned(), namespace.map(str::to_owned), DEFAULT_LIMIT);
+    let seen = scanner.scan().map_err(|source| SourceError::Missing {
+        path: path.display().to_string(),
+        source,
+    })?;
+    let (mut entries, mut problems) = (Vec::new(), Vec::new());
+    for event in seen.events {
+        match event {
+            Event::Apply(entry) => entries.push(entry),
+            Event::Problems { problems: found, .. } => problems.extend(found),
+            Event::Delete(_) | Event::Synced => {}
+        }
+    }
+    Ok((entries, problems))
 }
 
 /// A directory as a [`Source`]. See [`dir`].

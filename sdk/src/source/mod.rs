@@ -32,7 +32,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-pub use dir::{DirSource, dir};
+pub use dir::{DirSource, dir, look};
 pub use memory::{Closed, MemoryHandle, MemorySource, memory, text};
 
 use crate::config::{Entry, Problem};

@@ -64,6 +64,7 @@ mod interop;
 mod metrics;
 mod mirrors;
 mod peers;
+mod policy_tests;
 mod processes;
 mod relay;
 mod retries;

@@ -9,21 +9,22 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request as HttpRequest, Uri};
 use serde_json::{Map, Value};
 
-use super::shape::{Decisions, Enforcer, Request};
+use super::shape::{Decisions, Enforcer, MeshFacts, Request};
 use super::{CaseError, Outcome, policies};
 use crate::compile::authn;
 use crate::compile::authz::{
     Asked, Authorizers, GatewayTarget, MeshSettings, PeerInput, PolicyInput, Registry, Target, attached,
     engine, strict_ports,
 };
-use crate::config::{Entry, Resource};
+use crate::config::{Entry, Place, Resource};
 use crate::name::{ServiceName, SpiffeId};
-use crate::policy::authz::{AuthzEngine, Layer, remote_addr};
+use crate::policy::authz::{AuthzEngine, Decision, Layer, remote_addr};
 use crate::policy::normalize::{PathNormalization, normalize};
 use crate::policy::token::Verdict;
 use crate::policy::{Caller, ConnectionHead, RequestHead};
 use crate::snapshot::{StrictPorts, TokenGuard};
-use crate::testing::{Issuer, TokenState};
+use crate::testing::coverage::Reached;
+use crate::testing::{Covered, Issuer, Policies, TokenState};
 
 /// A case, compiled.
 #[derive(Debug)]
@@ -33,6 +34,11 @@ pub struct World {
     engines: [(Layer, AuthzEngine); 3],
     tokens: Option<TokenGuard>,
     strict: StrictPorts,
+    /// What the case itself configures.
+    own: Vec<Arc<Entry>>,
+    reached: Reached,
+    /// Where it is noted what was reached of the policies of others.
+    others: Option<Arc<Reached>>,
 }
 
 /// What comes of a request, as far as cases ask.
@@ -52,14 +58,39 @@ impl World {
     /// # Errors
     /// If it holds what is not understood.
     pub fn new(case: Decisions) -> Result<Self, CaseError> {
+        Self::among(case, None)
+    }
+
+    /// Compiles what a file configures, among these policies.
+    pub(super) fn of(file: Value, policies: Option<&Policies>) -> Result<Self, CaseError> {
+        let says_mesh = file.get("mesh").is_some();
+        let mut case: Decisions = super::shape::read(file)?;
+        if let (Some(policies), false) = (policies, says_mesh) {
+            case.mesh = MeshFacts::of(policies);
+        }
+        Self::among(case, policies)
+    }
+
+    fn among(case: Decisions, policies: Option<&Policies>) -> Result<Self, CaseError> {
         let issuer = Issuer::new();
         let keys = issuer.jwks();
         let read = |policy| policies::read(&policies::with_keys(policy, &keys));
-        let entries: Vec<Arc<Entry>> = case
+        let own: Vec<Arc<Entry>> = case
             .policies
             .iter()
             .map(|policy| read(policy).map(|(entry, _)| entry))
             .collect::<Result<_, _>>()?;
+        let mut entries = own.clone();
+        for entry in policies.iter().flat_map(|policies| policies.security()) {
+            let name = entry.reference();
+            if own.iter().any(|own| own.reference() == name) {
+                return Err(CaseError(format!(
+                    "{name} is in the configuration, too, at {}",
+                    entry.place
+                )));
+            }
+            entries.push(Arc::clone(entry));
+        }
         let domains: Vec<Arc<str>> = std::iter::once(&case.mesh.trust_domain)
             .chain(&case.mesh.trust_domain_aliases)
             .map(|domain| domain.as_str().into())
@@ -101,7 +132,24 @@ impl World {
             tokens,
             strict,
             case,
+            own,
+            reached: Reached::default(),
+            others: policies.map(|policies| Arc::clone(&policies.reached)),
         })
+    }
+
+    /// What was reached of the case's own rules, which stand where `place` says.
+    pub(super) fn coverage(&self, place: impl Fn(&str) -> Place) -> Vec<Covered> {
+        let own = self.own.iter().enumerate();
+        own.flat_map(|(index, entry)| {
+            self.reached
+                .of_entry(entry, |field| place(&format!("policies[{index}].{field}")))
+        })
+        .collect()
+    }
+
+    fn notes(&self) -> impl Iterator<Item = &Reached> {
+        std::iter::once(&self.reached).chain(self.others.as_deref())
     }
 
     /// The case.
@@ -178,11 +226,15 @@ impl World {
         };
         let decision = match engine.consult_connection(&head) {
             Some((by, name)) if !self.allows(name) => {
+                self.notes().for_each(|notes| notes.note(by));
                 return Ok((answer("deny"), format!("{} asked {name}", by.policy)));
             }
             Some(_) => engine.decide_consulted_connection(&head),
             None => engine.decide_connection(&head),
         };
+        if let Decision::Allow { by: Some(by) } | Decision::Deny { by: Some(by), .. } = decision {
+            self.notes().for_each(|notes| notes.note(by));
+        }
         Ok((allowed(decision.is_allowed()), format!("{decision:?}")))
     }
 
@@ -228,6 +280,7 @@ impl World {
             ..base
         });
         if let Some((by, name)) = asked.filter(|(_, name)| !self.allows(name)) {
+            self.notes().for_each(|notes| notes.note(by));
             return Ok((seen(answer("deny"), None), format!("{} asked {name}", by.policy)));
         }
         let mut verified = None;
@@ -253,6 +306,7 @@ impl World {
                     return Ok((seen(answer(word), None), why.to_string()));
                 }
                 Verdict::Accepted { rule, token, claims } => {
+                    self.notes().for_each(|notes| notes.note(&rule.by));
                     let mut parts = parts(headers, &forwarded)?;
                     rule.edit(&token, &mut parts);
                     left = parts.uri.query().map(str::to_owned);
@@ -276,6 +330,9 @@ impl World {
             None => engine.decide(&head),
         };
         let audited = Some(engine.audit(&head).is_some());
+        let told = engine.explain(&head);
+        self.notes()
+            .for_each(|notes| notes.note_all(&told, decision.is_allowed()));
         Ok((
             seen(allowed(decision.is_allowed()), audited),
             format!("{decision:?}"),
@@ -355,6 +412,42 @@ impl World {
             "DECODE_AND_MERGE_SLASHES" => PathNormalization::DecodeAndMergeSlashes,
             other => return Err(CaseError(format!("unknown normalization {other}"))),
         })
+    }
+}
+
+impl MeshFacts {
+    /// What a configuration says.
+    fn of(policies: &Policies) -> Self {
+        let node = policies.node("default", Default::default());
+        let facts = policies.seen_by(&node).snapshot.mesh;
+        let mut mesh = Self {
+            root_namespace: node.root_namespace.to_string(),
+            ..Self::default()
+        };
+        let Some(facts) = facts else { return mesh };
+        if let Some(root) = &facts.root_namespace {
+            mesh.root_namespace = root.to_string();
+        }
+        if let Some(domain) = &facts.trust_domain {
+            mesh.trust_domain = domain.to_string();
+        }
+        mesh.trust_domain_aliases = facts
+            .trust_domain_aliases
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        mesh.num_trusted_proxies = facts.trusted_proxies;
+        if let Some(paths) = facts.paths {
+            mesh.path_normalization = match paths {
+                PathNormalization::None => "NONE",
+                PathNormalization::Default => "DEFAULT",
+                PathNormalization::Base => "BASE",
+                PathNormalization::MergeSlashes => "MERGE_SLASHES",
+                PathNormalization::DecodeAndMergeSlashes => "DECODE_AND_MERGE_SLASHES",
+            }
+            .to_owned();
+        }
+        mesh
     }
 }
 

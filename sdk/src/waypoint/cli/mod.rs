@@ -3,6 +3,7 @@
 mod check;
 mod explain;
 mod serve;
+mod test;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -40,6 +41,8 @@ enum Command {
     Check(check::Check),
     /// Say what would become of a request, and why, without sending it.
     Explain(explain::Explain),
+    /// Try what policies decide, by files of cases, without a mesh.
+    Test(test::Test),
 }
 
 /// How results are written.
@@ -81,6 +84,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(run) => run.main(),
         Command::Check(check) => check.main(),
         Command::Explain(explain) => explain.main(),
+        Command::Test(test) => test.main(),
     };
     match result {
         Ok(code) => ExitCode::from(code),
