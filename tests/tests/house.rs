@@ -202,6 +202,36 @@ fn what_decides_brings_no_runtime_no_http_and_no_tls() {
     );
 }
 
+/// A page that says "this test shows it" is right only as long as there is such a test.
+#[test]
+fn the_tests_that_the_guide_names_exist() {
+    let workspace = source_root().join("../..");
+    let mut code = String::new();
+    let mut folders = vec![workspace.join("sdk/src"), workspace.join("tests")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                code.push_str(&fs::read_to_string(&path).expect("a source file is text"));
+            }
+        }
+    }
+    let page = fs::read_to_string(source_root().join("docs/enforcement.md")).expect("the page is there");
+    // Names of tests are sentences; nothing else between backticks has so many words.
+    let is_test = |word: &&str| {
+        word.matches('_').count() >= 2 && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+    };
+    let named: BTreeSet<&str> = page.split('`').filter(is_test).collect();
+    let missing: Vec<_> = named
+        .iter()
+        .filter(|name| !code.contains(&format!("fn {name}(")))
+        .collect();
+    assert!(missing.is_empty(), "no such tests: {missing:?}");
+    assert!(named.len() > 30, "has the page changed its form?");
+}
+
 #[test]
 fn the_reader_of_imports_sees_all_their_forms() {
     let module = |text: &str| File {

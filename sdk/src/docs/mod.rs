@@ -2,6 +2,8 @@
 
 #[doc = include_str!("connections.md")]
 pub mod connections {}
+#[doc = include_str!("enforcement.md")]
+pub mod enforcement {}
 
 #[doc = include_str!("filters.md")]
 pub mod filters {}
