@@ -2,6 +2,7 @@
 
 #[doc = include_str!("connections.md")]
 pub mod connections {}
+
 #[doc = include_str!("enforcement.md")]
 pub mod enforcement {}
 
