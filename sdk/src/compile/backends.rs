@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::route::{Backends, Unresolved, UnresolvedReason};
 use crate::config::ResourceStore;
 use crate::config::gateway::{BackendObjectReference, ReferenceGrant};
-use crate::name::{Kind, ResourceRef};
+use crate::name::{Host, Kind, ResourceRef};
 use crate::policy::route::ClusterId;
 use crate::snapshot::AppProtocol;
 
@@ -72,6 +72,8 @@ pub(crate) struct Directory<'a> {
     grants: &'a Grants<'a>,
     clusters: HashMap<(Kind, String, String, u16), (ClusterId, AppProtocol)>,
     services: HashSet<(Kind, String, String)>,
+    /// By what clusters are dialled.
+    addresses: HashMap<ClusterId, (Host, u16)>,
 }
 
 impl<'a> Directory<'a> {
@@ -80,6 +82,7 @@ impl<'a> Directory<'a> {
             grants,
             clusters: HashMap::new(),
             services: HashSet::new(),
+            addresses: HashMap::new(),
         }
     }
 
@@ -100,10 +103,11 @@ impl<'a> Directory<'a> {
     pub(crate) fn add_port(
         &mut self,
         (kind, namespace, name): (Kind, &str, &str),
-        port: u16,
+        (host, port): (&Host, u16),
         cluster: ClusterId,
         protocol: AppProtocol,
     ) {
+        self.addresses.insert(cluster, (host.clone(), port));
         let key = (kind, namespace.to_owned(), name.to_owned(), port);
         self.clusters.entry(key).or_insert((cluster, protocol));
     }
@@ -179,5 +183,9 @@ impl Backends for Seen<'_> {
         target: &BackendObjectReference,
     ) -> Result<ClusterId, Unresolved> {
         self.directory.find(self.frontend, from, target)
+    }
+
+    fn address(&self, cluster: ClusterId) -> Option<(Host, u16)> {
+        self.directory.addresses.get(&cluster).cloned()
     }
 }

@@ -13,6 +13,27 @@ pub(crate) struct Findings<'a> {
     at: String,
     /// The first reason why it cannot be carried out.
     pub(crate) broken: Option<String>,
+    /// How the status calls the first thing that is wrong with what is written itself, whatever it refers to.
+    pub(crate) fault: Option<Ill>,
+}
+
+/// What is wrong with a rule, as the reasons of `Accepted` name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ill {
+    /// A value that means nothing.
+    UnsupportedValue,
+    /// Filters that exclude each other, or that nobody here knows.
+    IncompatibleFilters,
+}
+
+impl Ill {
+    /// As the condition spells it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::UnsupportedValue => "UnsupportedValue",
+            Self::IncompatibleFilters => "IncompatibleFilters",
+        }
+    }
 }
 
 impl<'a> Findings<'a> {
@@ -23,6 +44,7 @@ impl<'a> Findings<'a> {
             problems,
             at,
             broken: None,
+            fault: None,
         }
     }
 
@@ -31,8 +53,24 @@ impl<'a> Findings<'a> {
         Findings::new(self.entry, self.problems, format!("{}.{field}", self.at))
     }
 
-    /// Something makes the rule impossible.
+    /// A value makes the rule impossible.
     pub(crate) fn error(&mut self, field: &str, text: impl Into<String>, remedy: &str) {
+        self.fault.get_or_insert(Ill::UnsupportedValue);
+        self.fail(field, text, remedy);
+    }
+
+    /// Filters that do not go together make the rule impossible.
+    pub(crate) fn incompatible(&mut self, field: &str, text: impl Into<String>, remedy: &str) {
+        self.fault.get_or_insert(Ill::IncompatibleFilters);
+        self.fail(field, text, remedy);
+    }
+
+    /// Something that it refers to makes the rule impossible.
+    pub(crate) fn unresolved(&mut self, field: &str, text: impl Into<String>, remedy: &str) {
+        self.fail(field, text, remedy);
+    }
+
+    fn fail(&mut self, field: &str, text: impl Into<String>, remedy: &str) {
         let text = text.into();
         self.report(Severity::Error, field, text.clone(), remedy);
         self.broken.get_or_insert(text);

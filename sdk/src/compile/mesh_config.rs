@@ -237,7 +237,9 @@ impl Reader<'_> {
             fail_open: grpc.fail_open,
             status_on_error: status(&grpc.status_on_error)?,
             body: body(grpc.include_request_body_in_check.as_ref()),
-            protocol: CheckProtocol::Grpc,
+            protocol: CheckProtocol::Grpc {
+                told: TextSet::default(),
+            },
         })
     }
 
@@ -325,7 +327,7 @@ fn body(body: Option<&RequestBody>) -> Option<BodyCheck> {
 }
 
 /// Names of headers, which may have a star at one end.
-fn names(names: &[String]) -> TextSet {
+pub(crate) fn names(names: &[String]) -> TextSet {
     let lower: Vec<_> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
     TextSet::parse(lower.iter().map(String::as_str))
 }
@@ -344,7 +346,7 @@ impl Authorizers for Mesh {
             None => Err("the mesh configuration names no such extension provider".to_owned()),
             Some(Err(why)) => Err(why.to_string()),
             Some(Ok(authorizer)) => Ok(match authorizer.protocol {
-                CheckProtocol::Grpc => Asked::Grpc,
+                CheckProtocol::Grpc { .. } => Asked::Grpc,
                 CheckProtocol::Http(_) => Asked::Http,
             }),
         }

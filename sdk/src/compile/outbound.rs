@@ -67,7 +67,7 @@ impl<'s, 'a> Outbound<'s, 'a> {
                 let cluster = self.cluster(it, &applied, None, port, problems);
                 directory.add_port(
                     (it.kind, &it.name.namespace, &it.name.name),
-                    port.number,
+                    (&it.host, port.number),
                     id,
                     cluster.protocol,
                 );

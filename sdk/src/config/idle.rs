@@ -7,7 +7,10 @@ use super::node::{Mark, Node, Value};
 use crate::name::Kind;
 
 /// Of `VirtualService`.
-const VIRTUAL_SERVICE: &[&str] = &["spec.http[].match[].statPrefix", "spec.tcp[].match[].sourceSubnet"];
+const VIRTUAL_SERVICE: &[&str] = &[
+    "spec.http[].match[].statPrefix",
+    "spec.tcp[].match[].sourceSubnet",
+];
 
 /// Of a `Gateway` of Istio's.
 const ISTIO_GATEWAY: &[&str] = &[

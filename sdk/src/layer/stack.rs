@@ -14,8 +14,8 @@ use std::sync::Arc;
 use tower_layer::Layer;
 
 use super::{
-    Authorize, AuthorizeLayer, Balance, BalanceLayer, Directory, Mirror, Observe, ObserveClient, Origin,
-    Retry, RetryLayer, Route, RouteLayer,
+    Asker, Authorize, AuthorizeLayer, Balance, BalanceLayer, Directory, Mirror, Observe, ObserveClient,
+    Origin, Retry, RetryLayer, Route, RouteLayer,
 };
 use crate::snapshot::Live;
 use crate::telemetry::Meter;
@@ -54,14 +54,22 @@ pub fn outbound<D: Directory, S: Clone>(
     live: Arc<Live>,
     meter: Meter,
     directory: D,
+    asker: Option<Asker>,
     next: S,
 ) -> Outbound<D, S> {
-    ObserveClient::new(live, meter.clone(), forward(meter, directory, next))
+    ObserveClient::new(live, meter.clone(), forward(meter, directory, asker, next))
 }
 
 /// Route → Mirror → Retry → Balance → `next`; copies go straight from Mirror to Balance.
-pub fn forward<D: Directory, S: Clone>(meter: Meter, directory: D, next: S) -> Forward<D, S> {
+pub fn forward<D: Directory, S: Clone>(
+    meter: Meter,
+    directory: D,
+    asker: Option<Asker>,
+    next: S,
+) -> Forward<D, S> {
     let balance = BalanceLayer::new(meter.clone()).layer(next);
     let retry = RetryLayer::new(meter.clone()).layer(balance.clone());
-    RouteLayer::new(directory).layer(Mirror::new(retry, balance, meter))
+    RouteLayer::new(directory, meter.clone())
+        .asking(asker)
+        .layer(Mirror::new(retry, balance, meter))
 }

@@ -61,6 +61,8 @@ struct Inner {
     wire: Wire,
     directory: PodDirectory,
     client: Client,
+    /// Through whom authorizers are asked that routes name.
+    asker: Asker,
     ports: Ports,
     drain: Arc<Drain>,
     trust: Trust,
@@ -125,21 +127,29 @@ impl Mesh {
     pub(crate) fn assemble(parts: Parts) -> Self {
         let introducer = Introducer::new(parts.credential.clone());
         let wire = Wire::new(parts.tunnels, parts.epoch).introducing(introducer);
-        let stack = stack::outbound(
-            Arc::clone(&parts.live),
-            parts.meter.clone(),
-            parts.directory.clone(),
-            Upstream::new(wire.clone()),
-        );
-        let inner = Inner {
-            status: parts.control.status(),
-            client: Client::new(
+        let client = |asker| {
+            let stack = stack::outbound(
+                Arc::clone(&parts.live),
+                parts.meter.clone(),
+                parts.directory.clone(),
+                asker,
+                Upstream::new(wire.clone()),
+            );
+            Client::new(
                 stack,
                 Arc::clone(&parts.live),
                 parts.directory.clone(),
                 wire.clone(),
                 parts.meter.clone(),
-            ),
+            )
+        };
+        // Who asks an authorizer for a route's sake is not asked about by another: that would have no end.
+        let asker = Asker::new(client(None));
+        let client = client(Some(asker.clone()));
+        let inner = Inner {
+            status: parts.control.status(),
+            client,
+            asker,
             live: parts.live,
             meter: parts.meter,
             credential: parts.credential,
@@ -370,6 +380,10 @@ impl Mesh {
         &self.inner.directory
     }
 
+    pub(crate) fn asker(&self) -> Asker {
+        self.inner.asker.clone()
+    }
+
     pub(crate) fn bind_ip(&self) -> IpAddr {
         self.inner
             .addr
@@ -455,8 +469,15 @@ impl<S: Clone> tower_layer::Layer<S> for OutboundLayer {
             live,
             meter,
             directory,
+            asker,
             ..
         } = &*self.mesh.inner;
-        stack::outbound(Arc::clone(live), meter.clone(), directory.clone(), inner)
+        stack::outbound(
+            Arc::clone(live),
+            meter.clone(),
+            directory.clone(),
+            Some(asker.clone()),
+            inner,
+        )
     }
 }

@@ -1,6 +1,7 @@
 //! The engines: pure, synchronous, total. They take a borrowed view of a request and answer; they do no I/O
 //! and have no clock, no randomness and no Kubernetes types of their own.
 
+pub mod authorizer;
 pub mod authz;
 pub mod balance;
 #[cfg(test)]

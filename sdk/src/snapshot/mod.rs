@@ -9,12 +9,13 @@ mod mesh;
 mod view;
 mod way;
 
+pub use crate::policy::authorizer::{Authorizer, BodyCheck, CheckProtocol, HttpCheck};
 pub use gate::{Gate, TokenGuard};
 pub use gateway::{ClientTerms, GatewayView, ListenerView, Misfit, PassedOn, PortView, TlsTerms};
 pub use inbound::{Claims, Findings, Passage, Passages, Place, Remark};
 pub use keys::{KeyCell, KeySource};
 pub use live::Live;
-pub use mesh::{Authorizer, BodyCheck, CheckProtocol, HttpCheck, MeshFacts};
+pub use mesh::MeshFacts;
 pub use view::{
     AppProtocol, Cluster, InboundPolicy, Node, PodView, Role, ServiceGuard, ServiceId, ServicePortView,
     ServiceView, Snapshot, StrictPorts, Via, WaypointInbound, WaypointTarget, WorkloadInbound,

@@ -76,6 +76,7 @@ impl Shared {
         let forward = stack::forward(
             mesh.meter().clone(),
             mesh.directory().clone(),
+            Some(mesh.asker()),
             Upstream::new(mesh.wire().clone()),
         );
         Self {

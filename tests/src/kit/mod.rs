@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod door;
 pub mod echo;
 pub mod frames;
+pub mod gatekeeper;
 pub mod load;
 pub mod metrics;
 pub mod process;

@@ -56,6 +56,7 @@ mod cors;
 mod decisions;
 mod destination_tls;
 mod explain;
+mod external_auth;
 mod gateway;
 mod grpc;
 mod hygiene;

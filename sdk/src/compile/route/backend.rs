@@ -17,21 +17,21 @@ pub(super) fn compile(
 ) -> Action {
     let mut backends = Vec::with_capacity(refs.len());
     for (index, written) in refs.iter().enumerate() {
-        let mut findings = findings.part(&format!("backendRefs[{index}]"));
-        let filters = Filters::compile(&written.filters, purpose, resolve, &mut findings);
-        let resolved = resolve.resolve(&findings.route(), &written.target());
+        let mut part = findings.part(&format!("backendRefs[{index}]"));
+        let filters = Filters::compile(&written.filters, purpose, resolve, &mut part);
+        let resolved = resolve.resolve(&part.route(), &written.target());
         let target = match resolved {
             Ok(cluster) => match filters.redirect {
                 Some(redirect) => Target::Redirect(redirect),
                 None => Target::Cluster(cluster),
             },
             Err(Unresolved { reason, text }) => {
-                findings.error("", format!("{}: {text}", reason.as_str()), reason.remedy());
+                part.unresolved("", format!("{}: {text}", reason.as_str()), reason.remedy());
                 Target::Invalid(text.into())
             }
         };
         backends.push(Backend {
-            cluster: match findings.broken.take() {
+            cluster: match part.broken.take() {
                 Some(why) => Target::Invalid(why.into()),
                 None => target,
             },
@@ -41,7 +41,10 @@ pub(super) fn compile(
             rewrite: filters.rewrite,
             mirrors: filters.mirrors.into(),
             cors: filters.cors,
+            authorizer: filters.authorizer,
         });
+        let ill = part.fault;
+        findings.fault = findings.fault.or(ill);
     }
     let none = backends.is_empty();
     match Backends::new(backends) {

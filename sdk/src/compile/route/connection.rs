@@ -148,7 +148,7 @@ fn backends(
         let target = match resolve.resolve(&findings.route(), &written.target()) {
             Ok(cluster) => Target::Cluster(cluster),
             Err(Unresolved { reason, text }) => {
-                findings.error("", format!("{}: {text}", reason.as_str()), reason.remedy());
+                findings.unresolved("", format!("{}: {text}", reason.as_str()), reason.remedy());
                 Target::Invalid(text.into())
             }
         };

@@ -1,11 +1,14 @@
 //! Filters of rules and backends.
 
+use std::sync::Arc;
+
 use http::uri::Authority;
 
 use super::mirror::mirror;
-use super::{Backends as Resolve, cors, header, path};
+use super::{Backends as Resolve, cors, external_auth, header, path};
 use crate::compile::findings::Findings;
 use crate::config::gateway::HTTPRouteFilter;
+use crate::policy::authorizer::Authorizer;
 use crate::policy::route::{Cors, HeaderEdits, Mirror, Redirect, Rewrite};
 
 /// What filters are for.
@@ -28,6 +31,7 @@ pub(super) struct Filters {
     pub(super) redirect: Option<Redirect>,
     pub(super) mirrors: Vec<Mirror>,
     pub(super) cors: Option<Cors>,
+    pub(super) authorizer: Option<Arc<Authorizer>>,
 }
 
 /// The kinds of filter.
@@ -60,7 +64,7 @@ impl Filters {
             let at = format!("filters[{index}]");
             let repeats = matches!(filter.kind.as_str(), "RequestMirror" | "ExtensionRef");
             if !repeats && written[..index].iter().any(|earlier| earlier.kind == filter.kind) {
-                findings.error(
+                findings.incompatible(
                     &format!("{at}.type"),
                     format!("`{}` is given twice", filter.kind),
                     "put everything into one filter",
@@ -71,7 +75,7 @@ impl Filters {
             filters.one(filter, &at, purpose, &mut header_host, resolve, findings);
         }
         if filters.redirect.is_some() && filters.rewrite.is_some() {
-            findings.error(
+            findings.incompatible(
                 "filters",
                 "RequestRedirect and URLRewrite exclude each other",
                 "remove one of them",
@@ -140,15 +144,12 @@ impl Filters {
             "CORS" => filter.cors.as_ref().map(|written| {
                 self.cors = Some(cors::compile(written, &format!("{at}.cors"), findings));
             }),
-            "ExternalAuth" => filter.external_auth.as_ref().map(|_| {
-                findings.error(
-                    &format!("{at}.externalAuth"),
-                    "no external authorization is asked yet, so nothing passes",
-                    "use an AuthorizationPolicy, or remove the filter",
-                );
+            "ExternalAuth" => filter.external_auth.as_ref().map(|written| {
+                let at = format!("{at}.externalAuth");
+                self.authorizer = external_auth::compile(written, &at, resolve, findings);
             }),
             _ => filter.extension_ref.as_ref().map(|written| {
-                findings.error(
+                findings.incompatible(
                     &format!("{at}.extensionRef"),
                     format!("{} `{}` is no filter that we know", written.kind, written.name),
                     "remove it; a filter is never skipped",
@@ -191,7 +192,7 @@ fn contradiction(filter: &HTTPRouteFilter, at: &str, findings: &mut Findings<'_>
     ];
     for (kind, field, given) in settings {
         if given && kind != filter.kind {
-            findings.error(
+            findings.incompatible(
                 &format!("{at}.{field}"),
                 format!(
                     "these are settings of `{kind}`, but the filter is a `{}`",

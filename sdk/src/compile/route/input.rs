@@ -110,16 +110,21 @@ impl<'a> Route<'a> {
         std::ptr::eq(self.metadata(), other.metadata())
     }
 
-    /// Everything that requests or copies of them, or connections, may be sent to.
+    /// Everything that requests or copies of them, questions about them, or connections may be sent to.
     pub fn targets(self) -> impl Iterator<Item = BackendObjectReference> {
         let of_connections = self.connection_rules().iter().flat_map(|rule| &rule.backend_refs);
         let of_connections = of_connections.map(BackendRef::target);
         let of_requests = self.rules().into_iter().flat_map(|rule| {
             let backends = rule.backend_refs.iter().map(HTTPBackendRef::target);
             let filters = rule.backend_refs.iter().flat_map(|backend| &backend.filters);
-            let mirrors = rule.filters.iter().chain(filters);
-            let mirrors = mirrors.filter_map(|filter| filter.request_mirror.as_ref());
-            backends.chain(mirrors.map(|mirror| mirror.backend_ref.clone()))
+            let filters = rule.filters.iter().chain(filters);
+            let named = filters.flat_map(|filter| {
+                let mirror = filter.request_mirror.as_ref().map(|it| &it.backend_ref);
+                mirror
+                    .into_iter()
+                    .chain(filter.external_auth.as_ref().map(|it| &it.backend_ref))
+            });
+            backends.chain(named.cloned())
         });
         of_connections.chain(of_requests)
     }

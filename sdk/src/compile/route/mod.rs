@@ -9,6 +9,7 @@ mod attach;
 mod backend;
 mod connection;
 mod cors;
+mod external_auth;
 mod filter;
 pub(super) mod header;
 mod input;
@@ -30,7 +31,7 @@ pub use input::{Route, RouteInput};
 use crate::config::gateway::{BackendObjectReference, Listener};
 use crate::config::{Problem, Severity};
 use crate::matcher::HostPattern;
-use crate::name::{ResourceRef, ServiceName};
+use crate::name::{Host, ResourceRef, ServiceName};
 use crate::policy::route::{ClusterId, RouteTable, RouteTableBuilder};
 
 /// Finds the clusters of backends.
@@ -44,6 +45,11 @@ pub trait Backends {
         from: &ResourceRef,
         target: &BackendObjectReference,
     ) -> Result<ClusterId, Unresolved>;
+
+    /// By what host and port a cluster is dialled; `None` if it cannot be.
+    fn address(&self, _: ClusterId) -> Option<(Host, u16)> {
+        None
+    }
 }
 
 /// Why a backend cannot be used: its share is answered with 500.

@@ -121,6 +121,7 @@ fn compile(
         retry: Arc::new(retry),
         mirrors: filters.mirrors.into(),
         cors: filters.cors,
+        authorizer: filters.authorizer,
         session,
         ..RouteRule::new(origin, action)
     }

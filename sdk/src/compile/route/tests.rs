@@ -11,7 +11,7 @@ mod grpc;
 use super::*;
 use crate::config::gateway::HTTPRoute;
 use crate::config::{Entry, Resource};
-use crate::name::Kind;
+use crate::name::{Host, Kind};
 use crate::policy::RequestHead;
 use crate::policy::retry::RetryPolicy;
 use crate::policy::route::{Action, Backend, Found, RouteRule, Target};
@@ -37,6 +37,10 @@ impl Backends for Known {
                 text: format!("there is no Service {name}"),
             }),
         }
+    }
+
+    fn address(&self, cluster: ClusterId) -> Option<(Host, u16)> {
+        Some((Host::parse(&format!("v{}.svc", cluster.0)).unwrap(), 80))
     }
 }
 

@@ -271,7 +271,7 @@ pub struct HTTPAuthConfig {
 #[serde(rename_all = "camelCase", default)]
 pub struct ForwardBodyConfig {
     /// Bytes; nothing if 0.
-    pub max_size: u16,
+    pub max_size: u32,
 }
 
 /// An object that says what a filter does.

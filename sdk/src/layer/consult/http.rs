@@ -1,6 +1,8 @@
 //! An authorizer that is asked by HTTP: with the caller's own method and path, and some of its headers.
 
-use ::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION, WWW_AUTHENTICATE};
+use ::http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, LOCATION, SERVER, WWW_AUTHENTICATE,
+};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version};
 use http_body_util::{BodyExt, Limited};
 
@@ -81,7 +83,9 @@ pub(super) fn question(
 fn changes(headers: &HeaderMap, check: &HttpCheck) -> Changes {
     let mut changes = Changes::default();
     for (name, value) in headers.iter().filter(|(name, _)| may_change(name)) {
-        if check.upstream.matches(name.as_str()) {
+        if check.upstream.matches(name.as_str())
+            && !(check.upstream.is_only_present() && is_about_itself(name))
+        {
             let again = changes.headers.iter().any(|(known, ..)| known == name);
             changes.headers.push((
                 name.clone(),
@@ -100,6 +104,11 @@ fn changes(headers: &HeaderMap, check: &HttpCheck) -> Changes {
     let names = removed.flat_map(|list| list.split(','));
     changes.removed = names.filter_map(|name| name.trim().parse().ok()).collect();
     changes
+}
+
+/// What an answer says of its own content and making: no part of "all headers", since it would be wrong of the request.
+fn is_about_itself(name: &HeaderName) -> bool {
+    name.as_str().starts_with("content-") || *name == DATE || *name == SERVER || name.as_str() == REMOVES
 }
 
 /// The headers that go back with a denial: those asked for and those without which the answer means nothing, or all.

@@ -12,6 +12,7 @@ use prost::{Enumeration, Message, Oneof};
 use super::body::Held;
 use crate::layer::Call;
 use crate::layer::call::authority;
+use crate::matcher::TextSet;
 use crate::name::SpiffeId;
 use crate::policy::ConnectionHead;
 
@@ -202,11 +203,14 @@ pub(super) struct QueryParameter {
 }
 
 /// A request as an authorizer is told of it.
-pub(super) fn of_request(call: &Call, held: Option<&Held>) -> CheckRequest {
+pub(super) fn of_request(call: &Call, held: Option<&Held>, told: &TextSet) -> CheckRequest {
     let head = call.head();
     let request = &call.request;
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let mut headers = joined(request.headers());
+    if *told != TextSet::default() {
+        headers.retain(|name, _| told.matches(name));
+    }
     for (name, value) in [
         (":authority", authority(request)),
         (":method", request.method().as_str()),

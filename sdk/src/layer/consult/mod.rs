@@ -134,22 +134,36 @@ async fn consult(
     asker: Asker,
     meter: Meter,
 ) -> Result<Passed, Refusal> {
+    let headers = vet(&mut call, asked, &asker, &meter).await?;
+    call.found.consulted();
+    Ok(Passed { call, headers })
+}
+
+/// Asks authorizers about a call, each for the sake of a resource; gives the headers that the response gets.
+///
+/// # Errors
+/// The first refusal.
+pub(super) async fn vet(
+    call: &mut Call,
+    asked: Vec<(Arc<Authorizer>, ResourceRef)>,
+    asker: &Asker,
+    meter: &Meter,
+) -> Result<HeaderMap, Refusal> {
     let mut headers = HeaderMap::new();
     for (authorizer, policy) in asked {
         let held = body::hold(&mut call.request, authorizer.body)
             .await
-            .map_err(|refusal| told(refusal, &policy, &authorizer, &meter))?;
-        let answer = match Question::of(&call, held.as_ref(), &authorizer) {
-            Ok(question) => in_time(&authorizer, question.ask(&authorizer, &asker)).await,
+            .map_err(|refusal| told(refusal, &policy, &authorizer, meter))?;
+        let answer = match Question::of(call, held.as_ref(), &authorizer) {
+            Ok(question) => in_time(&authorizer, question.ask(&authorizer, asker)).await,
             Err(why) => Err(why),
         };
         match settle(answer, &authorizer) {
             Ok(changes) => changes.apply(&mut call.request, &mut headers),
-            Err(refusal) => return Err(told(refusal, &policy, &authorizer, &meter)),
+            Err(refusal) => return Err(told(refusal, &policy, &authorizer, meter)),
         }
     }
-    call.found.consulted();
-    Ok(Passed { call, headers })
+    Ok(headers)
 }
 
 /// What is sent to an authorizer; made before anything waits, so that no request is held on to meanwhile.
@@ -161,7 +175,7 @@ enum Question {
 impl Question {
     fn of(call: &Call, held: Option<&Held>, authorizer: &Authorizer) -> Result<Self, String> {
         Ok(match &authorizer.protocol {
-            CheckProtocol::Grpc => Self::Grpc(message::of_request(call, held)),
+            CheckProtocol::Grpc { told } => Self::Grpc(message::of_request(call, held, told)),
             CheckProtocol::Http(check) => Self::Http(http::question(call, held, authorizer, check)?),
         })
     }
@@ -170,7 +184,7 @@ impl Question {
         match (self, &authorizer.protocol) {
             (Self::Http(request), CheckProtocol::Http(check)) => http::check(request, check, asker).await,
             (Self::Grpc(message), _) => grpc::check(message, authorizer, asker).await,
-            (Self::Http(_), CheckProtocol::Grpc) => Err("asked by the wrong protocol".into()),
+            (Self::Http(_), CheckProtocol::Grpc { .. }) => Err("asked by the wrong protocol".into()),
         }
     }
 }

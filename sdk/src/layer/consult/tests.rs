@@ -76,6 +76,13 @@ fn authorizer(protocol: CheckProtocol) -> Authorizer {
     }
 }
 
+/// All headers are told.
+fn by_grpc() -> CheckProtocol {
+    CheckProtocol::Grpc {
+        told: TextSet::default(),
+    }
+}
+
 fn call(body: &'static str) -> Call {
     let request = Request::builder()
         .method(Method::POST)
@@ -156,7 +163,7 @@ async fn a_grpc_authorizer_is_told_who_asks_for_what_and_changes_headers() {
             partial: false,
             raw: false,
         }),
-        ..authorizer(CheckProtocol::Grpc)
+        ..authorizer(by_grpc())
     };
     let passed = consulted(with_body, call("hello"), &oracle)
         .await
@@ -222,7 +229,7 @@ async fn a_denial_is_the_authorizers_own_answer() {
         }),
         http_response: Some(HttpAnswer::Denied(denied)),
     });
-    let refusal = consulted(authorizer(CheckProtocol::Grpc), call(""), &oracle)
+    let refusal = consulted(authorizer(by_grpc()), call(""), &oracle)
         .await
         .expect_err("it is denied");
     assert_eq!(
@@ -240,7 +247,7 @@ async fn a_denial_is_the_authorizers_own_answer() {
         }),
         http_response: None,
     });
-    let refusal = consulted(authorizer(CheckProtocol::Grpc), call(""), &bare)
+    let refusal = consulted(authorizer(by_grpc()), call(""), &bare)
         .await
         .expect_err("it is denied");
     assert_eq!((refusal.status.as_u16(), &*refusal.body), (403, ""));
@@ -264,7 +271,7 @@ async fn an_authorizer_that_cannot_be_asked_denies_unless_it_fails_open() {
     for oracle in failures {
         let strict = Authorizer {
             status_on_error: StatusCode::SERVICE_UNAVAILABLE,
-            ..authorizer(CheckProtocol::Grpc)
+            ..authorizer(by_grpc())
         };
         let refusal = consulted(strict, call(""), &oracle)
             .await
@@ -280,7 +287,7 @@ async fn an_authorizer_that_cannot_be_asked_denies_unless_it_fails_open() {
         );
         let open = Authorizer {
             fail_open: true,
-            ..authorizer(CheckProtocol::Grpc)
+            ..authorizer(by_grpc())
         };
         assert!(consulted(open, call(""), &Oracle::default()).await.is_ok());
     }
@@ -375,7 +382,7 @@ async fn a_body_is_told_as_far_as_is_asked_for_and_goes_on_whole() {
             partial,
             raw: true,
         }),
-        ..authorizer(CheckProtocol::Grpc)
+        ..authorizer(by_grpc())
     };
     let yes = || Oracle::grpc(&CheckResponse::default());
     let refusal = consulted(limited(false), call("too long"), &yes())
@@ -451,5 +458,45 @@ proptest::proptest! {
             let _ = CheckResponse::decode(message);
         }
         let _ = CheckResponse::decode(bytes);
+    }
+}
+
+#[tokio::test]
+async fn a_filter_of_a_route_says_which_headers_pass_to_and_fro() {
+    let oracle = Oracle::grpc(&CheckResponse::default());
+    let told = CheckProtocol::Grpc {
+        told: TextSet::parse(["x-token"]),
+    };
+    consulted(authorizer(told), call(""), &oracle)
+        .await
+        .expect("it is allowed");
+    let (_, body) = oracle.asked();
+    let told = CheckRequest::decode(grpc::unframed(&body).unwrap()).unwrap();
+    let told = told.attributes.unwrap().request.unwrap().http.unwrap().headers;
+    let mut names: Vec<_> = told.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, [":authority", ":method", ":path", ":scheme", "x-token"]);
+
+    // All headers of the answer are those that may be true of the request.
+    let all = CheckProtocol::Http(Box::new(HttpCheck {
+        upstream: TextSet::parse(["*"]),
+        ..HttpCheck::default()
+    }));
+    let answer = Response::builder()
+        .header("x-user", "jason")
+        .header("content-type", "text/html")
+        .header("content-length", "3")
+        .header("host", "elsewhere")
+        .header("date", "today")
+        .body(MeshBody::from("yes"))
+        .unwrap();
+    let passed = consulted(authorizer(all), call("{}"), &Oracle::saying(Ok(answer)))
+        .await
+        .expect("it is allowed");
+    let headers = passed.call.request.headers();
+    assert_eq!(headers["x-user"], "jason");
+    assert_eq!(headers["host"], "reviews:9080");
+    for name in ["content-type", "content-length", "date"] {
+        assert!(!headers.contains_key(name), "{name}");
     }
 }

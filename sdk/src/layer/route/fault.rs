@@ -4,23 +4,18 @@
 //! another origin is delayed too, and no copy is made of what is aborted (as in Istio, whose Envoys have the fault filter
 //! before CORS and router). A delay is no part of the time that the rule gives the request.
 
-use std::pin::Pin;
-
 use http::Response;
 use tower_service::Service;
 
-use super::RouteFuture;
 use super::settle::Decided;
+use super::{Asking, vet};
 use crate::layer::call::{Delayed, Routed};
 use crate::layer::{MeshBody, Refusal};
 use crate::policy::fault::Fault;
 
 type Answer = Result<Response<MeshBody>, Refusal>;
 
-/// Boxed: a fault is the rare case.
-pub(super) type Inflicted = Pin<Box<dyn Future<Output = Answer> + Send>>;
-
-pub(super) async fn inflict<S>(fault: Fault, decided: Decided, mut inner: S) -> Answer
+pub(super) async fn inflict<S>(fault: Fault, decided: Decided, asking: Asking, inner: S) -> Answer
 where
     S: Service<Routed, Response = Response<MeshBody>, Error = Refusal>,
 {
@@ -29,7 +24,10 @@ where
     }
     let answer = match fault.abort {
         Some((status, grpc_status)) => Err(Refusal::fault(status, grpc_status)),
-        None => RouteFuture::of(decided.settle(), &mut inner).await,
+        None => match decided.choose() {
+            Ok(choice) => vet::send(choice, asking, inner).await,
+            Err(answer) => *answer,
+        },
     };
     match fault.delay {
         Some(_) => delayed(answer),

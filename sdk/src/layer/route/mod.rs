@@ -1,8 +1,9 @@
 //! Route: finds the rule that decides, applies its filters, and settles where the request goes.
 //!
 //! ```text
-//! call ─▶ scope: whose routes? ─▶ decide: which rule ─▶ settle: which backend ─▶ inner ─▶ reply: what the rule does
-//!                                   └▶ fault               └▶ redirect, preflight, refusal             to the answer
+//! call ─▶ scope: whose routes? ─▶ decide: which rule ─▶ choose: which backend ─▶ settle ─▶ inner ─▶ reply: what the rule
+//!                                   └▶ fault               ├▶ preflight          └▶ redirect, refusal     does to the answer
+//!                                                         └▶ vet: whoever the rule asks allows it
 //! ```
 
 mod fault;
@@ -11,18 +12,20 @@ mod scope;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod vet;
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http::Response;
+use http::{HeaderMap, Response};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::call::{Call, Destination, Routed};
-use super::{MeshBody, Reason, Refusal};
+use super::{Asker, MeshBody, Reason, Refusal};
 use crate::snapshot::Snapshot;
+use crate::telemetry::Meter;
 use reply::Reply;
 use settle::{Settled, decide};
 
@@ -37,15 +40,25 @@ pub trait Directory: Clone {
 }
 
 /// Makes [`Route`].
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct RouteLayer<D> {
     directory: D,
+    asking: Asking,
 }
 
 impl<D> RouteLayer<D> {
-    /// Pod-addressed requests are looked up in `directory`.
-    pub fn new(directory: D) -> Self {
-        Self { directory }
+    /// Pod-addressed requests are looked up in `directory`, denials are counted in `meter`.
+    pub fn new(directory: D, meter: Meter) -> Self {
+        let asking = Asking { asker: None, meter };
+        Self { directory, asking }
+    }
+
+    /// Authorizers that rules name are asked through `asker`. Without one nobody is asked, and what must be asked about
+    /// is refused.
+    #[must_use]
+    pub fn asking(mut self, asker: Option<Asker>) -> Self {
+        self.asking.asker = asker;
+        self
     }
 }
 
@@ -56,6 +69,7 @@ impl<S, D: Directory> Layer<S> for RouteLayer<D> {
         Route {
             inner,
             directory: self.directory.clone(),
+            asking: self.asking.clone(),
         }
     }
 }
@@ -65,6 +79,14 @@ impl<S, D: Directory> Layer<S> for RouteLayer<D> {
 pub struct Route<S, D> {
     inner: S,
     directory: D,
+    asking: Asking,
+}
+
+/// How the authorizers are asked that rules name.
+#[derive(Clone, Debug)]
+struct Asking {
+    asker: Option<Asker>,
+    meter: Meter,
 }
 
 impl<S, D> Service<Call> for Route<S, D>
@@ -86,18 +108,28 @@ where
             Ok(decided) => decided,
             Err(answer) => return RouteFuture::answered(answer),
         };
-        match decided.fault() {
-            None => RouteFuture::of(decided.settle(), &mut self.inner),
-            // Readiness below is immediate, so a clone may be called at once.
-            Some(drawn) => RouteFuture::Faulted {
-                future: Box::pin(fault::inflict(drawn, decided, self.inner.clone())),
+        // Readiness below is immediate, so a clone may be called at once.
+        if let Some(drawn) = decided.fault() {
+            let (asking, inner) = (self.asking.clone(), self.inner.clone());
+            return RouteFuture::Waiting {
+                future: Box::pin(fault::inflict(drawn, decided, asking, inner)),
+            };
+        }
+        match decided.choose() {
+            Err(answer) => RouteFuture::answered(answer),
+            Ok(choice) if choice.is_asked_about() => RouteFuture::Waiting {
+                future: Box::pin(vet::send(choice, self.asking.clone(), self.inner.clone())),
             },
+            Ok(choice) => RouteFuture::of(choice.settle(HeaderMap::new()), &mut self.inner),
         }
     }
 }
 
 /// An answer that needs no upstream: a redirect, a preflight's, or a refusal. Boxed because it is the rare case.
 type Answer = Box<Result<Response<MeshBody>, Refusal>>;
+
+/// What comes of a request that has to wait first. Boxed because that, too, is the rare case.
+type Later = Pin<Box<dyn Future<Output = Result<Response<MeshBody>, Refusal>> + Send>>;
 
 fn refuse<T>(reason: Reason, detail: impl Into<std::borrow::Cow<'static, str>>) -> Result<T, Answer> {
     Err(Box::new(Err(Refusal::new(reason, detail))))
@@ -110,7 +142,7 @@ pin_project! {
     pub enum RouteFuture<F> {
         Inner { #[pin] future: F, reply: Option<Box<Reply>> },
         Answered { answer: Option<Result<Response<MeshBody>, Refusal>> },
-        Faulted { future: fault::Inflicted },
+        Waiting { future: Later },
     }
 }
 
@@ -155,7 +187,7 @@ where
                     (Some(reply), Err(refusal)) => Err(reply.refused(refusal)),
                 })
             }
-            RouteProjection::Faulted { future } => future.as_mut().poll(cx),
+            RouteProjection::Waiting { future } => future.as_mut().poll(cx),
             RouteProjection::Answered { answer } => Poll::Ready(
                 answer
                     .take()

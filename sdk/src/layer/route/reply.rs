@@ -18,6 +18,8 @@ pub struct Reply {
     origin: Option<Option<HeaderValue>>,
     /// For a session.
     sitting: Option<Sitting>,
+    /// Headers that an external authorizer gave.
+    granted: HeaderMap,
 }
 
 /// One request of a session.
@@ -45,8 +47,24 @@ impl Reply {
                 won: won.clone(),
                 origin,
                 sitting,
+                granted: HeaderMap::new(),
             })
         })
+    }
+
+    /// As `reply`, and with headers that are set whatever the answer says of them.
+    pub(super) fn granting(reply: Option<Box<Self>>, won: &Won, granted: HeaderMap) -> Box<Self> {
+        let nothing_else = || {
+            Box::new(Self {
+                won: won.clone(),
+                origin: None,
+                sitting: None,
+                granted: HeaderMap::new(),
+            })
+        };
+        let mut reply = reply.unwrap_or_else(nothing_else);
+        reply.granted = granted;
+        reply
     }
 
     /// Finishes an answer that came from an upstream.
@@ -60,6 +78,9 @@ impl Reply {
             && let Some(header) = sitting.header(session, response)
         {
             let _ = response.headers_mut().try_append(header.0, header.1);
+        }
+        for (name, value) in &self.granted {
+            let _ = response.headers_mut().try_insert(name, value.clone());
         }
         self.allow(rule, backend, response.headers_mut());
     }

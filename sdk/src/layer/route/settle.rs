@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri, header};
 
 use super::reply::{self, Reply, Sitting};
 use super::scope::{Scope, scope};
@@ -11,11 +11,14 @@ use super::{Answer, Directory, refuse};
 use crate::layer::call::{Call, Destination, Routed, Won};
 use crate::layer::refusal::is_grpc;
 use crate::layer::{MeshBody, Reason, Refusal};
+use crate::name::ResourceRef;
+use crate::policy::authorizer::Authorizer;
 use crate::policy::balance::Endpoint;
 use crate::policy::fault::Fault;
 use crate::policy::route::{
     Action, Backend, Backends, Cors, CorsVerdict, Found, Redirect, Rewrite, RouteRule, Session, Target, Token,
 };
+use crate::snapshot::Cluster;
 
 /// A request on its way, and what is still to be done when its answer comes.
 pub(super) struct Settled {
@@ -75,59 +78,150 @@ impl Decided {
         (!drawn.is_nothing()).then_some(drawn)
     }
 
-    /// Settles where the request goes, or what it is answered with right here.
-    pub(super) fn settle(self) -> Result<Settled, Answer> {
-        match self.by {
-            By::Nothing(to) => Ok(Settled {
-                routed: Routed::new(self.call, None, to),
-                reply: None,
-            }),
-            By::Rule(won, found) => {
-                let table = Arc::clone(&won.table);
-                let Some(rule) = table.rule(won.id) else {
-                    return refuse(Reason::Misconfigured, "the route table lost a rule");
-                };
-                Winner { rule, won, found }.settle(self.call)
+    /// Chooses the backend, by the request as it came; a preflight is answered right here.
+    pub(super) fn choose(self) -> Result<Choice, Answer> {
+        let Self { call, by } = self;
+        let (mut won, found) = match by {
+            By::Nothing(to) => return Ok(Choice::Unruled(Routed::new(call, None, to))),
+            By::Rule(won, found) => (won, found),
+        };
+        let table = Arc::clone(&won.table);
+        let Some(rule) = table.rule(won.id) else {
+            return refuse(Reason::Misconfigured, "the route table lost a rule");
+        };
+        let mut origin = rule.cors.as_ref().map_or(Ok(None), |cors| judge(cors, &call))?;
+        let mut pinned = None;
+        if let Action::Forward(backends) = &rule.action {
+            pinned = rule.session.as_ref().and_then(|it| pin(it, backends, &call));
+            won.backend = match &pinned {
+                Some(pin) => pin.backend,
+                None => backends.pick_index(fastrand::u64(..)),
+            };
+            if let Some(cors) = backends.get(won.backend).and_then(|it| it.cors.as_ref()) {
+                origin = judge(cors, &call)?;
             }
         }
+        Ok(Choice::Ruled(Chosen {
+            call,
+            won,
+            found,
+            origin,
+            pin: pinned,
+        }))
+    }
+}
+
+/// Where a call is to go.
+pub(super) enum Choice {
+    /// Where it was sent: no rule says otherwise.
+    Unruled(Routed),
+    /// Where its rule sends it.
+    Ruled(Chosen),
+}
+
+impl Choice {
+    /// Whether somebody must allow the call before it goes anywhere.
+    pub(super) fn is_asked_about(&self) -> bool {
+        match self {
+            Self::Unruled(_) => false,
+            Self::Ruled(chosen) => chosen.authorizers().next().is_some(),
+        }
+    }
+
+    /// Settles where the call goes, or what it is answered with right here. Its response gets the headers that were
+    /// `granted` on the way.
+    pub(super) fn settle(self, granted: HeaderMap) -> Result<Settled, Answer> {
+        match self {
+            Self::Unruled(routed) => Ok(Settled { routed, reply: None }),
+            Self::Ruled(chosen) => chosen.settle(granted),
+        }
+    }
+}
+
+/// A call with the rule and the backend that were chosen for it.
+pub(super) struct Chosen {
+    pub(super) call: Call,
+    won: Won,
+    found: Found,
+    origin: Origin,
+    pin: Option<Pin>,
+}
+
+/// Whether a request came from another origin, and from which if that one may.
+type Origin = Option<Option<HeaderValue>>;
+
+impl Chosen {
+    /// Who must allow the call: whom the rule names, and whom the backend does.
+    pub(super) fn authorizers(&self) -> impl Iterator<Item = &Arc<Authorizer>> {
+        let of_rule = self.won.rule().and_then(|rule| rule.authorizer.as_ref());
+        let of_backend = self.won.backend().and_then(|it| it.authorizer.as_ref());
+        of_rule.into_iter().chain(of_backend)
+    }
+
+    /// The resource for whose sake they are asked.
+    pub(super) fn resource(&self) -> Option<&ResourceRef> {
+        self.won.rule().map(|rule| &rule.origin.resource)
+    }
+
+    /// A refusal of this call, so that a page may read it.
+    pub(super) fn refused(self, refusal: Refusal) -> Refusal {
+        match Reply::new(&self.won, self.origin, None) {
+            Some(reply) => reply.refused(refusal),
+            None => refusal,
+        }
+    }
+
+    fn settle(self, granted: HeaderMap) -> Result<Settled, Answer> {
+        let Self {
+            call,
+            won,
+            found,
+            origin,
+            pin,
+        } = self;
+        let table = Arc::clone(&won.table);
+        let Some(rule) = table.rule(won.id) else {
+            return refuse(Reason::Misconfigured, "the route table lost a rule");
+        };
+        let winner = Winner {
+            rule,
+            won: &won,
+            found,
+        };
+        let (call, cluster, sitting) = winner.settle(call, &origin, pin.as_ref())?;
+        let mut reply = Reply::new(&won, origin, sitting);
+        if !granted.is_empty() {
+            reply = Some(Reply::granting(reply, &won, granted));
+        }
+        let mut routed = Routed::new(call, Some(won), Destination::Cluster(cluster));
+        routed.pinned = pin.map(|pin| pin.endpoint);
+        Ok(Settled { routed, reply })
     }
 }
 
 /// The rule that decides.
 struct Winner<'t> {
     rule: &'t RouteRule,
-    won: Won,
+    won: &'t Won,
     found: Found,
 }
 
-/// Whether a request came from another origin, and from which if that one may.
-type Origin = Option<Option<HeaderValue>>;
-
 impl Winner<'_> {
-    fn settle(mut self, call: Call) -> Result<Settled, Answer> {
-        let mut origin = self
-            .rule
-            .cors
-            .as_ref()
-            .map_or(Ok(None), |cors| judge(cors, &call))?;
-        let backends = match &self.rule.action {
-            Action::Forward(backends) => backends,
+    fn settle(
+        &self,
+        call: Call,
+        origin: &Origin,
+        pin: Option<&Pin>,
+    ) -> Result<(Call, Arc<Cluster>, Option<Sitting>), Answer> {
+        let backend = match &self.rule.action {
+            Action::Forward(backends) => backends.get(self.won.backend),
             Action::Redirect(redirect) => return Err(self.redirect(redirect, &call, origin)),
             Action::Respond { status, body } => return Err(self.respond(*status, body, &call, origin)),
             Action::Fail { why } => return Err(self.refusal(Reason::RuleFailed, why, origin)),
         };
-        let session = self.rule.session.as_ref();
-        let pin = session.and_then(|session| pin(session, backends, &call));
-        self.won.backend = match &pin {
-            Some(pin) => pin.backend,
-            None => backends.pick_index(fastrand::u64(..)),
-        };
-        let Some(backend) = backends.get(self.won.backend) else {
+        let Some(backend) = backend else {
             return Err(self.refusal(Reason::Misconfigured, "no backend", origin));
         };
-        if let Some(cors) = &backend.cors {
-            origin = judge(cors, &call)?;
-        }
         let cluster = match &backend.cluster {
             Target::Cluster(id) => call.view.cluster(*id).cloned(),
             Target::Redirect(redirect) => return Err(self.redirect(redirect, &call, origin)),
@@ -137,12 +231,8 @@ impl Winner<'_> {
             let why = "the backend is not in the snapshot";
             return Err(self.refusal(Reason::Misconfigured, why, origin));
         };
-        let sitting = session.is_some().then(|| self.sitting(&call, pin.as_ref()));
-        let reply = Reply::new(&self.won, origin, sitting);
-        let call = self.edit(call, backend)?;
-        let mut routed = Routed::new(call, Some(self.won), Destination::Cluster(cluster));
-        routed.pinned = pin.map(|pin| pin.endpoint);
-        Ok(Settled { routed, reply })
+        let sitting = self.rule.session.is_some().then(|| self.sitting(&call, pin));
+        Ok((self.edit(call, backend)?, cluster, sitting))
     }
 
     /// What of the request the backend sees otherwise than it came.
@@ -168,21 +258,21 @@ impl Winner<'_> {
         }
     }
 
-    fn redirect(&self, redirect: &Redirect, call: &Call, origin: Origin) -> Answer {
+    fn redirect(&self, redirect: &Redirect, call: &Call, origin: &Origin) -> Answer {
         let (status, location) = redirect.location(&call.head(), self.found.matched);
         let mut response = Response::new(MeshBody::empty());
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::LOCATION, location);
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-        if let Some(reply) = Reply::new(&self.won, origin, None) {
+        if let Some(reply) = Reply::new(self.won, origin.clone(), None) {
             reply.finish(&mut response);
         }
         Box::new(Ok(response))
     }
 
     /// The answer that the rule itself gives. To gRPC it is a status, like every answer that no upstream gave.
-    fn respond(&self, status: StatusCode, body: &Bytes, call: &Call, origin: Origin) -> Answer {
+    fn respond(&self, status: StatusCode, body: &Bytes, call: &Call, origin: &Origin) -> Answer {
         let mut response = if is_grpc(call.request.headers()) {
             let text = String::from_utf8_lossy(body).into_owned();
             let refusal = Refusal::new(Reason::Application, "").status(status).body(text);
@@ -198,17 +288,17 @@ impl Winner<'_> {
             }
             response
         };
-        if let Some(reply) = Reply::new(&self.won, origin, None) {
+        if let Some(reply) = Reply::new(self.won, origin.clone(), None) {
             reply.finish(&mut response);
         }
         Box::new(Ok(response))
     }
 
     /// The answer where the rule, or the backend chosen, cannot be carried out as written.
-    fn refusal(&self, reason: Reason, why: &str, origin: Origin) -> Answer {
+    fn refusal(&self, reason: Reason, why: &str, origin: &Origin) -> Answer {
         let detail = format!("{}: {why}", self.rule.origin.label);
         let refusal = Refusal::new(reason, detail).status(self.rule.failure());
-        Box::new(Err(match Reply::new(&self.won, origin, None) {
+        Box::new(Err(match Reply::new(self.won, origin.clone(), None) {
             Some(reply) => reply.refused(refusal),
             None => refusal,
         }))

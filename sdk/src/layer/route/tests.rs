@@ -11,7 +11,7 @@ use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
 use tower_service::Service;
 
-use super::{Directory, Route};
+use super::{Asking, Directory, Route};
 use crate::layer::call::{Call, Delayed, Destination, Routed};
 use crate::layer::{MeshBody, Reason, Refusal};
 use crate::name::{Host, Kind, ResourceRef, ServiceName};
@@ -23,6 +23,7 @@ use crate::policy::route::{
 use crate::snapshot::{
     AppProtocol, Cluster, Findings, ServiceId, ServicePortView, ServiceView, Snapshot, Via,
 };
+use crate::telemetry::Meter;
 
 /// Nobody is addressed by address here.
 #[derive(Clone)]
@@ -121,6 +122,10 @@ impl World {
         let mut route = Route {
             inner: self.upstream.clone(),
             directory: Nobody,
+            asking: Asking {
+                asker: None,
+                meter: Meter::new(),
+            },
         };
         route.call(call).await
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{ClusterId, Cors, HeaderEdits, Mirror, Redirect, Rewrite};
+use crate::policy::authorizer::Authorizer;
 
 /// Where a share of a rule's requests goes.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct Backend {
     pub mirrors: Box<[Mirror]>,
     /// Which other origins may use it, in place of the rule's.
     pub cors: Option<Cors>,
+    /// Who must allow a request, beside the rule's authorizer.
+    pub authorizer: Option<Arc<Authorizer>>,
 }
 
 impl Backend {
@@ -34,6 +37,7 @@ impl Backend {
             rewrite: None,
             mirrors: Box::default(),
             cors: None,
+            authorizer: None,
         }
     }
 }

@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use super::{Backends, Cors, HeaderEdits, Mirror, Redirect, Rewrite, Session};
 use crate::name::{Kind, ResourceRef};
+use crate::policy::authorizer::Authorizer;
 use crate::policy::fault::FaultPolicy;
 use crate::policy::retry::RetryPolicy;
 use crate::policy::timeout::Timeouts;
@@ -34,6 +35,8 @@ pub struct RouteRule {
     pub fault: Option<FaultPolicy>,
     /// Which other origins may use it.
     pub cors: Option<Cors>,
+    /// Who must allow a request before it is sent anywhere.
+    pub authorizer: Option<Arc<Authorizer>>,
     /// How the requests of a session are kept together.
     pub session: Option<Session>,
 }
@@ -52,6 +55,7 @@ impl RouteRule {
             mirrors: Box::default(),
             fault: None,
             cors: None,
+            authorizer: None,
             session: None,
         }
     }

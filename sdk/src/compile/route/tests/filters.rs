@@ -3,6 +3,7 @@
 use http::header::{COOKIE, SET_COOKIE};
 
 use super::*;
+use crate::policy::authorizer::{Authorizer, CheckProtocol};
 use crate::policy::route::{Carrier, CorsVerdict, Share, Token};
 
 fn filtered(filters: &str) -> String {
@@ -24,9 +25,20 @@ fn a_filter_that_cannot_be_carried_out_is_never_skipped() {
             "extensionRef",
         ),
         (
-            "{type: ExternalAuth, externalAuth: {protocol: HTTP, backendRef: {name: v1, port: 80}, http: {path: /auth, \
-             allowedHeaders: [cookie], allowedResponseHeaders: [x-user]}, forwardBody: {maxSize: 1}}}",
-            "externalAuth",
+            "{type: ExternalAuth, externalAuth: {protocol: HTTP, backendRef: {name: gone, port: 80}}}",
+            "externalAuth.backendRef",
+        ),
+        (
+            "{type: ExternalAuth, externalAuth: {protocol: TELNET, backendRef: {name: v1, port: 80}}}",
+            "externalAuth.protocol",
+        ),
+        (
+            "{type: ExternalAuth, externalAuth: {protocol: GRPC, backendRef: {name: v1, port: 80}, http: {}}}",
+            "externalAuth.http",
+        ),
+        (
+            "{type: ExternalAuth, externalAuth: {protocol: HTTP, backendRef: {name: v1, port: 80}, http: {path: '/a/../b'}}}",
+            "externalAuth.http.path",
         ),
         (
             "{type: CORS, cors: {allowOrigins: ['*']}, urlRewrite: {hostname: a}}",
@@ -296,4 +308,58 @@ fn rules_do_not_share_sessions() {
     headers.insert(COOKIE, HeaderValue::try_from(pair).unwrap());
     assert_eq!(session("/a").read(&headers, 3), Some(token));
     assert_eq!(session("/b").read(&headers, 3), None);
+}
+
+#[test]
+fn an_authorizer_is_asked_as_its_filter_says() {
+    let asked = |settings: &str| {
+        let filter = format!(
+            "{{type: ExternalAuth, externalAuth: {{backendRef: {{name: v2, port: 80}}, {settings}}}}}"
+        );
+        let (table, problems) = mesh(&[&filtered(&filter)]);
+        assert_eq!(problems, [], "{settings}");
+        let (_, rule) = ask(&table, "/", &[]).unwrap();
+        Authorizer::clone(rule.authorizer.as_ref().unwrap())
+    };
+    let http = asked(
+        "protocol: HTTP, http: {path: /auth/, allowedHeaders: [Cookie], allowedResponseHeaders: [X-User]}, forwardBody: {maxSize: 70000}",
+    );
+    assert_eq!(
+        (http.host.as_str(), http.port, &*http.name),
+        ("v2.svc", 80, "v2.svc:80")
+    );
+    assert!(!http.fail_open && http.status_on_error == 403 && http.timeout.is_some());
+    let body = http.body.unwrap();
+    assert_eq!((body.max, body.partial, body.raw), (70_000, false, false));
+    let CheckProtocol::Http(check) = http.protocol else {
+        panic!("{:?}", http.protocol)
+    };
+    assert_eq!(&*check.prefix, "/auth");
+    assert!(check.told.matches("cookie") && !check.told.matches("x-user"));
+    assert!(check.upstream.matches("x-user") && !check.upstream.matches("cookie"));
+
+    let bare = asked("protocol: HTTP, forwardBody: {}");
+    assert_eq!(bare.body, None);
+    let CheckProtocol::Http(check) = bare.protocol else {
+        panic!("{:?}", bare.protocol)
+    };
+    assert!(!check.told.matches("cookie") && check.upstream.is_only_present() && check.prefix.is_empty());
+
+    let grpc = asked("protocol: GRPC, grpc: {allowedHeaders: [x-a]}");
+    let CheckProtocol::Grpc { told } = grpc.protocol else {
+        panic!("{:?}", grpc.protocol)
+    };
+    assert!(told.matches("x-a") && !told.matches("x-b"));
+
+    let of_backend = with_rules(
+        "- backendRefs: [{name: v1, port: 80, filters: [{type: ExternalAuth, externalAuth: {protocol: GRPC, backendRef: {name: v3, port: 80}}}]}]",
+    );
+    let (table, _) = mesh(&[&of_backend]);
+    let (_, rule) = ask(&table, "/", &[]).unwrap();
+    let Action::Forward(backends) = &rule.action else {
+        panic!("it forwards")
+    };
+    let authorizer = backends.get(0).and_then(|it| it.authorizer.as_ref());
+    assert_eq!(authorizer.map(|it| &*it.name), Some("v3.svc:80"));
+    assert!(rule.authorizer.is_none());
 }
