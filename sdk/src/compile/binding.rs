@@ -7,7 +7,7 @@ use super::handover::{Binding, BindingKey, Handover};
 use super::labels;
 use super::namespace::Namespaces;
 use super::service::Destination;
-use super::status::{Condition, Statuses, WAYPOINT_BOUND};
+use super::status::{Condition, Statuses, WAYPOINT_BOUND, WAYPOINT_MISSING};
 use super::waypoint::{Asked, Object, Waypoint, Waypoints};
 use super::workload::Members;
 use crate::config::{Entry, Problem, Severity};
@@ -69,6 +69,11 @@ impl<'w, 'a> Bindings<'w, 'a> {
                 },
                 it.entry,
             );
+        }
+        for it in destinations.iter().filter(|it| it.wildcard.is_some()) {
+            if !now.contains_key(&it.entry.reference()) {
+                report.missing(it.entry);
+            }
         }
         Self {
             waypoints,
@@ -205,6 +210,13 @@ impl Report<'_> {
                 ));
             }
         }
+    }
+
+    /// Nobody can look up a wildcard: in ambient mode only a waypoint can tell which host is meant.
+    fn missing(&mut self, entry: &Entry) {
+        let text = "a wildcard host needs a waypoint in ambient mode; callers that link inmesh do without";
+        let condition = Condition::new(WAYPOINT_MISSING, true, "WaypointMissing", text);
+        self.statuses.of(entry).set(condition);
     }
 
     fn canary(&mut self, object: Object<'_>, entry: &Entry) {

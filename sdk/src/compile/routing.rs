@@ -9,8 +9,10 @@ use super::backends::{Directory, Frontend};
 use super::gateway::{Attaching, Checked, Controllers, Fault, Gateways, Looked, attach};
 use super::namespace::Namespaces;
 use super::rivals;
-use super::route::{PortRef, Route, RouteInput, to_service};
-use super::status::{ACCEPTED, Condition, RESOLVED_REFS, Reference, Statuses};
+use super::route::{PortRef, Route, RouteInput, ills, to_service};
+use super::status::{
+    ACCEPTED, Condition, PARTIALLY_INVALID, RESOLVED_REFS, RESOLVED_WAYPOINTS, Reference, Statuses,
+};
 use super::waypoint::Waypoint;
 use crate::config::gateway::ParentRef;
 use crate::config::{Entry, Problem, ResourceStore, Severity};
@@ -232,6 +234,44 @@ pub(crate) struct Sight<'s, 'a> {
     pub(crate) waypoint: &'s dyn Fn(Kind, &str, &str) -> Option<&'s Waypoint<'s>>,
 }
 
+/// What is to be said of a route's rules, whatever they are attached to.
+#[derive(Default)]
+struct Verdict {
+    /// Why the route as a whole is not accepted: none of its rules can be carried out.
+    refusal: Option<Fault>,
+    /// Which rules cannot be carried out, if others can.
+    dropped: Option<String>,
+}
+
+impl Verdict {
+    fn of(input: &RouteInput<'_>) -> Self {
+        let ills = ills(input);
+        let Some((_, first, text)) = ills.first() else {
+            return Self::default();
+        };
+        if ills.len() == input.route.rule_count() {
+            let fault = Fault::new(first.as_str(), format!("no rule can be carried out: {text}"));
+            return Self {
+                refusal: Some(fault),
+                dropped: None,
+            };
+        }
+        let list: Vec<String> = ills
+            .iter()
+            .map(|(index, ill, text)| format!("{index} ({}: {text})", ill.as_str()))
+            .collect();
+        // The API wants it said in these words. They are not let through to other rules, but answered with an error.
+        let text = format!(
+            "Dropped Rule {}; its requests are answered with an error",
+            list.join(", ")
+        );
+        Self {
+            refusal: None,
+            dropped: Some(text),
+        }
+    }
+}
+
 /// A parent that a route is attached to.
 enum Parent<'s, 'a> {
     /// A service.
@@ -249,6 +289,7 @@ impl<'s, 'a> Sight<'s, 'a> {
         uses: &mut Uses,
     ) {
         let meta = input.route.metadata();
+        let verdict = Verdict::of(input);
         let mut attached: Vec<(ResourceRef, usize)> = Vec::new();
         for (at, parent) in input.route.parents().iter().enumerate() {
             let accepted = self.parent(input, parent);
@@ -262,7 +303,7 @@ impl<'s, 'a> Sight<'s, 'a> {
                 Ok(Parent::Service) => self.unheard(input, parent, at, problems),
                 Ok(Parent::Listeners(gateway, listeners)) => {
                     self.used(input, &gateway.entry.reference(), uses);
-                    for listener in listeners {
+                    for listener in listeners.iter().filter(|_| verdict.refusal.is_none()) {
                         let key = (gateway.entry.reference(), listener.at);
                         if !attached.contains(&key) {
                             let status = statuses.of(gateway.entry);
@@ -275,10 +316,21 @@ impl<'s, 'a> Sight<'s, 'a> {
             let reference = Reference::of_parent(parent, &meta.namespace);
             let controller = self.controller(input, parent);
             let status = statuses.of(input.entry).parent(reference, controller);
-            status.set(match accepted {
-                Ok(_) => Condition::new(ACCEPTED, true, "Accepted", "the route is attached"),
-                Err(fault) => Condition::new(ACCEPTED, false, fault.reason, fault.text),
+            let waypoint = match &accepted {
+                Ok(Parent::Service) => Some(self.bound(input, parent)),
+                _ => None,
+            };
+            status.set(match (accepted, &verdict.refusal) {
+                (Err(fault), _) => Condition::new(ACCEPTED, false, fault.reason, fault.text),
+                (Ok(_), Some(fault)) => Condition::new(ACCEPTED, false, fault.reason, &*fault.text),
+                (Ok(_), None) => Condition::new(ACCEPTED, true, "Accepted", "the route is attached"),
             });
+            if let Some(text) = &verdict.dropped {
+                status.set(Condition::new(PARTIALLY_INVALID, true, "UnsupportedValue", text));
+            }
+            if let Some(text) = waypoint {
+                status.set(Condition::new(RESOLVED_WAYPOINTS, true, RESOLVED_WAYPOINTS, text));
+            }
             status.set(match self.unresolved(input, parent) {
                 None => Condition::new(RESOLVED_REFS, true, "ResolvedRefs", "all backends are known"),
                 Some(fault) => Condition::new(RESOLVED_REFS, false, fault.reason, fault.text),
@@ -291,6 +343,19 @@ impl<'s, 'a> Sight<'s, 'a> {
                 "the route has no parent and applies nowhere",
                 "name a Service or a Gateway",
             ));
+        }
+    }
+
+    /// What is said of the waypoint of a parent that is a service.
+    fn bound(&self, input: &RouteInput<'_>, parent: &ParentRef) -> String {
+        let namespace = parent.namespace.as_deref().unwrap_or(input.route.namespace());
+        let kind = parent_kind(parent).unwrap_or(Kind::Service);
+        match (self.waypoint)(kind, namespace, &parent.name) {
+            Some(waypoint) => {
+                let gateway = &waypoint.reference;
+                format!("bound to waypoint {}/{}", gateway.namespace, gateway.name)
+            }
+            None => "no waypoint is asked for; clients that link inmesh apply the route".to_owned(),
         }
     }
 

@@ -28,6 +28,14 @@ pub(crate) const WAYPOINT_ACCEPTED: &str = "WaypointAccepted";
 pub(crate) const ACCEPTED: &str = "Accepted";
 /// Condition type of listeners, routes' parents and policies' ancestors.
 pub(crate) const RESOLVED_REFS: &str = "ResolvedRefs";
+/// Condition type of routes' parents; said only where some rules are carried out and others cannot be.
+pub(crate) const PARTIALLY_INVALID: &str = "PartiallyInvalid";
+/// Condition type of routes' parents that are Services, as Istio's ambient mode says it.
+pub(crate) const RESOLVED_WAYPOINTS: &str = "ResolvedWaypoints";
+/// Condition type of AuthorizationPolicies without `targetRefs`.
+pub(crate) const ZTUNNEL_ACCEPTED: &str = "ZtunnelAccepted";
+/// Condition type of ServiceEntries that only a waypoint can serve; said only where there is none.
+pub(crate) const WAYPOINT_MISSING: &str = "istio.io/WaypointMissing";
 /// Condition type of Gateways and their listeners.
 pub(crate) const PROGRAMMED: &str = "Programmed";
 /// Condition type of listeners.

@@ -1,9 +1,9 @@
-//! The status of AuthorizationPolicies that name their targets.
+//! The status of AuthorizationPolicies.
 
-use super::authz::{Attaches, PolicyInput, validate};
+use super::authz::{Attaches, PolicyInput, validate, ztunnel};
 use super::binding::Bindings;
 use super::guard::Policies;
-use super::status::{Condition, Statuses, WAYPOINT_ACCEPTED};
+use super::status::{Condition, Statuses, WAYPOINT_ACCEPTED, ZTUNNEL_ACCEPTED};
 use crate::config::istio::PolicyTargetReference;
 use crate::config::{Problem, ResourceStore, Severity};
 use crate::name::{Kind, ResourceRef};
@@ -22,8 +22,29 @@ enum Found {
     No,
 }
 
+/// Why the policy cannot be carried out at all.
+fn invalid(input: &PolicyInput<'_>) -> Option<String> {
+    let invalid = || {
+        let mut problems = validate(input.policy, input.entry).into_iter();
+        problems
+            .find(|it| it.severity == Severity::Error)
+            .map(|it| it.text)
+    };
+    input.entry.broken.clone().or_else(invalid)
+}
+
+/// What is said of a policy that names no targets.
+fn untargeted(input: &PolicyInput<'_>) -> Condition {
+    if let Some(why) = invalid(input) {
+        let text = format!("the workloads that it selects deny everything: {why}");
+        return Condition::new(ZTUNNEL_ACCEPTED, false, "UnsupportedValue", text);
+    }
+    let (status, reason, text) = ztunnel(input.policy, input.entry);
+    Condition::new(ZTUNNEL_ACCEPTED, status, reason, text)
+}
+
 impl Targets<'_, '_> {
-    /// One condition per policy with targets; several targets are flattened into one, as upstream does.
+    /// One condition per policy: of those with targets what their waypoints make of them, of others what a ztunnel does. Several targets are flattened into one, as upstream does.
     pub(crate) fn report(
         &self,
         policies: &Policies<'_>,
@@ -32,10 +53,11 @@ impl Targets<'_, '_> {
     ) {
         for input in policies.iter() {
             let refs = input.policy.target_refs();
-            if !refs.is_empty() {
-                let condition = self.policy(input, refs, problems);
-                statuses.of(input.entry).set(condition);
-            }
+            let condition = match refs.is_empty() {
+                true => untargeted(input),
+                false => self.policy(input, refs, problems),
+            };
+            statuses.of(input.entry).set(condition);
         }
     }
 
@@ -48,18 +70,15 @@ impl Targets<'_, '_> {
         let condition = |status, reason: &'static str, text: String| {
             Condition::new(WAYPOINT_ACCEPTED, status, reason, text)
         };
-        let invalid = validate(input.policy, input.entry)
-            .into_iter()
-            .find(|it| it.severity == Severity::Error);
-        if let Some(why) = input.entry.broken.clone().or_else(|| invalid.map(|it| it.text)) {
+        if let Some(why) = invalid(input) {
             return condition(false, "Invalid", format!("its targets deny everything: {why}"));
         }
-        let mut unbound = None;
+        let (mut bound, mut unbound, mut missing) = (0, Vec::new(), Vec::new());
         for (at, it) in refs.iter().enumerate() {
             let name = format!("{} {}/{}", it.kind, input.policy.metadata.namespace, it.name);
             match self.target(&input.policy.metadata.namespace, it) {
-                Found::Yes => {}
-                Found::NotBound => unbound = Some(name),
+                Found::Yes => bound += 1,
+                Found::NotBound => unbound.push(name),
                 Found::No => {
                     problems.push(input.entry.problem(
                         Severity::Warning,
@@ -67,17 +86,23 @@ impl Targets<'_, '_> {
                         format!("{name} does not exist; nothing is enforced there"),
                         "name a Service, ServiceEntry or Gateway of the policy's own namespace",
                     ));
-                    return condition(false, "TargetNotFound", format!("{name} does not exist"));
+                    missing.push(name);
                 }
             }
         }
-        match unbound {
-            Some(name) => {
-                let text =
-                    format!("{name} has no waypoint; its workloads that run inmesh enforce the policy");
-                condition(false, "AncestorNotBound", text)
+        let missing = (!missing.is_empty()).then(|| format!("{} does not exist", missing.join(", ")));
+        let unbound = (!unbound.is_empty()).then(|| {
+            let names = unbound.join(", ");
+            format!("{names} has no waypoint; its workloads that run inmesh enforce the policy")
+        });
+        match (missing, unbound) {
+            (None, None) => condition(true, "Accepted", "bound to every target".to_owned()),
+            (missing, unbound) if bound > 0 => {
+                let parts: Vec<String> = missing.into_iter().chain(unbound).collect();
+                condition(true, "PartiallyInvalid", parts.join("; "))
             }
-            None => condition(true, "Accepted", "bound to every target".to_owned()),
+            (Some(missing), _) => condition(false, "TargetNotFound", missing),
+            (None, Some(unbound)) => condition(false, "AncestorNotBound", unbound),
         }
     }
 

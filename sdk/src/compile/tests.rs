@@ -12,6 +12,7 @@ mod istio_gateway;
 mod kit;
 #[cfg(feature = "extauthz")]
 mod mesh_config;
+mod reasons;
 mod routing;
 mod steady;
 mod subsets;

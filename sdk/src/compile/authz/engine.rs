@@ -228,7 +228,7 @@ pub(super) fn action(policy: &AuthorizationPolicy) -> Option<Action> {
 const DRY_RUN: &str = "istio.io/dry-run";
 
 /// Whether a policy is only to be watched; read as Go's `ParseBool` does, and enforced where that fails.
-fn dry_run(policy: &AuthorizationPolicy, entry: &Entry, problems: &mut Vec<Problem>) -> bool {
+pub(super) fn dry_run(policy: &AuthorizationPolicy, entry: &Entry, problems: &mut Vec<Problem>) -> bool {
     match policy.metadata.annotations.get(DRY_RUN).map(String::as_str) {
         Some("1" | "t" | "T" | "TRUE" | "true" | "True") => true,
         None | Some("0" | "f" | "F" | "FALSE" | "false" | "False") => false,

@@ -16,11 +16,13 @@ mod peer;
 mod tests;
 mod validate;
 mod values;
+mod ztunnel;
 
 pub use attach::{Attaches, GatewayTarget, PolicyInput, Registry, Target, attached};
 pub use engine::{Asked, Authorizers, MeshSettings, engine};
 pub use peer::{PeerInput, strict_ports, validate_peer};
 pub use validate::validate;
+pub(crate) use ztunnel::ztunnel;
 
 pub(in crate::compile) use engine::rules_about_tokens;
 pub(in crate::compile) use validate::Check;

@@ -129,6 +129,15 @@ impl<'a> Route<'a> {
         of_connections.chain(of_requests)
     }
 
+    /// How many rules of requests it has.
+    pub(in crate::compile) fn rule_count(self) -> usize {
+        match self {
+            Self::Http(it) => it.spec.rules.len().max(1),
+            Self::Grpc(it) => it.spec.rules.len(),
+            Self::Tcp(_) | Self::Tls(_) => 0,
+        }
+    }
+
     /// The rules of a route of connections.
     pub(super) fn connection_rules(self) -> &'a [ConnectionRouteRule] {
         match self {

@@ -27,6 +27,7 @@ use attach::to_listener;
 pub(crate) use attach::to_service;
 pub(crate) use connection::{connections_of_listener, connections_of_service};
 pub use input::{Route, RouteInput};
+pub(crate) use rule::ills;
 
 use crate::config::gateway::{BackendObjectReference, Listener};
 use crate::config::{Problem, Severity};

@@ -7,12 +7,14 @@ use http::StatusCode;
 
 use super::filter::{Filters, Purpose};
 use super::input::{Matches, Rule};
-use super::{Backends, RouteInput, backend, matching, session};
-use crate::compile::findings::Findings;
+use super::{Backends, RouteInput, Unresolved, backend, matching, session};
+use crate::compile::findings::{Findings, Ill};
+use crate::config::gateway::BackendObjectReference;
 use crate::config::{Entry, Problem, Severity};
 use crate::matcher::{HostPattern, PathPattern};
+use crate::name::{Host, ResourceRef};
 use crate::policy::retry::RetryPolicy;
-use crate::policy::route::{Action, Predicates, RouteRule, RouteTableBuilder, RuleOrigin};
+use crate::policy::route::{Action, ClusterId, Predicates, RouteRule, RouteTableBuilder, RuleOrigin};
 use crate::policy::timeout::{Timeouts, parse_duration};
 
 /// Adds a route's rules to a table, for the given hosts.
@@ -53,6 +55,42 @@ pub(super) fn add(
         for (match_index, predicates) in matches {
             builder.matching(id, match_index, hosts, predicates);
         }
+    }
+}
+
+/// What is wrong with the rules of a route as they are written, whatever they refer to: the index of each such rule, and
+/// what the first fault of it is.
+pub(crate) fn ills(input: &RouteInput<'_>) -> Vec<(usize, Ill, String)> {
+    let rules = input.route.rules();
+    let mut ills = Vec::new();
+    for (index, rule) in rules.iter().enumerate() {
+        let mut problems = Vec::new();
+        let mut findings = Findings::new(input.entry, &mut problems, format!("spec.rules[{index}]"));
+        let matches = matching::compile(rule.matches, &mut findings);
+        let place = Place {
+            index: index as u32,
+            scope: String::new(),
+            parent_port: 80,
+        };
+        compile(rule, &place, &matches, &mut Anything, &mut findings);
+        if let Some(ill) = findings.fault {
+            let said = problems.iter().find(|it| it.severity == Severity::Error);
+            ills.push((index, ill, said.map_or_else(String::new, |it| it.text.clone())));
+        }
+    }
+    ills
+}
+
+/// Where every reference leads somewhere: what is asked is only whether the rest makes sense.
+struct Anything;
+
+impl Backends for Anything {
+    fn resolve(&mut self, _: &ResourceRef, _: &BackendObjectReference) -> Result<ClusterId, Unresolved> {
+        Ok(ClusterId(0))
+    }
+
+    fn address(&self, _: ClusterId) -> Option<(Host, u16)> {
+        Some((Host::parse("anything").ok()?, 80))
     }
 }
 

@@ -104,6 +104,7 @@ impl Compiled {
         let status = self.statuses.iter().find(|it| it.resource.to_string() == route);
         let conditions = status.unwrap().parents[0].conditions.iter();
         conditions
+            .filter(|it| it.kind != "ResolvedWaypoints")
             .map(|it| format!("{}={} {}", it.kind, it.status, it.reason))
             .collect()
     }
