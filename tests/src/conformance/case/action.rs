@@ -1,0 +1,57 @@
+//! Changes of the configuration between cases.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Id, Object};
+
+/// A change of the configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActionCase {
+    /// `Test/NN`.
+    pub id: String,
+    /// What it is for.
+    pub name: String,
+    /// What is done.
+    #[serde(rename = "do")]
+    pub act: Act,
+}
+
+/// What is done.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Act {
+    /// An object goes.
+    Delete(Object),
+    /// Fields of an object change.
+    Patch(Patch),
+    /// An object comes.
+    Create(Create),
+}
+
+/// Fields that change.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Patch {
+    /// The object's kind.
+    pub kind: String,
+    /// Its name.
+    pub id: Id,
+    /// New values by dotted path.
+    pub set: BTreeMap<String, Value>,
+}
+
+/// An object that comes.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Create {
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub id: Id,
+    /// The rest of it: `spec`, `data`, …
+    #[serde(flatten)]
+    pub fields: BTreeMap<String, Value>,
+}
