@@ -1,17 +1,20 @@
-//! rustls configurations for peers that are not inmesh: TLS 1.3, ALPN `h2`, certificates on both sides.
+//! rustls configurations for peers that are not inmesh: with TLS 1.3, ALPN `h2` and certificates on both sides as peers of
+//! the mesh have them, or as clients of one known server.
 
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, PeerMisbehaved, RootCertStore, ServerConfig, SignatureScheme,
-    version::TLS13,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
+    SignatureScheme, version::TLS13,
 };
 
 use crate::pki::PemFiles;
@@ -31,17 +34,27 @@ pub fn server(files: &PemFiles) -> Result<Arc<ServerConfig>> {
 /// A client that accepts every server with a certificate of the same root.
 pub fn client(files: &PemFiles) -> Result<Arc<ClientConfig>> {
     let provider = provider();
-    let verifier = AnyOfRoot {
-        roots: roots(files)?,
-        algorithms: provider.signature_verification_algorithms,
-    };
+    let verifier = Verifier::new(Believed::Below(roots(files)?), &provider);
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_custom_certificate_verifier(verifier)
         .with_client_auth_cert(chain(files)?, key(files)?)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.enable_sni = false;
+    Ok(Arc::new(config))
+}
+
+/// A client that accepts the server with this very certificate, whatever its name, and offers one protocol.
+pub fn trusting(certificate: CertificateDer<'static>, alpn: &[u8]) -> Result<Arc<ClientConfig>> {
+    let provider = provider();
+    let verifier = Verifier::new(Believed::Exactly(certificate), &provider);
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![alpn.to_vec()];
     Ok(Arc::new(config))
 }
 
@@ -67,14 +80,33 @@ fn roots(files: &PemFiles) -> Result<RootCertStore> {
     Ok(roots)
 }
 
-/// Workload certificates name nobody by DNS, so the chain is all there is to check.
+/// Whom a client believes.
 #[derive(Debug)]
-struct AnyOfRoot {
-    roots: RootCertStore,
+enum Believed {
+    /// Whoever has a certificate below these: workload certificates name nobody by DNS, so the chain is all there is to
+    /// check.
+    Below(RootCertStore),
+    /// Who shows this very certificate.
+    Exactly(CertificateDer<'static>),
+}
+
+/// Verifies what a server shows, and that it has the key to it.
+#[derive(Debug)]
+struct Verifier {
+    believed: Believed,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ServerCertVerifier for AnyOfRoot {
+impl Verifier {
+    fn new(believed: Believed, provider: &CryptoProvider) -> Arc<Self> {
+        Arc::new(Self {
+            believed,
+            algorithms: provider.signature_verification_algorithms,
+        })
+    }
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -83,24 +115,27 @@ impl ServerCertVerifier for AnyOfRoot {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let parsed = ParsedCertificate::try_from(end_entity)?;
-        verify_server_cert_signed_by_trust_anchor(
-            &parsed,
-            &self.roots,
-            intermediates,
-            now,
-            self.algorithms.all,
-        )?;
+        match &self.believed {
+            Believed::Below(roots) => verify_server_cert_signed_by_trust_anchor(
+                &ParsedCertificate::try_from(end_entity)?,
+                roots,
+                intermediates,
+                now,
+                self.algorithms.all,
+            )?,
+            Believed::Exactly(certificate) if certificate == end_entity => {}
+            Believed::Exactly(_) => return Err(CertificateError::UnknownIssuer.into()),
+        }
         Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
         &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(PeerMisbehaved::SelectedUnofferedCipherSuite.into())
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
     }
 
     fn verify_tls13_signature(

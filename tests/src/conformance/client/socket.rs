@@ -1,7 +1,6 @@
 //! Plain sockets: HTTP/1.1, HTTP/2 with prior knowledge, and both over TLS.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use http::header::HOST;
@@ -10,16 +9,14 @@ use http_body_util::BodyExt;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use inmesh::Body;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::Sent;
 use crate::conformance::case::Scheme;
+use crate::tls;
 
 /// Sends a request on a connection of its own.
 pub(super) async fn send(
@@ -38,7 +35,7 @@ pub(super) async fn send(
             let name = sent.sni.as_deref().unwrap_or(&sent.host);
             let name = name.rsplit_once(':').map_or(name, |(name, _)| name);
             let name = ServerName::try_from(name.to_owned())?;
-            let connector = TlsConnector::from(Tls::trusting(trusted.clone())?.offering(alpn));
+            let connector = TlsConnector::from(tls::trusting(trusted.clone(), alpn)?);
             over(
                 connector
                     .connect(name, stream)
@@ -80,79 +77,4 @@ pub async fn get(addr: SocketAddr, path: &str) -> Result<String> {
     let request = Request::get(path).header(HOST, "admin").body(Body::empty())?;
     let body = sender.send_request(request).await?.into_body().collect().await?;
     Ok(String::from_utf8(body.to_bytes().into())?)
-}
-
-/// TLS that trusts exactly one certificate.
-#[derive(Clone, Debug)]
-pub struct Tls(ClientConfig);
-
-impl Tls {
-    /// Trusts this one.
-    ///
-    /// # Errors
-    /// If the crypto provider knows no version of TLS.
-    pub fn trusting(certificate: CertificateDer<'static>) -> Result<Self> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier = Exactly {
-            certificate,
-            algorithms: provider.signature_verification_algorithms,
-        };
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
-        Ok(Self(config))
-    }
-
-    /// Offers one protocol.
-    pub fn offering(mut self, alpn: &[u8]) -> Arc<ClientConfig> {
-        self.0.alpn_protocols = vec![alpn.to_vec()];
-        Arc::new(self.0)
-    }
-}
-
-/// Accepts exactly one certificate.
-#[derive(Debug)]
-struct Exactly {
-    certificate: CertificateDer<'static>,
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl ServerCertVerifier for Exactly {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        match *end_entity == self.certificate {
-            true => Ok(ServerCertVerified::assertion()),
-            false => Err(CertificateError::UnknownIssuer.into()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
 }
