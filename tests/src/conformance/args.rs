@@ -42,6 +42,10 @@ pub struct Args {
     #[arg(long)]
     pub table: bool,
 
+    /// Write a page for the documentation to this file, in place of what it holds.
+    #[arg(long, value_name = "FILE")]
+    pub page: Option<PathBuf>,
+
     /// How many tests run at a time.
     #[arg(long, default_value_t = 4, value_name = "COUNT")]
     pub jobs: usize,
@@ -142,6 +146,9 @@ impl Args {
         };
         let reports = run_all(&town, &files, self.shape, self.jobs, told).await;
         let totals = report::totals(&reports);
+        if let Some(page) = &self.page {
+            fs::write(page, report::page(&reports)).with_context(|| format!("writing {}", page.display()))?;
+        }
         if self.json {
             println!("{:#}", report::json(&reports));
         } else {

@@ -192,6 +192,53 @@ pub fn table(reports: &[TestReport]) -> String {
     text
 }
 
+/// A page of the documentation: how the cases were run, the table, and every case that did not come out.
+pub fn page(reports: &[TestReport]) -> String {
+    let (own, suite): (Vec<_>, Vec<_>) = reports.iter().cloned().partition(|it| it.test.starts_with("Own"));
+    let mut text = String::from(PAGE);
+    for (title, reports) in [("The suite's cases", &suite), ("Cases of our own", &own)] {
+        if reports.is_empty() {
+            continue;
+        }
+        let Totals { passed, failed } = totals(reports);
+        let _ = writeln!(text, "\n## {title}\n\n{passed} passed, {failed} failed.\n");
+        text.push_str(&table(reports));
+    }
+    let failed = reports.iter().flat_map(|report| {
+        let failed = report.entries.iter().filter(|it| !it.passed());
+        failed.map(move |entry| (report.shape, entry))
+    });
+    let mut failed = failed.peekable();
+    if failed.peek().is_some() {
+        text.push_str("\n## Cases that did not come out\n\n");
+    }
+    for (shape, entry) in failed {
+        let _ = writeln!(text, "- {} [{shape}] {}", entry.id, entry.name);
+    }
+    text
+}
+
+/// How a page begins.
+const PAGE: &str = "# Gateway API conformance
+
+<!-- Written by a program, see below; edits are lost. -->
+
+The cases of Gateway API's own suite, transcribed as data (`tests/conformance`), and cases of our own for what the suite
+leaves out (`tests/conformance-own`), each in two shapes: the configuration applied in the process of the caller, and by a
+waypoint or Gateway in between. The format, what each way of carrying a case to a mesh means (native, rewrite, facade, status
+only), and what is left out of the suite are described in `tests/conformance/README.md`.
+
+This page is written by
+
+```text
+cargo run --release --bin conformance -- --page sdk/src/docs/conformance.md \\
+    --cases tests/conformance/cases --cases tests/conformance-own/cases \\
+    --manifests tests/conformance/manifests --manifests tests/conformance-own/manifests
+```
+
+A number is of cases that passed, and of all; a bold one has failures, which are listed at the end.
+";
+
 fn mode(mode: Mode) -> &'static str {
     match mode {
         Mode::Native => "native",
