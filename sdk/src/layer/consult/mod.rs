@@ -90,11 +90,15 @@ where
         let Some(asker) = &self.asker else {
             return AheadFuture::inner(self.inner.call(call));
         };
-        let asked = asked(&call);
-        if asked.is_empty() {
-            call.found.consulted();
-            return AheadFuture::inner(self.inner.call(call));
-        }
+        let asked = match asked(&call) {
+            Some(asked) if !asked.is_empty() => asked,
+            settled => {
+                if settled.is_some() {
+                    call.found.consulted();
+                }
+                return AheadFuture::inner(self.inner.call(call));
+            }
+        };
         AheadFuture::Waiting {
             before: Box::pin(consult(call, asked, asker.clone(), self.meter.clone())),
             inner: self.inner.clone(),
@@ -102,8 +106,8 @@ where
     }
 }
 
-/// Who must be asked, and which policy says so.
-fn asked(call: &Call) -> Vec<(Arc<Authorizer>, ResourceRef)> {
+/// Who must be asked, and which policy says so; `None` if that is nobody who can be asked: then the engine denies.
+fn asked(call: &Call) -> Option<Vec<(Arc<Authorizer>, ResourceRef)>> {
     let caller = call.peer.as_ref().and_then(|peer| peer.identity.as_ref());
     let passages = call
         .place
@@ -111,21 +115,21 @@ fn asked(call: &Call) -> Vec<(Arc<Authorizer>, ResourceRef)> {
         .and_then(|place| call.view.passages(place, caller).ok())
         .unwrap_or_default();
     // Most places ask nobody: then nothing of the request need be looked at.
-    if passages.iter().all(|passage| passage.gate.authorizer.is_none()) {
-        return Vec::new();
+    if passages.iter().all(|passage| passage.gate.authz.authorizer().is_none()) {
+        return Some(Vec::new());
     }
     let head = call.head();
     let mut asked: Vec<(Arc<Authorizer>, ResourceRef)> = Vec::new();
     for passage in passages {
-        let Some(authorizer) = &passage.gate.authorizer else {
+        let Some((by, _)) = passage.gate.authz.consult(&passage.head(&head)) else {
             continue;
         };
-        let fresh = !asked.iter().any(|(known, _)| known.name == authorizer.name);
-        if fresh && let Some((by, _)) = passage.gate.authz.consult(&passage.head(&head)) {
+        let authorizer = passage.gate.authorizer.as_ref()?;
+        if !asked.iter().any(|(known, _)| known.name == authorizer.name) {
             asked.push((Arc::clone(authorizer), by.policy.clone()));
         }
     }
-    asked
+    Some(asked)
 }
 
 async fn consult(

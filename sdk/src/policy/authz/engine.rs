@@ -224,11 +224,11 @@ impl AuthzEngine {
     }
 
     /// Judges a request that the external authorizer has allowed, where [`AuthzEngine::consult`] asked for it: DENY,
-    /// then ALLOW.
+    /// then ALLOW. Where there is nobody who could have been asked, CUSTOM denies what it matches here too.
     pub fn decide_consulted(&self, head: &RequestHead<'_>) -> Decision<'_> {
         match &self.broken {
             Some(why) => Decision::Deny { by: None, why },
-            None => self.enforced.judge(&self.facts(head)),
+            None => self.judge_consulted(&self.facts(head)),
         }
     }
 
@@ -276,7 +276,7 @@ impl AuthzEngine {
         }
         let facts = Facts::of_connection(head);
         match consulted {
-            true => self.enforced.judge(&facts),
+            true => self.judge_consulted(&facts),
             false => self.judge(&facts),
         }
     }
@@ -327,6 +327,14 @@ impl AuthzEngine {
             &self.dry.allow,
         ];
         Facts::of_request(head, tables.iter().any(|table| table.wants_host()))
+    }
+
+    fn judge_consulted(&self, facts: &Facts<'_>) -> Decision<'_> {
+        match self.authorizer {
+            // `consult` names nobody, so nobody has allowed anything.
+            Err(_) if !self.custom.is_empty() => self.judge(facts),
+            _ => self.enforced.judge(facts),
+        }
     }
 
     fn judge(&self, facts: &Facts<'_>) -> Decision<'_> {

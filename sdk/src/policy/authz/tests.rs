@@ -123,6 +123,12 @@ fn custom_denies_what_it_matches_while_nobody_can_be_asked() {
     let (allowed, by, why) = ask(&engine, "/admin/x", &[]);
     assert!(!allowed && by.as_deref() == Some("custom[0]") && why.contains("external authorizer"));
     assert!(ask(&engine, "/", &[]).0);
+    // Nobody was named to be asked, so that everybody was asked proves nothing.
+    let headers = HeaderMap::new();
+    let head = |path| RequestHead::unsent(&Method::GET, "a", path, None, &headers);
+    assert_eq!(engine.consult(&head("/admin/x")), None);
+    assert!(!engine.decide_consulted(&head("/admin/x")).is_allowed());
+    assert!(engine.decide_consulted(&head("/")).is_allowed());
 }
 
 /// hardening row 27

@@ -229,8 +229,7 @@ impl World {
                 self.notes().for_each(|notes| notes.note(by));
                 return Ok((answer("deny"), format!("{} asked {name}", by.policy)));
             }
-            Some(_) => engine.decide_consulted_connection(&head),
-            None => engine.decide_connection(&head),
+            _ => engine.decide_consulted_connection(&head),
         };
         if let Decision::Allow { by: Some(by) } | Decision::Deny { by: Some(by), .. } = decision {
             self.notes().for_each(|notes| notes.note(by));
@@ -324,11 +323,6 @@ impl World {
             head.claims = Some(claims);
         }
         let decision = engine.decide_consulted(&head);
-        // Without an authorizer that can be asked, CUSTOM rules deny.
-        let decision = match engine.authorizer() {
-            Some(_) => decision,
-            None => engine.decide(&head),
-        };
         let audited = Some(engine.audit(&head).is_some());
         let told = engine.explain(&head);
         self.notes()
