@@ -34,7 +34,7 @@ pub(super) enum How {
     Set,
     /// Stands beside it, or alone.
     Add,
-    /// Stands beside it; nothing where there is none.
+    /// Goes on from it, after a comma; nothing where there is none.
     AddToPresent,
     /// Yields to it.
     IfAbsent,
@@ -57,10 +57,10 @@ impl Changes {
             match how {
                 How::Set => drop(headers.insert(name, value)),
                 How::Add => drop(headers.append(name, value)),
-                How::AddToPresent if present => drop(headers.append(name, value)),
+                How::AddToPresent => join(headers.get_mut(&name), &value),
                 How::IfAbsent if !present => drop(headers.insert(name, value)),
                 How::IfPresent if present => drop(headers.insert(name, value)),
-                How::AddToPresent | How::IfAbsent | How::IfPresent => {}
+                How::IfAbsent | How::IfPresent => {}
             }
         }
         let asked = !self.query_set.is_empty() || !self.query_removed.is_empty();
@@ -68,6 +68,15 @@ impl Changes {
             *request.uri_mut() = uri;
         }
         response.extend(self.response);
+    }
+}
+
+/// Writes a value behind one that is there.
+fn join(present: Option<&mut HeaderValue>, value: &HeaderValue) {
+    let Some(present) = present else { return };
+    let joined = [present.as_bytes(), b",", value.as_bytes()].concat();
+    if let Ok(joined) = HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)) {
+        *present = joined;
     }
 }
 

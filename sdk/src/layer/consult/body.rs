@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use ::http::{HeaderName, HeaderValue, Request, StatusCode};
+use ::http::{HeaderName, Request, StatusCode};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -11,14 +11,23 @@ use http_body_util::BodyExt;
 use crate::layer::{BoxError, MeshBody, Reason, Refusal};
 use crate::snapshot::BodyCheck;
 
-/// Says to whoever reads the request whether the authorizer saw all of its body, as Envoy does.
-const PARTIAL: HeaderName = HeaderName::from_static("x-envoy-auth-partial-body");
+/// Says to the authorizer, and to nobody else, whether what it is told of a body is all of it, as Envoy does.
+pub(super) const PARTIAL: HeaderName = HeaderName::from_static("x-envoy-auth-partial-body");
 
 /// What an authorizer is told of a body.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     pub(super) bytes: Bytes,
     pub(super) raw: bool,
+    whole: bool,
+}
+
+impl Held {
+    /// The value of [`PARTIAL`]; `None` where there is no body.
+    pub(super) fn partial(&self) -> Option<&'static str> {
+        let says = if self.whole { "false" } else { "true" };
+        (!self.bytes.is_empty()).then_some(says)
+    }
 }
 
 /// Reads as much of the body as the authorizer is told; the request keeps all of it.
@@ -53,14 +62,11 @@ pub(super) async fn hold(
     let whole = bytes.len() <= max;
     if !whole && !partial {
         let detail = "the body is longer than what the external authorizer is told";
-        return Err(Refusal::new(Reason::Authorizer, detail).status(StatusCode::PAYLOAD_TOO_LARGE));
+        let refusal = Refusal::new(Reason::Authorizer, detail).status(StatusCode::PAYLOAD_TOO_LARGE);
+        return Err(refusal.body("Payload Too Large"));
     }
     let bytes = bytes.freeze();
     let seen = bytes.slice(..bytes.len().min(max));
-    let says = if whole { "false" } else { "true" };
-    request
-        .headers_mut()
-        .insert(PARTIAL, HeaderValue::from_static(says));
     *request.body_mut() = match (whole, &after) {
         (true, None) => MeshBody::full(bytes),
         _ => MeshBody::new(Rejoined {
@@ -69,7 +75,11 @@ pub(super) async fn hold(
             rest: body,
         }),
     };
-    Ok(Some(Held { bytes: seen, raw }))
+    Ok(Some(Held {
+        bytes: seen,
+        raw,
+        whole,
+    }))
 }
 
 /// A body of which the beginning was read ahead.

@@ -7,7 +7,7 @@ use ::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version};
 use http_body_util::{BodyExt, Limited};
 
 use super::answer::{Answer, Changes, How, may_change};
-use super::body::Held;
+use super::body::{Held, PARTIAL};
 use crate::layer::call::authority;
 use crate::layer::{Asker, Call, MeshBody};
 use crate::snapshot::{Authorizer, HttpCheck};
@@ -65,7 +65,8 @@ pub(super) fn question(
     .map_err(|error| format!("{error}"))?;
     let headers = request.headers_mut();
     for (name, value) in asked.headers() {
-        if (*name == AUTHORIZATION || check.told.matches(name.as_str())) && may_change(name) {
+        let is_told = *name == AUTHORIZATION || check.told.matches(name.as_str());
+        if is_told && may_change(name) && *name != PARTIAL {
             headers.append(name, value.clone());
         }
     }
@@ -74,6 +75,9 @@ pub(super) fn question(
     }
     if let Ok(host) = HeaderValue::from_str(authority(asked)) {
         headers.insert(HOST, host);
+    }
+    if let Some(says) = held.and_then(Held::partial) {
+        headers.insert(PARTIAL, HeaderValue::from_static(says));
     }
     headers.insert(CONTENT_LENGTH, length.into());
     Ok(request)

@@ -6,12 +6,13 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use ::http::{HeaderMap, Version};
+use ::http::{HeaderMap, Request, Version};
+use http_body::Body;
 use prost::{Enumeration, Message, Oneof};
 
-use super::body::Held;
-use crate::layer::Call;
+use super::body::{Held, PARTIAL};
 use crate::layer::call::authority;
+use crate::layer::{Call, MeshBody};
 use crate::matcher::TextSet;
 use crate::name::SpiffeId;
 use crate::policy::ConnectionHead;
@@ -219,6 +220,11 @@ pub(super) fn of_request(call: &Call, held: Option<&Held>, told: &TextSet) -> Ch
     ] {
         headers.insert(name.to_owned(), value.to_owned());
     }
+    // Whatever the caller says of it.
+    headers.remove(PARTIAL.as_str());
+    if let Some(says) = held.and_then(Held::partial) {
+        headers.insert(PARTIAL.to_string(), says.to_owned());
+    }
     let header = |name: &str| headers.get(name).cloned().unwrap_or_default();
     let (body, raw_body) = match held {
         None => Default::default(),
@@ -234,7 +240,7 @@ pub(super) fn of_request(call: &Call, held: Option<&Held>, told: &TextSet) -> Ch
         path: path.to_owned(),
         host: authority(request).to_owned(),
         scheme: head.scheme.to_owned(),
-        size: header("content-length").parse().unwrap_or(-1),
+        size: size(request),
         protocol: match request.version() {
             Version::HTTP_10 => "HTTP/1.0",
             Version::HTTP_11 => "HTTP/1.1",
@@ -255,6 +261,12 @@ pub(super) fn of_request(call: &Call, held: Option<&Held>, told: &TextSet) -> Ch
         Some(http),
         head.sni,
     )
+}
+
+/// How long the body is; -1 where that is not known.
+fn size(request: &Request<MeshBody>) -> i64 {
+    let known = request.body().size_hint().exact();
+    known.and_then(|size| i64::try_from(size).ok()).unwrap_or(-1)
 }
 
 /// A connection as an authorizer is told of it.
