@@ -45,7 +45,7 @@ impl Token {
         else {
             return Err(Reject::Format);
         };
-        if text.len() > MAX_TOKEN {
+        if text.len() > MAX_TOKEN || [head, payload, signature].contains(&"") {
             return Err(Reject::Format);
         }
         let (algorithm, kid) = header(head)?;
