@@ -12,7 +12,7 @@ use crate::config::istio::MeshConfig;
 use crate::config::istio::mesh_config::{ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider, RequestBody};
 use crate::config::{Entry, Problem, ResourceStore, Severity};
 use crate::matcher::TextSet;
-use crate::name::Host;
+use crate::name::{Host, TrustDomain};
 use crate::policy::normalize::PathNormalization;
 use crate::snapshot::{Authorizer, BodyCheck, CheckProtocol, HttpCheck, MeshFacts, Node, Snapshot};
 
@@ -136,6 +136,13 @@ impl Mesh {
             match node.trust_domains.first_mut() {
                 Some(first) => *first = Arc::clone(domain),
                 None => node.trust_domains.push(Arc::clone(domain)),
+            }
+        }
+        let domains = facts.trust_domain.iter().chain(&facts.trust_domain_aliases);
+        for domain in domains {
+            if let Err(error) = TrustDomain::parse(domain) {
+                let text = format!("`{domain}` is no trust domain, so nobody of it is let in: {error}");
+                problems.push(entry.problem(Severity::Error, FIELD, text, "write a DNS name in lower case"));
             }
         }
         for alias in &facts.trust_domain_aliases {

@@ -1,6 +1,6 @@
 //! Starting a mesh participant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -155,7 +155,7 @@ impl MeshBuilder {
         self
     }
 
-    /// Accepts callers of one more trust domain.
+    /// Accepts callers of one more trust domain, beside those that the mesh configuration names.
     ///
     /// # Errors
     /// If it is not a trust domain.
@@ -278,6 +278,7 @@ impl MeshBuilder {
         }
         let retire = tunnels.clone();
         let published = meter.clone();
+        let accepted = trust.clone();
         let control = control::spawn(
             self.sources,
             settings,
@@ -287,6 +288,7 @@ impl MeshBuilder {
                     .config()
                     .published(new.generation, report.problems, report.compile);
                 retire_tunnels(&retire, new);
+                accepted.tell(mesh_domains(new));
             },
         );
         synced(&control, self.timeout).await?;
@@ -392,6 +394,15 @@ fn retire_tunnels(tunnels: &TunnelPool, view: &Snapshot) {
         }))
         .collect();
     tunnels.retire(|target| known.contains(&target.addr));
+}
+
+/// The trust domains that the mesh configuration names: its own, and the aliases.
+fn mesh_domains(view: &Snapshot) -> BTreeSet<TrustDomain> {
+    let facts = view.mesh.iter();
+    facts
+        .flat_map(|facts| facts.trust_domain.iter().chain(&facts.trust_domain_aliases))
+        .filter_map(|domain| TrustDomain::parse(domain).ok())
+        .collect()
 }
 
 /// Keeps the epoch that idle connections are checked against, and the expiry metric.
