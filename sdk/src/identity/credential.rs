@@ -9,7 +9,7 @@ use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
-use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -19,6 +19,10 @@ use crate::name::SpiffeId;
 
 /// The only application protocol spoken inside the TLS of a tunnel.
 const ALPN: &[u8] = b"h2";
+
+/// What is spoken inside the TLS of an application's own port. Sidecars offer Istio's own names beside or instead of the
+/// usual ones; what is then spoken shows by itself.
+const PORT_ALPN: &[&[u8]] = &[b"h2", b"http/1.1", b"istio-h2", b"istio-http/1.1", b"istio"];
 
 /// Counts the credentials of this process; see [`Credential::epoch`].
 static EPOCH: AtomicU64 = AtomicU64::new(1);
@@ -123,20 +127,42 @@ impl Credential {
         Ok(config)
     }
 
-    /// How to receive connections from those whom `trust` accepts.
+    /// How to receive tunnels from those whom `trust` accepts.
     pub(crate) fn server_config(&self, trust: Trust) -> Result<ServerConfig, Error> {
+        self.receiving(trust, &self.crypto, &[&rustls::version::TLS13], &[ALPN])
+    }
+
+    /// How to receive connections to an application's own port from those whom `trust` accepts: as sidecars make them,
+    /// which stop at TLS 1.2 unless told otherwise.
+    pub(crate) fn port_config(&self, trust: Trust) -> Result<ServerConfig, Error> {
+        let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
+        self.receiving(
+            trust,
+            &Arc::new(aws_lc_rs::default_provider()),
+            &versions,
+            PORT_ALPN,
+        )
+    }
+
+    fn receiving(
+        &self,
+        trust: Trust,
+        crypto: &Arc<CryptoProvider>,
+        versions: &[&'static SupportedProtocolVersion],
+        alpn: &[&[u8]],
+    ) -> Result<ServerConfig, Error> {
         let unusable = |e: &dyn fmt::Display| Error::Pem {
             part: "root certificates",
             why: e.to_string(),
         };
-        let verifier = ClientVerifier::new(self.roots.clone(), &self.crypto, self.id.clone(), trust)
+        let verifier = ClientVerifier::new(self.roots.clone(), crypto, self.id.clone(), trust)
             .map_err(|e| unusable(&e))?;
-        let mut config = ServerConfig::builder_with_provider(self.crypto.clone())
-            .with_protocol_versions(&[&rustls::version::TLS13])
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(crypto))
+            .with_protocol_versions(versions)
             .map_err(|e| unusable(&e))?
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(self.own.clone());
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         // A resumed session would carry a client's proof past its certificate's end and past a change of roots.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;

@@ -30,8 +30,8 @@ use crate::hbone::{Acceptor, HBONE_PORT, Settings, TunnelPool};
 use crate::identity::{Credential, CredentialProvider, Introducer, Trust};
 use crate::layer::{Asker, BoxError, Drain, Draining, MeshBody, Stage, stack};
 use crate::name::SpiffeId;
-use crate::server::{App, Dispatch, End, HttpApp, InboundLayer, Listener, Plain, Ports, WorkloadDispatch};
-use crate::server::{bind, listener, serve_hbone, serve_plain};
+use crate::server::{App, Dispatch, End, HttpApp, InboundLayer, Listener, MutualTls, Own, Ports};
+use crate::server::{WorkloadDispatch, bind, listener, serve_hbone, serve_own};
 use crate::snapshot::{InboundPolicy, Live, Place, Snapshot};
 use crate::telemetry::{Direction, Meter};
 
@@ -279,12 +279,14 @@ impl Mesh {
             .map_err(Error::bind)?;
         self.register(port, End::App(Arc::clone(&app))).await?;
         let draining = self.hold()?;
-        self.spawn(serve_plain(
-            Plain {
+        let mutual = MutualTls::new(self.inner.credential.clone(), self.inner.trust.clone());
+        self.spawn(serve_own(
+            Own {
                 listener: plain,
                 live: Arc::clone(&self.inner.live),
-                place: Arc::new(Place::Workload { port }),
-                serve: Arc::new(move |stream, peer, draining| app.serve(Box::new(stream), peer, draining)),
+                port,
+                mutual: Arc::new(mutual),
+                serve: Arc::new(move |stream, peer, draining| app.serve(stream, peer, draining)),
             },
             draining,
         ));

@@ -104,8 +104,6 @@ impl Follower {
         let shared = Arc::clone(&self.shared);
         let plain = Plain {
             listener,
-            live: Arc::clone(&self.shared.live),
-            place: Arc::new(Place::Port { port, admitted: None }),
             serve: Arc::new(move |stream, peer, draining| {
                 let shared = Arc::clone(&shared);
                 Box::pin(serve(shared, port, stream, peer, draining)) as BoxFuture<'static, ()>
