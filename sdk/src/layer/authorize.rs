@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use http::Response;
 use pin_project_lite::pin_project;
+use smallvec::SmallVec;
 use tower_layer::Layer;
 use tower_service::Service;
 use tracing::Span;
@@ -13,7 +14,7 @@ use tracing::Span;
 use super::notes::Decided;
 use super::{Call, MeshBody, Reason, Refusal};
 use crate::policy::RequestHead;
-use crate::policy::authz::{Decision, RuleTold};
+use crate::policy::authz::{Decision, RuleRef, RuleTold};
 use crate::snapshot::{Place, Remark};
 use crate::telemetry::{Meter, field};
 
@@ -65,8 +66,7 @@ where
     fn call(&mut self, call: Call) -> Self::Future {
         let head = call.head();
         if let Some(place) = call.place.as_deref() {
-            call.view
-                .remarks(place, &head, &call.found, |remark| note(place, remark));
+            remark(&call, &head, place, &self.meter);
         }
         let refusal = match (call.place.as_deref(), &call.peer) {
             (Some(place), Some(_)) => judge(place, &call, &head).err(),
@@ -152,20 +152,35 @@ fn in_short(told: &RuleTold<'_>) -> (String, String) {
     (parts.join(" "), names.join(" "))
 }
 
-/// Writes down what a policy that decides nothing has to say.
-fn note(place: &Place, remark: Remark<'_>) {
-    match remark {
-        Remark::Audited(rule) => {
-            tracing::info!(target: "inmesh::audit", policy = %rule.policy, rule = rule.rule, ?place, "audited");
-        }
-        Remark::DryRun(decision) => {
-            let details = decision.details();
-            tracing::info!(
-                target: "inmesh::dry_run",
-                allowed = decision.is_allowed(), details = details.as_deref().unwrap_or("-"), ?place,
-                "dry-run policies would have decided so",
-            );
-        }
+/// Writes down what policies that decide nothing have to say, once for a request whichever gates it passes: in the log, the
+/// metrics and the request's span.
+fn remark(call: &Call, head: &RequestHead<'_>, place: &Place, meter: &Meter) {
+    let (mut audited, mut dry_run) = (SmallVec::<[&RuleRef; 2]>::new(), None::<Decision<'_>>);
+    call.view
+        .remarks(place, head, &call.found, |remark| match remark {
+            Remark::Audited(rule) if audited.contains(&rule) => {}
+            Remark::Audited(rule) => audited.push(rule),
+            // As with those that are enforced, one gate that would not have opened is enough.
+            Remark::DryRun(decision) if dry_run.is_none_or(|it| it.is_allowed()) => dry_run = Some(decision),
+            Remark::DryRun(_) => {}
+        });
+    let span = Span::current();
+    for rule in audited {
+        let policy = rule.policy.to_string();
+        meter.audited(&policy);
+        span.record(field::AUDIT, &*policy);
+        tracing::info!(target: "inmesh::audit", policy, rule = rule.rule, ?place, "audited");
+    }
+    if let Some(decision) = dry_run {
+        let allowed = decision.is_allowed();
+        let details = decision.details();
+        let details = details.as_deref().unwrap_or("allow");
+        meter.dry_run(if allowed { "allow" } else { "deny" });
+        span.record(field::DRY_RUN, details);
+        tracing::info!(
+            target: "inmesh::dry_run",
+            allowed, details, ?place, "dry-run policies would have decided so",
+        );
     }
 }
 

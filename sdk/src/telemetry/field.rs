@@ -33,6 +33,10 @@ pub const POLICY_RULE: &str = "mesh.policy.rule";
 pub const DECISION: &str = "mesh.decision";
 /// How long they took to say it, in nanoseconds.
 pub const DECISION_COST: &str = "mesh.decision.cost_ns";
+/// What dry-run policies would have decided: `allow`, or as whose denial.
+pub const DRY_RUN: &str = "mesh.dry_run";
+/// The AUDIT policy that matched.
+pub const AUDIT: &str = "mesh.audit";
 /// Why a request was refused or answered by the mesh.
 pub const REASON: &str = "mesh.reason";
 /// The verified identity at the other end.

@@ -112,6 +112,16 @@ impl Meter {
         self.0.own.denied(policy);
     }
 
+    /// Counts a request that an AUDIT policy matched.
+    pub fn audited(&self, policy: &str) {
+        self.0.own.audited(policy);
+    }
+
+    /// Counts what dry-run policies would have decided: `allow` or `deny`.
+    pub fn dry_run(&self, decision: &'static str) {
+        self.0.own.dry_run(decision);
+    }
+
     /// Counts a request that is sent once more.
     pub fn retry(&self) {
         self.0.own.retries.inc();

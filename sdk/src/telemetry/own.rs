@@ -61,6 +61,8 @@ pub(super) struct Own {
     inbound: TunnelMeter,
     outbound: TunnelMeter,
     denials: Family<Labels, Counter>,
+    dry_run: Family<Labels, Counter>,
+    audited: Family<Labels, Counter>,
     policies: Mutex<HashSet<String>>,
     limit: usize,
     pub(super) retries: Counter,
@@ -208,6 +210,8 @@ impl Own {
             inbound,
             outbound,
             denials: Family::default(),
+            dry_run: Family::default(),
+            audited: Family::default(),
             policies: Mutex::default(),
             limit,
             retries: Counter::default(),
@@ -229,6 +233,16 @@ impl Own {
             "mesh_denials",
             "requests and connections denied, by policy",
             self.denials.clone(),
+        );
+        registry.register(
+            "mesh_dry_run",
+            "requests that dry-run policies would have decided about, by that decision",
+            self.dry_run.clone(),
+        );
+        registry.register(
+            "mesh_audited",
+            "requests that an AUDIT policy matched, by policy",
+            self.audited.clone(),
         );
         registry.register("mesh_retries", "requests sent once more", self.retries.clone());
         registry.register(
@@ -290,6 +304,20 @@ impl Own {
     }
 
     pub(super) fn denied(&self, policy: &str) {
+        self.denials.get_or_create(&self.by_policy(policy)).inc();
+    }
+
+    pub(super) fn audited(&self, policy: &str) {
+        self.audited.get_or_create(&self.by_policy(policy)).inc();
+    }
+
+    pub(super) fn dry_run(&self, decision: &'static str) {
+        let labels = [("decision", decision.to_owned())];
+        self.dry_run.get_or_create(&labels).inc();
+    }
+
+    /// The label of a policy, or of all others once there are too many.
+    fn by_policy(&self, policy: &str) -> Labels {
         let mut policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
         let known = policies.contains(policy);
         let name = if known || policies.len() < self.limit {
@@ -300,9 +328,7 @@ impl Own {
         if !known && name == policy {
             policies.insert(policy.to_owned());
         }
-        drop(policies);
-        let labels = [("policy", name.to_owned())];
-        self.denials.get_or_create(&labels).inc();
+        [("policy", name.to_owned())]
     }
 
     pub(super) fn watch_spans(&self, counts: SpanCounts) {

@@ -54,6 +54,8 @@ pub fn server_span(request: &RequestSpan<'_>) -> Span {
         mesh.policy.rule = Empty,
         mesh.decision = Empty,
         mesh.decision.cost_ns = Empty,
+        mesh.dry_run = Empty,
+        mesh.audit = Empty,
         mesh.reason = Empty,
         mesh.peer = request.peer.map(field::display),
         mesh.original_caller = Empty,
