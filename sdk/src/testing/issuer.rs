@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as B64;
 use serde_json::{Map, Value, json};
 
-/// The key id of every issuer's key.
+/// The key id of an issuer's key that is not told another.
 const KID: &str = "test";
 
 /// An issuer of tokens with a key of its own (EdDSA).
@@ -24,6 +24,7 @@ const KID: &str = "test";
 /// ```
 #[derive(Debug)]
 pub struct Issuer {
+    kid: String,
     key: Ed25519KeyPair,
     /// A key that it does not publish.
     secret: Ed25519KeyPair,
@@ -61,15 +62,23 @@ impl Issuer {
     pub fn new() -> Self {
         let key = || Ed25519KeyPair::generate().expect("the machine has randomness");
         Self {
+            kid: KID.to_owned(),
             key: key(),
             secret: key(),
         }
     }
 
+    /// With this key id: an issuer that changes its key gives the new one another name.
+    #[must_use]
+    pub fn kid(mut self, kid: &str) -> Self {
+        kid.clone_into(&mut self.kid);
+        self
+    }
+
     /// Its public keys, as `jwks` takes them.
     pub fn jwks(&self) -> String {
         let x = B64.encode(self.key.public_key().as_ref());
-        json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": KID, "x": x}]})
+        json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": self.kid, "x": x}]})
             .to_string()
     }
 
@@ -97,9 +106,9 @@ impl Issuer {
         }
         payload.extend(claims.as_object().cloned().unwrap_or_default());
         let (key, kid) = match state {
-            TokenState::BadSignature => (&self.secret, KID),
+            TokenState::BadSignature => (&self.secret, &*self.kid),
             TokenState::UnknownKid => (&self.secret, "unpublished"),
-            _ => (&self.key, KID),
+            _ => (&self.key, &*self.kid),
         };
         let header = json!({"alg": "EdDSA", "typ": "JWT", "kid": kid});
         let message = format!(
