@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
-    SignatureScheme, version::TLS13,
+    SignatureScheme, SupportedProtocolVersion, version::TLS13,
 };
 
 use crate::pki::PemFiles;
@@ -33,15 +33,36 @@ pub fn server(files: &PemFiles) -> Result<Arc<ServerConfig>> {
 
 /// A client that accepts every server with a certificate of the same root.
 pub fn client(files: &PemFiles) -> Result<Arc<ClientConfig>> {
+    client_speaking(files, &[&TLS13], &[b"h2"])
+}
+
+/// Likewise, with versions and application protocols of one's own.
+pub fn client_speaking(
+    files: &PemFiles,
+    versions: &[&'static SupportedProtocolVersion],
+    alpn: &[&[u8]],
+) -> Result<Arc<ClientConfig>> {
     let provider = provider();
     let verifier = Verifier::new(Believed::Below(roots(files)?), &provider);
     let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13])?
+        .with_protocol_versions(versions)?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_client_auth_cert(chain(files)?, key(files)?)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     config.enable_sni = false;
+    Ok(Arc::new(config))
+}
+
+/// A client that shows no certificate.
+pub fn client_of_nobody(files: &PemFiles) -> Result<Arc<ClientConfig>> {
+    let provider = provider();
+    let verifier = Verifier::new(Believed::Below(roots(files)?), &provider);
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
     Ok(Arc::new(config))
 }
 

