@@ -52,6 +52,7 @@ mod bookinfo;
 mod cli;
 mod config;
 mod connections;
+mod consult;
 mod corpus;
 mod cors;
 mod decisions;
