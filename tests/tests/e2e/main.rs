@@ -69,6 +69,7 @@ mod mirrors;
 mod peers;
 mod policy_tests;
 mod processes;
+mod rbac;
 mod relay;
 mod retries;
 mod routes;
