@@ -76,6 +76,7 @@ mod routes;
 mod sessions;
 mod streams;
 mod swap;
+mod tokens;
 mod traces;
 mod upgrades;
 mod virtual_services;
