@@ -67,6 +67,7 @@ mod interop;
 mod metrics;
 mod mirrors;
 mod peers;
+mod permissive;
 mod policy_tests;
 mod processes;
 mod rbac;
