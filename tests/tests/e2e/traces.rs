@@ -13,8 +13,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use inmesh_tests::kit::cluster::{gateway, namespace};
+use inmesh_tests::kit::metrics::value;
 use inmesh_tests::kit::process::Process;
 use inmesh_tests::kit::wait::until;
+use inmesh_tests::kit::wire;
 use inmesh_tests::kit::{Cluster, Shape};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -24,7 +26,10 @@ use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-in_both_shapes!(a_page_that_asks_two_services_is_one_trace_with_the_right_parents);
+in_both_shapes!(
+    a_page_that_asks_two_services_is_one_trace_with_the_right_parents,
+    what_policies_without_effect_say_is_in_logs_metrics_and_spans,
+);
 
 const POD: &str = env!("CARGO_BIN_EXE_test-pod");
 const WAYPOINT: &str = env!("CARGO_BIN_EXE_test-waypoint");
@@ -285,6 +290,124 @@ async fn a_page_that_asks_two_services_is_one_trace_with_the_right_parents(shape
         assert_eq!(compiled.fields["mesh.problems"], "0", "{compiled:?}");
         assert!(compiled.fields["mesh.generation"].parse::<u64>()? > 0);
         assert!(compiled.fields["mesh.resources"].parse::<u64>()? > 0);
+    }
+    Ok(())
+}
+
+/// A dry run and an AUDIT policy decide nothing; whoever wrote them finds out all the same.
+async fn what_policies_without_effect_say_is_in_logs_metrics_and_spans(shape: Shape) -> Result<()> {
+    let policies = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: planned, namespace: default, annotations: {istio.io/dry-run: 'true'}}
+spec:
+  targetRefs: [{group: '', kind: Service, name: reviews}]
+  action: DENY
+  rules: [{to: [{operation: {paths: [/admin*]}}]}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: watched, namespace: default}
+spec:
+  targetRefs: [{group: '', kind: Service, name: reviews}]
+  action: AUDIT
+  rules: [{to: [{operation: {paths: [/audit*]}}]}]
+";
+    let cluster = Cluster::new()?;
+    let (collector, heard) = Collector::listen().await?;
+    let endpoint = format!("http://{collector}");
+    cluster.service("reviews", "reviews", None)?;
+    cluster.apply("policies", policies)?;
+    let pod = cluster.pod("reviews").label("app", "reviews");
+    cluster.declare(&pod)?;
+    let waypoint = cluster.waypoint_pod("default", "waypoint");
+    let (judge, name) = match shape {
+        Shape::InProcess => (&pod, "reviews"),
+        Shape::Waypoint => {
+            cluster.apply("gateway", &gateway("default", "waypoint", "service"))?;
+            cluster.apply(
+                "namespace",
+                &namespace("default", &[("istio.io/use-waypoint", "waypoint")]),
+            )?;
+            cluster.declare(&waypoint)?;
+            (&waypoint, "waypoint")
+        }
+    };
+    let metrics = format!("{}:15020", judge.ip);
+    let vars = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_SERVICE_NAME", name),
+        ("OTEL_TRACES_SAMPLER", "parentbased_always_on"),
+        ("INMESH_ADMIN", metrics.as_str()),
+    ];
+    let _served = match shape {
+        Shape::InProcess => None,
+        Shape::Waypoint => Some(cluster.run(&pod).await?),
+    };
+    let mut process = match shape {
+        Shape::InProcess => Process::pod(POD, &cluster, judge, &vars)?,
+        Shape::Waypoint => Process::waypoint(WAYPOINT, &cluster, judge, &vars[..3])?,
+    };
+    until("it listens", || async {
+        TcpStream::connect((judge.ip, 15008)).await.is_ok()
+    })
+    .await;
+    let (_mesh, curl) = cluster.client("curl").await?;
+    let ask = |path: &'static str| {
+        let asked = curl.get(format!("http://reviews:9080{path}"));
+        async { inmesh_tests::kit::world::status(asked.await) }
+    };
+    until("callers know the way", || async { ask("/").await == 200 }).await;
+    for path in ["/admin/x", "/audit/y", "/other"] {
+        assert_eq!(ask(path).await, 200, "{path}: nothing is decided");
+    }
+    let exposed = wire::exchange(
+        TcpStream::connect(&metrics).await?,
+        wire::head("GET", "/metrics", "admin", &[]).as_bytes(),
+    )
+    .await?
+    .body;
+    let count = |name: &str, label: (&str, &str)| value(&exposed, name, &[label]);
+    assert_eq!(
+        count("mesh_dry_run_total", ("decision", "deny")),
+        1.0,
+        "{exposed}"
+    );
+    assert!(
+        count("mesh_dry_run_total", ("decision", "allow")) >= 2.0,
+        "{exposed}"
+    );
+    assert_eq!(
+        count(
+            "mesh_audited_total",
+            ("policy", "AuthorizationPolicy default/watched")
+        ),
+        1.0,
+        "{exposed}"
+    );
+    process.terminate()?;
+    process.ended(std::time::Duration::from_secs(25)).await?;
+    let spans = heard.spans();
+    let of = |path: &str| {
+        let found = spans.values().find(|span| {
+            span.server && span.service == name && span.fields.get("url.path").is_some_and(|it| it == path)
+        });
+        found.with_context(|| format!("{path}: {spans:?}"))
+    };
+    let denied = "rbac_access_denied_matched_policy[ns[default]-policy[planned]-rule[0]]";
+    assert_eq!(of("/admin/x")?.fields["mesh.dry_run"], denied);
+    assert_eq!(of("/other")?.fields["mesh.dry_run"], "allow");
+    assert_eq!(
+        of("/audit/y")?.fields["mesh.audit"],
+        "AuthorizationPolicy default/watched"
+    );
+    if shape == Shape::InProcess {
+        // The events are there, and where they go is the application's choice: this one writes none down.
+        return Ok(());
+    }
+    let log = std::fs::read_to_string(cluster.path().join(format!("{}.log", judge.name)))?;
+    for words in [denied, "dry-run policies would have decided so", "audited"] {
+        anyhow::ensure!(log.contains(words), "{words} is not in the log: {log}");
     }
     Ok(())
 }
