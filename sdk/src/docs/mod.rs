@@ -6,6 +6,9 @@ pub mod connections {}
 #[doc = include_str!("enforcement.md")]
 pub mod enforcement {}
 
+#[doc = include_str!("envoy.md")]
+pub mod envoy {}
+
 #[doc = include_str!("filters.md")]
 pub mod filters {}
 
