@@ -9,6 +9,7 @@ mod harness;
 mod report;
 mod route;
 mod state;
+mod token;
 mod traffic;
 
 use clap::{Parser, ValueEnum};
@@ -35,6 +36,8 @@ pub enum Part {
     Route,
     /// Decisions about authorization.
     Authz,
+    /// Verification of tokens.
+    Token,
     /// From YAML to a snapshot.
     Compile,
     /// Snapshot swap.
@@ -54,9 +57,10 @@ type Run = fn(&mut Harness) -> anyhow::Result<()>;
 /// If an engine and its twin disagree, or a decision allocates.
 pub fn main(args: &Args, allocations: fn() -> usize) -> anyhow::Result<()> {
     let mut harness = Harness::new(args.quick, allocations);
-    let parts: [(Part, Run); 5] = [
+    let parts: [(Part, Run); 6] = [
         (Part::Route, route::run),
         (Part::Authz, authz::run),
+        (Part::Token, token::run),
         (Part::Compile, compile::run),
         (Part::State, state::run),
         (Part::Traffic, traffic::run),
