@@ -72,11 +72,7 @@ impl HeaderPattern {
 
 /// Calls with a header's value: with the list joined by `,` if it was sent several times. `None` if it is missing
 /// or one of its values is no UTF-8.
-pub(crate) fn with_joined<R>(
-    headers: &HeaderMap,
-    name: &HeaderName,
-    then: impl FnOnce(&str) -> R,
-) -> Option<R> {
+fn with_joined<R>(headers: &HeaderMap, name: &HeaderName, then: impl FnOnce(&str) -> R) -> Option<R> {
     let mut values = headers.get_all(name).iter();
     let first = std::str::from_utf8(values.next()?.as_bytes()).ok()?;
     let Some(second) = values.next() else {

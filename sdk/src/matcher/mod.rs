@@ -13,7 +13,7 @@ mod text;
 
 pub use cidr::{BlockMap, CidrError, CidrSet, parse_block};
 pub use header::{HeaderPattern, QueryPattern, ValuePattern};
-pub(crate) use header::{parameter, parameters, with_joined, with_joined_bytes};
+pub(crate) use header::{parameter, parameters, with_joined_bytes};
 pub use host::HostPattern;
 pub use host_map::HostMap;
 pub use path::{PathPattern, method_of};

@@ -1,80 +1,173 @@
-//! Alternatives that share a path: told apart by the header value they ask for, where they ask for one.
+//! Alternatives that share a path: told apart by the value of a header (or parameter, method, authority) they ask for.
 
 use std::collections::HashMap;
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 
-use super::builder::Alternative;
-use crate::matcher::{ValuePattern, with_joined};
+use super::texts::Texts;
+use crate::matcher::{ValuePattern, parameters, with_joined_bytes};
 use crate::policy::RequestHead;
 
-/// Ranks of alternatives, ascending: best first.
-type Ranks = Vec<u32>;
+/// Positions in the order of precedence, ascending: the best first.
+pub(super) type Ranks = Vec<u32>;
 
-/// Alternatives that share a host and a path. Those that ask for an exact header value are looked up by it, so
-/// that thousands of rules that differ in a tenant's name cost as much as one.
+/// So few are looked at one after the other. Random tables have hardly more at one place, and shall find them by value.
+const FEW: usize = if cfg!(test) { 1 } else { 8 };
+
+/// What can be filed.
+pub(super) trait Filed {
+    /// The values without which it does not hold, as far as it can be looked up by them.
+    fn keys(&self) -> impl Iterator<Item = Key<'_>>;
+
+    /// Whether it holds of a request whose host and path led here.
+    fn holds(&self, head: &RequestHead<'_>) -> bool;
+}
+
+/// A value that a request must have.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Key<'a> {
+    of: Of<'a>,
+    text: &'a str,
+    is_prefix: bool,
+}
+
+/// What the value is of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Of<'a> {
+    Method,
+    Authority,
+    Header(&'a HeaderName),
+    Parameter(&'a str),
+}
+
+impl<'a> Key<'a> {
+    /// `None` if the pattern names no value that could be looked up.
+    pub(super) fn new(of: Of<'a>, value: &'a ValuePattern) -> Option<Self> {
+        let (text, is_prefix) = match value {
+            ValuePattern::Exact(text) => (text, false),
+            ValuePattern::Prefix(text) => (text, true),
+            ValuePattern::Any | ValuePattern::Regex(_) => return None,
+        };
+        Some(Self { of, text, is_prefix })
+    }
+
+    /// A method.
+    pub(super) fn method(name: &'a str) -> Self {
+        Self {
+            of: Of::Method,
+            text: name,
+            is_prefix: false,
+        }
+    }
+}
+
+/// Alternatives that share a path. Those that ask for a value are looked up by it, so that thousands of them that differ
+/// in a tenant's name cost as much as one.
 #[derive(Debug, Default)]
 pub(super) struct Bucket {
-    by_header: HashMap<HeaderName, HashMap<Box<str>, Ranks>>,
-    /// Those that ask for no header, or not for an exact value.
+    /// Those that ask for no value, or cannot be looked up by it.
     rest: Ranks,
+    /// Most buckets hold only a few, which are not worth it.
+    by_value: Option<Box<ByValue>>,
+}
+
+/// Alternatives by the value they ask for.
+type Values = Texts<Ranks>;
+
+#[derive(Debug, Default)]
+struct ByValue {
+    headers: HashMap<HeaderName, Values>,
+    parameters: HashMap<Box<str>, Values>,
+    methods: Values,
+    authorities: Values,
 }
 
 impl Bucket {
-    /// Adds an alternative; in order of precedence.
-    pub(super) fn add(&mut self, rank: u32, alternative: &Alternative) {
-        let key = alternative
-            .predicates
-            .headers
-            .iter()
-            .find_map(|header| match &header.value {
-                ValuePattern::Exact(value) => Some((header.name.clone(), value.clone())),
-                _ => None,
-            });
-        let ranks = match key {
-            Some((name, value)) => self.by_header.entry(name).or_default().entry(value).or_default(),
-            None => &mut self.rest,
-        };
-        ranks.push(rank);
-    }
-
-    /// The best alternative whose predicates besides host and path hold.
-    pub(super) fn find<'a>(
-        &self,
-        alternatives: &'a [Alternative],
-        head: &RequestHead<'_>,
-    ) -> Option<&'a Alternative> {
-        let first = |ranks: &Ranks| {
-            ranks.iter().copied().find(|rank| {
-                let alternative = alternatives.get(*rank as usize);
-                alternative.is_some_and(|alternative| alternative.predicates.rest_holds(head))
-            })
-        };
-        let mut best = first(&self.rest);
-        let mut consider = |ranks: Option<&Ranks>| {
-            if let Some(rank) = ranks.and_then(first) {
-                best = Some(best.map_or(rank, |best| best.min(rank)));
-            }
-        };
-        // Whichever are fewer: the names that the rules ask for, or those that the request has.
-        if self.by_header.len() <= head.headers.keys_len() {
-            for (name, values) in &self.by_header {
-                consider(by_value(values, name, head.headers));
-            }
-        } else {
-            for name in head.headers.keys() {
-                let values = self.by_header.get(name);
-                consider(values.and_then(|values| by_value(values, name, head.headers)));
+    /// Files what is at these positions of `all`, each under the value that the fewest of them share.
+    pub(super) fn new<F: Filed>(ranks: Ranks, all: &[F]) -> Self {
+        if ranks.len() <= FEW {
+            return Self {
+                rest: ranks,
+                by_value: None,
+            };
+        }
+        let keys = |rank: u32| all.get(rank as usize).into_iter().flat_map(F::keys);
+        let mut shared: HashMap<Key<'_>, usize> = HashMap::new();
+        for key in ranks.iter().flat_map(|rank| keys(*rank)) {
+            *shared.entry(key).or_default() += 1;
+        }
+        let (mut rest, mut by_value) = (Vec::new(), ByValue::default());
+        for rank in ranks {
+            let rarest = keys(rank).min_by_key(|key| (shared.get(key), key.is_prefix));
+            match rarest {
+                Some(key) => by_value.slot(key).push(rank),
+                None => rest.push(rank),
             }
         }
-        best.and_then(|rank| alternatives.get(rank as usize))
+        Self {
+            rest,
+            by_value: (!shared.is_empty()).then(|| Box::new(by_value)),
+        }
+    }
+
+    /// Lowers `best` to the first that holds, if that is before it.
+    pub(super) fn lower<F: Filed>(&self, all: &[F], head: &RequestHead<'_>, best: &mut u32) {
+        let mut consider = |ranks: &Ranks| {
+            for rank in ranks.iter().take_while(|rank| **rank < *best) {
+                if all.get(*rank as usize).is_some_and(|it| it.holds(head)) {
+                    *best = *rank;
+                    return;
+                }
+            }
+        };
+        consider(&self.rest);
+        if let Some(by_value) = &self.by_value {
+            by_value.of(head, &mut consider);
+        }
     }
 }
 
-fn by_value<'a>(
-    values: &'a HashMap<Box<str>, Ranks>,
-    name: &HeaderName,
-    headers: &HeaderMap,
-) -> Option<&'a Ranks> {
-    with_joined(headers, name, |value| values.get(value)).flatten()
+impl ByValue {
+    fn slot(&mut self, key: Key<'_>) -> &mut Ranks {
+        let values = match key.of {
+            Of::Header(name) => self.headers.entry(name.clone()).or_default(),
+            Of::Parameter(name) => self.parameters.entry(name.into()).or_default(),
+            Of::Method => &mut self.methods,
+            Of::Authority => &mut self.authorities,
+        };
+        if key.is_prefix {
+            values.prefix(key.text)
+        } else {
+            values.exact(key.text)
+        }
+    }
+
+    /// Calls with all that ask for a value that the request has.
+    fn of(&self, head: &RequestHead<'_>, mut then: impl FnMut(&Ranks)) {
+        self.methods.of(head.method.as_str().as_bytes(), &mut then);
+        self.authorities.of(head.authority.as_bytes(), &mut then);
+        let mut header = |name: &HeaderName, values: &Values| {
+            with_joined_bytes(head.headers, name, |value| values.of(value, &mut then));
+        };
+        // Whichever are fewer: the names that are asked for, or those that the request has.
+        if self.headers.len() <= head.headers.keys_len() {
+            self.headers
+                .iter()
+                .for_each(|(name, values)| header(name, values));
+        } else {
+            for name in head.headers.keys() {
+                if let Some(values) = self.headers.get(name) {
+                    header(name, values);
+                }
+            }
+        }
+        if !self.parameters.is_empty() {
+            // Of several parameters of a name only the first counts; what asks for the others' values does not hold.
+            for (name, value) in parameters(head.query) {
+                if let Some(values) = self.parameters.get(name) {
+                    values.of(value.as_bytes(), &mut then);
+                }
+            }
+        }
+    }
 }

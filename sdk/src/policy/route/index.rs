@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use super::Found;
-use super::bucket::Bucket;
-use super::builder::{Alternative, Class};
+use super::bucket::{Bucket, Filed, Key, Of, Ranks};
+use super::builder::{Alternative, Class, Predicates};
+use super::texts::Texts;
 use crate::matcher::{HostPattern, PathPattern, method_of};
 use crate::policy::RequestHead;
 
@@ -20,43 +21,81 @@ pub(super) struct Index {
 
 /// By path, within one host.
 #[derive(Debug, Default)]
-struct Paths {
-    exact: HashMap<Box<str>, Bucket>,
-    prefixes: Trie,
+struct Paths<T = Bucket> {
+    exact: HashMap<Box<str>, T>,
+    prefixes: Trie<T>,
     /// gRPC methods of whatever service.
-    methods: HashMap<Box<str>, Bucket>,
-    /// Expressions, one after the other.
-    regex: Vec<u32>,
+    methods: HashMap<Box<str>, T>,
+    /// Expressions, by what every match begins with.
+    expressions: Texts<T>,
     /// The best alternative that asks for nothing but the prefix `/`.
     catch_all: Option<u32>,
 }
 
 /// Prefixes by segment. Node 0 is the prefix `/`.
 #[derive(Debug)]
-struct Trie {
-    nodes: Vec<Node>,
+struct Trie<T> {
+    nodes: Vec<Node<T>>,
 }
 
 #[derive(Debug, Default)]
-struct Node {
+struct Node<T> {
     parent: u32,
     /// Bytes of the prefix that the node stands for.
     length: u32,
     children: HashMap<Box<str>, u32>,
-    bucket: Bucket,
+    value: T,
+}
+
+impl Filed for Alternative {
+    fn keys(&self) -> impl Iterator<Item = Key<'_>> {
+        let Predicates {
+            method,
+            headers,
+            query,
+            ..
+        } = &*self.predicates;
+        let method = method.iter().map(|it| Key::method(it.as_str()));
+        let headers = headers
+            .iter()
+            .filter_map(|it| Key::new(Of::Header(&it.name), &it.value));
+        let query = query
+            .iter()
+            .filter_map(|it| Key::new(Of::Parameter(&it.name), &it.value));
+        method.chain(headers).chain(query)
+    }
+
+    fn holds(&self, head: &RequestHead<'_>) -> bool {
+        // The cheap predicates first, the expression last.
+        self.predicates.rest_holds(head)
+            && match &self.predicates.path {
+                PathPattern::Regex(regex) => regex.is_match(head.path),
+                // The way here was the path.
+                _ => true,
+            }
+    }
 }
 
 impl Index {
     /// Indexes alternatives that are in order of precedence.
     pub(super) fn new(alternatives: &[Alternative]) -> Self {
-        let mut index = Self::default();
+        let mut by_host: HashMap<&HostPattern, Paths<Ranks>> = HashMap::new();
         for (rank, alternative) in alternatives.iter().enumerate() {
-            let paths = match &alternative.host {
-                HostPattern::Any => index.any.get_or_insert_default(),
-                HostPattern::Suffix(suffix) => index.suffixes.entry(suffix.clone()).or_default(),
-                HostPattern::Exact(host) => index.exact.entry(host.as_str().into()).or_default(),
-            };
+            let paths = by_host.entry(&alternative.host).or_default();
             paths.add(rank as u32, alternative);
+        }
+        let mut index = Self::default();
+        for (host, paths) in by_host {
+            let paths = paths.map(|ranks| Bucket::new(ranks, alternatives));
+            match host {
+                HostPattern::Any => index.any = Some(paths),
+                HostPattern::Suffix(suffix) => {
+                    index.suffixes.insert(suffix.clone(), paths);
+                }
+                HostPattern::Exact(host) => {
+                    index.exact.insert(host.as_str().into(), paths);
+                }
+            }
         }
         index
     }
@@ -86,82 +125,86 @@ impl Index {
     }
 }
 
-impl Paths {
+impl Paths<Ranks> {
     fn add(&mut self, rank: u32, alternative: &Alternative) {
         let predicates = &alternative.predicates;
-        match (&predicates.path, predicates.class()) {
+        let slot = match (&predicates.path, predicates.class()) {
             (_, Class::CatchAll) => {
                 self.catch_all.get_or_insert(rank);
+                return;
             }
-            (PathPattern::Exact(path), _) => {
-                self.exact.entry(path.clone()).or_default().add(rank, alternative)
+            (PathPattern::Exact(path), _) => self.exact.entry(path.clone()).or_default(),
+            (PathPattern::Prefix(prefix), _) if prefix.is_empty() || prefix.starts_with('/') => {
+                self.prefixes.at(prefix)
             }
             // Any other prefix matches nothing.
-            (PathPattern::Prefix(prefix), _) if prefix.is_empty() || prefix.starts_with('/') => {
-                self.prefixes.at(prefix).add(rank, alternative);
-            }
-            (PathPattern::Prefix(_), _) => {}
-            (PathPattern::Method(method), _) => {
-                let bucket = self.methods.entry(method.clone()).or_default();
-                bucket.add(rank, alternative);
-            }
-            (PathPattern::Regex(_), _) => self.regex.push(rank),
-        }
-    }
-
-    fn find(&self, alternatives: &[Alternative], head: &RequestHead<'_>) -> Option<Found> {
-        let path = head.path;
-        let found = |alternative: &Alternative, matched| Found {
-            rule: alternative.rule,
-            matched,
+            (PathPattern::Prefix(_), _) => return,
+            (PathPattern::Method(method), _) => self.methods.entry(method.clone()).or_default(),
+            (PathPattern::Regex(regex), _) => self.expressions.prefix(regex.literal_prefix()),
         };
-        let exact = self
-            .exact
-            .get(path)
-            .and_then(|bucket| bucket.find(alternatives, head));
-        if let Some(alternative) = exact {
-            return Some(found(alternative, path.len()));
-        }
-        for node in self.prefixes.along(path) {
-            if node.length == 0
-                && let Some(alternative) = self.by_method(alternatives, head)
-            {
-                return Some(found(alternative, path.len()));
-            }
-            if let Some(alternative) = node.bucket.find(alternatives, head) {
-                return Some(found(alternative, node.length as usize));
-            }
-        }
-        let mut expressions = self
-            .regex
-            .iter()
-            .filter_map(|rank| alternatives.get(*rank as usize));
-        // The cheap predicates first, the expression last.
-        let expression = expressions.find(|alternative| {
-            let predicates = &alternative.predicates;
-            predicates.rest_holds(head) && predicates.path.matches(path).is_some()
-        });
-        if let Some(alternative) = expression {
-            return Some(found(alternative, path.len()));
-        }
-        let alternative = alternatives.get(self.catch_all? as usize)?;
-        path.starts_with('/').then(|| found(alternative, 0))
+        slot.push(rank);
     }
 
-    fn by_method<'a>(
-        &self,
-        alternatives: &'a [Alternative],
-        head: &RequestHead<'_>,
-    ) -> Option<&'a Alternative> {
-        if self.methods.is_empty() {
-            return None;
+    fn map(self, to: impl Fn(Ranks) -> Bucket) -> Paths {
+        let each = |map: HashMap<_, _>| map.into_iter().map(|(key, ranks)| (key, to(ranks))).collect();
+        Paths {
+            exact: each(self.exact),
+            methods: each(self.methods),
+            prefixes: self.prefixes.map(&to),
+            expressions: self.expressions.map(&to),
+            catch_all: self.catch_all,
         }
-        let bucket = self.methods.get(method_of(head.path)?)?;
-        bucket.find(alternatives, head)
     }
 }
 
-impl Default for Trie {
+impl Paths {
+    fn find(&self, alternatives: &[Alternative], head: &RequestHead<'_>) -> Option<Found> {
+        let path = head.path;
+        let found = |rank: u32, matched| {
+            let rule = alternatives.get(rank as usize)?.rule;
+            Some(Found { rule, matched })
+        };
+        let best = |bucket: &Bucket| {
+            let mut best = NONE;
+            bucket.lower(alternatives, head, &mut best);
+            (best != NONE).then_some(best)
+        };
+        if let Some(rank) = self.exact.get(path).and_then(best) {
+            return found(rank, path.len());
+        }
+        for node in self.prefixes.along(path) {
+            if node.length == 0
+                && let Some(rank) = self.method(path).and_then(best)
+            {
+                return found(rank, path.len());
+            }
+            if let Some(rank) = best(&node.value) {
+                return found(rank, node.length as usize);
+            }
+        }
+        let mut expression = NONE;
+        self.expressions.of(path.as_bytes(), |bucket| {
+            bucket.lower(alternatives, head, &mut expression);
+        });
+        if expression != NONE {
+            return found(expression, path.len());
+        }
+        let rank = self.catch_all.filter(|_| path.starts_with('/'))?;
+        found(rank, 0)
+    }
+
+    fn method(&self, path: &str) -> Option<&Bucket> {
+        if self.methods.is_empty() {
+            return None;
+        }
+        self.methods.get(method_of(path)?)
+    }
+}
+
+/// Nothing has this rank.
+const NONE: u32 = u32::MAX;
+
+impl<T: Default> Default for Trie<T> {
     fn default() -> Self {
         Self {
             nodes: vec![Node::default()],
@@ -169,9 +212,9 @@ impl Default for Trie {
     }
 }
 
-impl Trie {
-    /// The bucket of a prefix (without trailing slash), made if need be.
-    fn at(&mut self, prefix: &str) -> &mut Bucket {
+impl<T: Default> Trie<T> {
+    /// What a prefix (without trailing slash) has, made if need be.
+    fn at(&mut self, prefix: &str) -> &mut T {
         let mut at = 0_u32;
         let mut length = 0_u32;
         // What comes before the first slash is empty.
@@ -191,11 +234,26 @@ impl Trie {
             }
             at = child;
         }
-        &mut self.nodes[at as usize].bucket
+        &mut self.nodes[at as usize].value
+    }
+}
+
+impl<T> Trie<T> {
+    /// The same prefixes with other values.
+    fn map<U>(self, to: impl Fn(T) -> U) -> Trie<U> {
+        let node = |it: Node<T>| Node {
+            parent: it.parent,
+            length: it.length,
+            children: it.children,
+            value: to(it.value),
+        };
+        Trie {
+            nodes: self.nodes.into_iter().map(node).collect(),
+        }
     }
 
     /// The prefixes of a path, longest first.
-    fn along<'a>(&'a self, path: &str) -> impl Iterator<Item = &'a Node> + use<'a> {
+    fn along<'a>(&'a self, path: &str) -> impl Iterator<Item = &'a Node<T>> + use<'a, T> {
         let deepest = path.strip_prefix('/').map(|rest| {
             let mut at = 0_u32;
             for segment in rest.split('/') {

@@ -28,6 +28,7 @@ mod share;
 mod table;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 pub use backend::{Backend, Backends, Target};
 pub use builder::{Alternative, Predicates, RouteTableBuilder};

@@ -9,23 +9,21 @@
 //!          expressions ──┘   (by their literal beginning, and last)
 //! ```
 
-mod bucket;
 mod predicates;
 #[cfg(test)]
 mod tests;
-mod trie;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::bucket::{Bucket, Filed, Key, Of, Ranks};
+use super::texts::Texts;
 use super::{Found, RuleId};
 use crate::matcher::{HostPattern, ValuePattern};
 use crate::policy::RequestHead;
-use bucket::Bucket;
 pub use predicates::{Condition, Conditions, PathCondition, Subject};
-use trie::Texts;
 
 /// One way to reach a rule.
 #[derive(Clone, Debug)]
@@ -34,6 +32,29 @@ pub(super) struct Entry {
     pub(super) match_index: u32,
     pub(super) host: HostPattern,
     pub(super) conditions: Arc<Conditions>,
+}
+
+impl Filed for Entry {
+    fn keys(&self) -> impl Iterator<Item = Key<'_>> {
+        self.conditions.others.iter().filter_map(Condition::key)
+    }
+
+    fn holds(&self, head: &RequestHead<'_>) -> bool {
+        self.conditions.hold(head)
+    }
+}
+
+impl Condition {
+    fn key(&self) -> Option<Key<'_>> {
+        let of = match &self.subject {
+            Subject::Method => Of::Method,
+            Subject::Authority => Of::Authority,
+            Subject::Header(name) => Of::Header(name),
+            Subject::Query(name) => Of::Parameter(name),
+            Subject::Scheme | Subject::Target | Subject::Claim(_) => return None,
+        };
+        (!self.negated).then(|| Key::new(of, &self.value)).flatten()
+    }
 }
 
 /// A list and its index.
@@ -59,7 +80,7 @@ struct Paths<T = Bucket> {
 impl Listed {
     /// Indexes entries that are in order.
     pub(super) fn new(entries: Vec<Entry>) -> Self {
-        let mut by_host: HashMap<&HostPattern, Vec<u32>> = HashMap::new();
+        let mut by_host: HashMap<&HostPattern, Ranks> = HashMap::new();
         for (rank, entry) in entries.iter().enumerate() {
             by_host.entry(&entry.host).or_default().push(rank as u32);
         }
@@ -136,7 +157,7 @@ impl<T> Default for Paths<T> {
 
 impl Paths {
     fn new(ranks: &[u32], entries: &[Entry]) -> Self {
-        let mut paths = Paths::<Vec<u32>>::default();
+        let mut paths = Paths::<Ranks>::default();
         for rank in ranks {
             let condition = entries
                 .get(*rank as usize)
