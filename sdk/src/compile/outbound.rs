@@ -272,10 +272,6 @@ impl<'s, 'a> Outbound<'s, 'a> {
             }));
             self.name(snapshot, id, it, problems);
         }
-        // Longest suffix first; equal suffixes keep their precedence.
-        snapshot
-            .wildcard_hosts
-            .sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
         self.short_names(snapshot);
     }
 
@@ -407,7 +403,10 @@ impl<'s, 'a> Outbound<'s, 'a> {
             ));
         };
         match &it.wildcard {
-            Some(suffix) => snapshot.wildcard_hosts.push((suffix.clone(), id)),
+            Some(suffix) => {
+                let pattern = HostPattern::Suffix(suffix.as_ref().into());
+                snapshot.wildcard_hosts.add(&pattern, id);
+            }
             None if *snapshot.hosts.entry(it.host.clone()).or_insert(id) != id => taken(it.host.to_string()),
             None => {}
         }

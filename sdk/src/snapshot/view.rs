@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::{Gate, GatewayView, KeyCell, MeshFacts};
-use crate::matcher::TextSet;
+use crate::matcher::{HostMap, TextSet};
 use crate::name::{Host, ResourceRef, ServiceName, SpiffeId};
 use crate::policy::authz::AuthzEngine;
 use crate::policy::balance::{Endpoint, EndpointSet, Workload};
@@ -66,8 +66,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// Services by host as a caller writes it (`reviews`, `reviews.default`, FQDN): exact names.
     pub hosts: HashMap<Host, ServiceId>,
-    /// Services by wildcard host (`*.example.com` of a ServiceEntry), longest suffix first; the suffix keeps its dot.
-    pub wildcard_hosts: Vec<(Arc<str>, ServiceId)>,
+    /// Services by wildcard host (`*.example.com` of a ServiceEntry).
+    pub wildcard_hosts: HostMap<ServiceId>,
     /// Services by virtual address.
     pub vips: HashMap<IpAddr, ServiceId>,
     /// All services.
@@ -300,10 +300,7 @@ impl Snapshot {
         if let Some(ip) = host.ip() {
             return self.vips.get(&ip).copied();
         }
-        self.wildcard_hosts
-            .iter()
-            .find(|(suffix, _)| host.as_str().ends_with(&**suffix))
-            .map(|(_, id)| *id)
+        self.wildcard_hosts.best(host.as_str()).copied()
     }
 
     /// A service by index.
