@@ -30,8 +30,23 @@ pub enum RegexError {
 #[derive(Clone)]
 pub struct FullRegex {
     text: Box<str>,
-    regex: Regex,
+    form: Form,
 }
+
+/// Most expressions that people write are hardly any. Those are compared as text, which is faster and takes no memory:
+/// thousands of automata do not fit into a processor's caches.
+#[derive(Clone)]
+enum Form {
+    /// Characters that stand for themselves.
+    Literal,
+    /// So many bytes of such, and then `.*`.
+    Beginning(usize),
+    /// Everything else.
+    Automaton(Regex),
+}
+
+/// What may mean something else than itself; `#` does after `(?x)`.
+const SPECIAL: &str = "\\.+*?()|[]{}^$#";
 
 impl FullRegex {
     /// Reads an expression.
@@ -42,20 +57,28 @@ impl FullRegex {
         if text.len() > TEXT_LIMIT {
             return Err(RegexError::Long);
         }
-        // First alone: `a)(b` would become valid inside the group added below.
-        build(text)?;
-        // The line break ends a comment that the expression may open with `(?x)`; it is insignificant there,
-        // so the plain form is tried first.
-        let regex = build(&format!("^(?:{text})$")).or_else(|_| build(&format!("^(?:{text}\n)$")))?;
+        let plain = text.find(|c| SPECIAL.contains(c)).unwrap_or(text.len());
+        let form = match &text[plain..] {
+            "" => Form::Literal,
+            ".*" => Form::Beginning(plain),
+            _ => Form::Automaton(automaton(text)?),
+        };
         Ok(Self {
             text: text.into(),
-            regex,
+            form,
         })
     }
 
     /// Whether the whole text matches.
     pub fn is_match(&self, text: &str) -> bool {
-        self.regex.is_match(text)
+        match &self.form {
+            Form::Literal => text == &*self.text,
+            // A dot is any character but the end of a line.
+            Form::Beginning(length) => text
+                .strip_prefix(&self.text[..*length])
+                .is_some_and(|rest| !rest.contains('\n')),
+            Form::Automaton(regex) => regex.is_match(text),
+        }
     }
 
     /// The expression as written.
@@ -66,9 +89,7 @@ impl FullRegex {
     /// Text that every match begins with; as much of it as is easily seen, so possibly none.
     pub fn literal_prefix(&self) -> &str {
         let text = &*self.text;
-        let end = text
-            .find(|c| "\\.+*?()|[]{}^$#".contains(c))
-            .unwrap_or(text.len());
+        let end = text.find(|c| SPECIAL.contains(c)).unwrap_or(text.len());
         // A quantifier is about the character before it.
         let optional = text[end..].starts_with(['*', '?', '{']);
         let last = text[..end].char_indices().next_back().map_or(0, |(at, _)| at);
@@ -95,6 +116,15 @@ fn alternates(text: &str) -> bool {
         }
     }
     false
+}
+
+/// The automaton that matches from end to end.
+fn automaton(text: &str) -> Result<Regex, RegexError> {
+    // First alone: `a)(b` would become valid inside the group added below.
+    build(text)?;
+    // The line break ends a comment that the expression may open with `(?x)`; it is insignificant there,
+    // so the plain form is tried first.
+    build(&format!("^(?:{text})$")).or_else(|_| build(&format!("^(?:{text}\n)$")))
 }
 
 pub(super) fn build(text: &str) -> Result<Regex, RegexError> {
@@ -186,6 +216,18 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn plain_expressions_match_what_their_automaton_would(
+            plain in "[/ab é\n-]{0,4}",
+            any in proptest::bool::ANY,
+            text in "[/ab é\n-]{0,6}",
+        ) {
+            let written = if any { format!("{plain}.*") } else { plain };
+            let regex = FullRegex::parse(&written).unwrap();
+            proptest::prop_assert!(!matches!(regex.form, Form::Automaton(_)));
+            proptest::prop_assert_eq!(regex.is_match(&text), automaton(&written).unwrap().is_match(&text));
+        }
+
         #[test]
         fn no_match_begins_otherwise(text in "[/ab|()?*.\\[\\]\\\\-]{0,8}", path in "/[ab/|]{0,6}") {
             if let Ok(regex) = FullRegex::parse(&text)
