@@ -26,6 +26,9 @@ pub enum HostError {
     /// An IPv6 address without brackets, with a zone, or malformed.
     #[error("the IPv6 address is malformed, unbracketed or scoped")]
     Ipv6,
+    /// Two dots side by side, or one at the beginning.
+    #[error("the host has an empty label")]
+    Label,
     /// Longer than 253 characters.
     #[error("the host is longer than 253 characters")]
     Long,
@@ -105,6 +108,10 @@ fn check(text: &str) -> Result<Checked<'_>, HostError> {
     let name = inner.strip_suffix('.').unwrap_or(inner);
     if name.is_empty() {
         return Err(HostError::Empty);
+    }
+    // Else `a..` would be `a.`, which is read as yet another name: `a`.
+    if name.split('.').any(str::is_empty) {
+        return Err(HostError::Label);
     }
     if name.len() > 253 {
         return Err(HostError::Long);
@@ -226,6 +233,12 @@ mod tests {
             "a b",
             "a/b",
             ".",
+            "..",
+            "a..",
+            "a..:80",
+            ".a",
+            "a..b",
+            "[::1].",
         ] {
             assert!(Host::parse_authority(text).is_err(), "{text:?}");
         }
