@@ -35,6 +35,8 @@ mod authorization;
 mod filter;
 mod hop;
 mod question;
+#[cfg(feature = "cli")]
+mod reach;
 mod redact;
 mod text;
 
@@ -44,6 +46,8 @@ pub use answer::{
 };
 #[cfg(feature = "testing")]
 pub(crate) use authorization::decision;
+pub(crate) use hop::here;
 pub use hop::hop;
-pub(crate) use hop::{clusters, here};
 pub use question::{Malformed, Question};
+#[cfg(feature = "cli")]
+pub(crate) use reach::clusters;

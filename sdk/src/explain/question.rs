@@ -147,16 +147,6 @@ impl Question {
         }
     }
 
-    /// What the caller dials.
-    pub(crate) fn dialled(&self) -> &str {
-        &self.dialled
-    }
-
-    /// Who sends it.
-    pub(crate) fn sender(&self) -> Option<&SpiffeId> {
-        self.from.as_ref()
-    }
-
     /// The authority that the request names.
     pub(super) fn authority(&self) -> &str {
         let host = self.headers.get(HOST).and_then(|host| host.to_str().ok());
