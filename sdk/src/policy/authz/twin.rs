@@ -9,6 +9,7 @@ use super::facts::{Facts, Truth};
 use super::*;
 use crate::matcher::{CidrSet, Glob, PathTemplate, TextSet};
 use crate::name::{Kind, ResourceRef, SpiffeId};
+use crate::policy::cases::cases;
 use crate::policy::{Caller, ConnectionHead, RequestHead};
 
 type Policy = (Action, bool, Vec<AuthzRule>);
@@ -337,7 +338,7 @@ fn policies() -> impl Strategy<Value = Vec<Policy>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn the_index_changes_no_answer(policies in policies(), asked in proptest::collection::vec(asked(), 16)) {
@@ -372,6 +373,42 @@ proptest! {
             let head = asked.head();
             let facts = Facts::of_request(&head, true);
             prop_assert_eq!(indexed(engine.decide(&head)), naive(&policies, false, &facts));
+        }
+    }
+
+    /// Of every rule it is told what it makes of the request, and who decided did so for the reason that is told.
+    #[test]
+    fn the_explanation_agrees_with_the_decision(
+        policies in policies(),
+        asked in proptest::collection::vec(asked(), 8),
+    ) {
+        let engine = engine(&policies);
+        for asked in &asked {
+            let head = asked.head();
+            let told = engine.explain(&head, Show::Names);
+            for it in &told {
+                let why = match &it.verdict {
+                    RuleVerdict::Matches => continue,
+                    RuleVerdict::Fails(why) | RuleVerdict::Unclear(why) => why,
+                };
+                prop_assert!(!why.is_empty(), "{:?}", it);
+            }
+            let enforced = |action| told.iter().filter(move |it| it.action == action && !it.dry_run);
+            let matches = |it: &&RuleTold<'_>| it.verdict == RuleVerdict::Matches;
+            let closes = |it: &&RuleTold<'_>| !matches!(it.verdict, RuleVerdict::Fails(_));
+            match engine.decide(&head) {
+                Decision::Allow { by: Some(by) } => {
+                    prop_assert_eq!(enforced(Action::Allow).find(matches).map(|it| it.by), Some(by));
+                    prop_assert_eq!(enforced(Action::Deny).find(closes), None);
+                }
+                Decision::Deny { by: Some(by), .. } => {
+                    let first = enforced(Action::Custom).find(closes);
+                    let first = first.or_else(|| enforced(Action::Deny).find(closes));
+                    prop_assert_eq!(first.map(|it| it.by), Some(by));
+                }
+                Decision::Deny { by: None, .. } => prop_assert_eq!(enforced(Action::Allow).find(matches), None),
+                Decision::Allow { by: None } => prop_assert_eq!(enforced(Action::Deny).find(closes), None),
+            }
         }
     }
 

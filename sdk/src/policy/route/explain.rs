@@ -277,3 +277,44 @@ fn objection(ask: &Ask) -> Verdict {
         Property::Claim(name) => Verdict::Claim(name.clone()),
     }
 }
+
+/// What holds of every explanation: who decides is who is found, whoever loses without need is told so, and everybody else
+/// lacks what the verdict says.
+#[cfg(test)]
+pub(super) fn check(table: &RouteTable, head: &RequestHead<'_>) {
+    let candidates = table.explain(head);
+    let won: Vec<_> = candidates
+        .iter()
+        .filter(|it| it.verdict == Verdict::Won)
+        .map(|it| it.rule)
+        .collect();
+    assert_eq!(
+        won,
+        Vec::from_iter(table.find(head).map(|found| found.rule)),
+        "{head:?}"
+    );
+    for (rank, candidate) in candidates.iter().enumerate() {
+        assert_eq!(candidate.rank as usize, rank);
+        let missing: Vec<_> = candidate
+            .asks
+            .iter()
+            .filter(|ask| !ask.holds)
+            .map(|ask| &ask.of)
+            .collect();
+        let told = |of: &&Property| match (&candidate.verdict, of) {
+            (Verdict::Host, Property::Host)
+            | (Verdict::Path, Property::Path | Property::Target)
+            | (Verdict::Method, Property::Method)
+            | (Verdict::Scheme, Property::Scheme)
+            | (Verdict::Authority, Property::Authority) => true,
+            (Verdict::Header(told) | Verdict::Unwanted(told), Property::Header(name)) => told == name,
+            (Verdict::Query(told), Property::Query(name)) => told == name,
+            _ => false,
+        };
+        let is_right = match candidate.verdict {
+            Verdict::Won | Verdict::Outranked => missing.is_empty(),
+            _ => missing.iter().any(told),
+        };
+        assert!(is_right, "{candidate:?} of {head:?}");
+    }
+}

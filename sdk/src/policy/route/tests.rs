@@ -511,6 +511,20 @@ proptest! {
     }
 
     #[test]
+    fn every_candidate_is_told_its_reason(
+        list in proptest::collection::vec(any_written(), 0..20),
+        (authority, path, query, put, sent) in any_request(),
+    ) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in sent {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        let method = if put { Method::PUT } else { Method::GET };
+        let head = RequestHead::unsent(&method, authority, &path, query, &headers);
+        explain::check(&table(&list), &head);
+    }
+
+    #[test]
     fn finding_never_panics(authority in "\\PC{0,20}", path in "\\PC{0,20}", query in "\\PC{0,20}") {
         let list = [written("*.a.com", prefix("/a")), written("", regex("/.*")), written("", prefix("/"))];
         let (method, headers) = (Method::GET, HeaderMap::new());

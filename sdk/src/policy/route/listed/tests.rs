@@ -5,7 +5,9 @@ use std::sync::LazyLock;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use proptest::prelude::*;
 
-use super::super::{Action, Predicates, RouteRule, RouteTable, RouteTableBuilder, RuleOrigin, Verdict};
+use super::super::{
+    Action, Predicates, RouteRule, RouteTable, RouteTableBuilder, RuleOrigin, Verdict, explain,
+};
 use super::*;
 use crate::matcher::{FullRegex, PathPattern};
 use crate::name::{Kind, ResourceRef};
@@ -503,5 +505,6 @@ proptest! {
     #[test]
     fn the_explanation_names_the_winner(list in list(), asked in asked()) {
         asked.with(|head| check(&list, head));
+        asked.with(|head| explain::check(&table(&list), head));
     }
 }
