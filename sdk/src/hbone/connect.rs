@@ -62,12 +62,11 @@ impl ConnectHead {
         Ok(request)
     }
 
-    /// Reads a request's head, or says with which status to refuse it.
-    pub(super) fn from_request(
-        method: &Method,
-        uri: &Uri,
-        headers: &mut HeaderMap,
-    ) -> Result<Self, StatusCode> {
+    /// Reads a request's head; what it reads of the headers it takes out of them.
+    ///
+    /// # Errors
+    /// With the status to refuse the request with.
+    pub fn from_request(method: &Method, uri: &Uri, headers: &mut HeaderMap) -> Result<Self, StatusCode> {
         if method != Method::CONNECT {
             return Err(StatusCode::BAD_REQUEST);
         }
