@@ -205,31 +205,89 @@ fn what_decides_brings_no_runtime_no_http_and_no_tls() {
 /// A page that says "this test shows it" is right only as long as there is such a test.
 #[test]
 fn the_tests_that_the_guide_names_exist() {
-    let workspace = source_root().join("../..");
-    let mut code = String::new();
-    let mut folders = vec![workspace.join("sdk/src"), workspace.join("tests")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                code.push_str(&fs::read_to_string(&path).expect("a source file is text"));
-            }
-        }
-    }
+    let tests = test_names();
     let page = fs::read_to_string(source_root().join("docs/enforcement.md")).expect("the page is there");
     // Names of tests are sentences; nothing else between backticks has so many words.
     let is_test = |word: &&str| {
         word.matches('_').count() >= 2 && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
     };
     let named: BTreeSet<&str> = page.split('`').filter(is_test).collect();
-    let missing: Vec<_> = named
-        .iter()
-        .filter(|name| !code.contains(&format!("fn {name}(")))
-        .collect();
+    let missing: Vec<_> = named.iter().filter(|name| !tests.contains(**name)).collect();
     assert!(missing.is_empty(), "no such tests: {missing:?}");
     assert!(named.len() > 30, "has the page changed its form?");
+}
+
+/// The page says of every row what shows it; a test that was renamed takes its row along.
+#[test]
+fn every_row_of_the_hardening_page_names_tests_that_exist() {
+    let page = fs::read_to_string(source_root().join("docs/hardening.md")).expect("the page is there");
+    let tests = test_names();
+    let (mut rows, mut missing) = (BTreeSet::new(), Vec::new());
+    for line in page.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<_> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let (Ok(row), Some(named)) = (cells[0].parse::<u32>(), cells.last()) else {
+            continue;
+        };
+        rows.insert(row);
+        let named: Vec<_> = named.split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty(), "row {row} names no test");
+        missing.extend(
+            named
+                .into_iter()
+                .filter(|name| !tests.contains(*name))
+                .map(|name| format!("row {row}: {name}")),
+        );
+    }
+    assert!(
+        missing.is_empty(),
+        "these tests are not there:\n{}",
+        missing.join("\n")
+    );
+    assert_eq!(rows, (1..=37).collect(), "every row has its place");
+}
+
+/// The names of all functions after a `#[test]` or in a list of tests that run in several shapes.
+fn test_names() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut folders = vec![source_root(), Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(&folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+        {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|it| it == "rs") {
+                let text = fs::read_to_string(&path).expect("a source file is text");
+                names.extend(tests_in(&text));
+            }
+        }
+    }
+    names
+}
+
+fn tests_in(text: &str) -> impl Iterator<Item = String> {
+    let (mut after_attribute, mut in_list) = (false, false);
+    text.lines().filter_map(move |line| {
+        let line = line.trim();
+        if line.starts_with("#[") {
+            after_attribute |= line.contains("test]") || line.contains("test(");
+            return None;
+        }
+        if line.ends_with("_shapes!(") || line.ends_with("_door!(") {
+            in_list = true;
+        } else if in_list {
+            in_list = line != ");";
+            return in_list.then(|| word(line).to_owned());
+        }
+        let name = line
+            .trim_start_matches("async ")
+            .strip_prefix("fn ")
+            .map(|rest| word(rest).to_owned());
+        name.filter(|_| std::mem::take(&mut after_attribute))
+    })
 }
 
 #[test]

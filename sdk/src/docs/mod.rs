@@ -12,6 +12,9 @@ pub mod envoy {}
 #[doc = include_str!("filters.md")]
 pub mod filters {}
 
+#[doc = include_str!("hardening.md")]
+pub mod hardening {}
+
 #[doc = include_str!("identity.md")]
 pub mod identity {}
 

@@ -80,5 +80,7 @@ mod streams;
 mod swap;
 mod tokens;
 mod traces;
+mod tunnels;
 mod upgrades;
+mod upstreams;
 mod virtual_services;

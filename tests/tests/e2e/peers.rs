@@ -79,7 +79,13 @@ fn files(world: &World, ca: &DevCa, name: &str, leaf: &Leaf) -> Result<PemFiles>
     Ok(PemFiles::in_dir(&dir))
 }
 
-type Sender = h2::client::SendRequest<Bytes>;
+/// The certificate of an account, for tunnels by hand.
+pub(crate) fn leaf_of(world: &World, account: &str) -> Result<PemFiles> {
+    let leaf = Leaf::of(&spiffe("default", account), PATIENCE * 100);
+    files(world, world.cluster.ca(), &format!("{account}-by-hand"), &leaf)
+}
+
+pub(crate) type Sender = h2::client::SendRequest<Bytes>;
 
 async fn tls_to(world: &World, files: &PemFiles) -> Result<TlsStream<TcpStream>> {
     let tcp = TcpStream::connect((target(world), 15008)).await?;
@@ -88,7 +94,7 @@ async fn tls_to(world: &World, files: &PemFiles) -> Result<TlsStream<TcpStream>>
 }
 
 /// A tunnel by hand. In TLS 1.3 a refusal comes after the handshake, so the server's SETTINGS are waited for.
-async fn tunnel(world: &World, files: &PemFiles) -> Result<Sender> {
+pub(crate) async fn tunnel(world: &World, files: &PemFiles) -> Result<Sender> {
     let tls = tls_to(world, files).await?;
     let (sender, connection) = h2::client::handshake(tls).await?;
     let mut connection = Box::pin(connection);
@@ -184,12 +190,7 @@ async fn a_connect_reaches_nothing_but_what_is_served_here(shape: Shape) -> Resu
     // Something that must not be reached through anybody's 15008.
     let secret = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let secret_addr = secret.local_addr()?;
-    let files = files(
-        &world,
-        world.cluster.ca(),
-        "curl-by-hand",
-        &Leaf::of(&spiffe("default", "curl"), PATIENCE * 100),
-    )?;
+    let files = leaf_of(&world, "curl")?;
     let sender = tunnel(&world, &files).await?;
     let long = format!("{}:80", "a".repeat(60 << 10));
     let secret_text = secret_addr.to_string();

@@ -9,6 +9,7 @@ use hyper::ext::Protocol;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use inmesh::Body;
 use inmesh_tests::kit::door::Stream;
+use inmesh_tests::kit::wait::until;
 use inmesh_tests::kit::world::{request, seen};
 use inmesh_tests::kit::{Door, House, Shape, World};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,6 +19,7 @@ in_both_shapes!(
     an_extended_connect_reaches_servers_of_either_version,
     a_refused_upgrade_is_an_ordinary_answer,
     both_halves_close_on_their_own,
+    row_37_an_upgrade_is_neither_copied_nor_sent_again,
 );
 
 at_every_door!(
@@ -144,6 +146,39 @@ async fn both_halves_close_on_their_own(shape: Shape) -> Result<()> {
         stream.read_to_string(&mut back).await?;
         assert_eq!(back, "the last words", "{url}");
     }
+    Ok(())
+}
+
+/// Hardening row 37: with a mirror and retries in the way, and where the answer is one that would be retried.
+async fn row_37_an_upgrade_is_neither_copied_nor_sent_again(shape: Shape) -> Result<()> {
+    let route = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r, namespace: default}\nspec:\n  \
+                 parentRefs: [{group: '', kind: Service, name: reviews}]\n  rules:\n  - filters: [{type: RequestMirror, requestMirror: \
+                 {backendRef: {name: reviews-v2, port: 9080}}}]\n    retry: {codes: [500, 502, 503], attempts: 3}\n    \
+                 backendRefs: [{name: reviews-v1, port: 9080}]\n";
+    let world = World::start(shape, &[("route", route)]).await?;
+    let answer = world
+        .curl
+        .request(request(Method::GET, URLS[0], &WEBSOCKET))
+        .await;
+    let mut stream = upgraded(answer.map_err(|e| anyhow!("{e}"))?).await?;
+    echoes(&mut stream).await?;
+    drop(stream);
+    assert_eq!((world.v1.echo.served(), world.v2.echo.served()), (1, 0));
+    // What does not become an upgrade may be tried again, and is copied no more than one that does.
+    let refused = URLS[0].replace("/upgrade", "/fail/503/2/upgrade");
+    let answer = world
+        .curl
+        .request(request(Method::GET, &refused, &WEBSOCKET))
+        .await;
+    assert_eq!(answer.map_err(|e| anyhow!("{e}"))?.status(), 200);
+    assert_eq!((world.v1.echo.served(), world.v2.echo.served()), (4, 0));
+    // An ordinary request shows that there is a mirror.
+    let ordinary = world.curl.get("http://reviews:9080/").await;
+    assert_eq!(ordinary.map_err(|e| anyhow!("{e}"))?.status(), 200);
+    until("the mirror has its copy", || async {
+        world.v2.echo.served() == 1
+    })
+    .await;
     Ok(())
 }
 

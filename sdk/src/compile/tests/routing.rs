@@ -250,3 +250,34 @@ fn backends_and_parents_that_do_not_exist_are_said() {
         "NoMatchingParent"
     );
 }
+
+/// Hardening row 33.
+#[test]
+fn row_33_an_expression_that_cannot_be_bounded_is_refused_where_it_stands() {
+    for bomb in ["((a{100}){100}){100}", "(a*)*\\1", "(?=a)b"] {
+        let route = format!(
+            "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: r, namespace: default}}
+spec:
+  parentRefs: [{{group: '', kind: Service, name: reviews, port: 9080}}]
+  rules:
+  - matches: [{{path: {{type: RegularExpression, value: '{bomb}'}}}}]
+    backendRefs: [{{name: reviews, port: 9080}}]
+  - backendRefs: [{{name: reviews, port: 9080}}]
+"
+        );
+        let seen = caller(&[TOWN, &route]);
+        let told = seen
+            .problems
+            .iter()
+            .find(|it| it.to_string().contains("matches[0].path.value"));
+        assert!(told.is_some(), "{bomb}: {:?}", seen.problems);
+        let headers = http::HeaderMap::new();
+        let head = crate::policy::RequestHead::unsent(&http::Method::GET, "reviews", "/zzz", None, &headers);
+        let routes = &seen.port("reviews.default:9080").routes;
+        let found = routes.find(&head).and_then(|found| routes.rule(found.rule));
+        assert_eq!(found.map(|rule| rule.origin.rule), Some(1), "{bomb}");
+    }
+}
