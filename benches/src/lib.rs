@@ -1,5 +1,6 @@
-//! Measurements: `--bin engines` times the engines alone, `--bin compare` whole requests beside bare hyper and a
-//! real Envoy.
+//! Measurements: `--bin engines` times the engines alone, `--bin compile` what makes them, `--bin compare` whole requests
+//! beside bare hyper and a real Envoy.
 
 pub mod compare;
+pub mod compile;
 pub mod engines;

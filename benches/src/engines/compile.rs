@@ -11,7 +11,7 @@ use super::SIZES;
 use super::harness::Harness;
 
 /// A service with ten pods, so many route rules in routes of ten, and so many authorization policies.
-pub(super) fn world(rules: usize, policies: usize) -> Result<String> {
+pub(crate) fn world(rules: usize, policies: usize) -> Result<String> {
     let mut yaml = String::from(
         "apiVersion: v1\nkind: Service\nmetadata: {name: server, namespace: default}\n\
          spec: {clusterIP: 10.96.0.1, selector: {app: server}, ports: [{name: http, port: 80, targetPort: 8080}]}\n",
@@ -51,8 +51,34 @@ pub(super) fn world(rules: usize, policies: usize) -> Result<String> {
     Ok(yaml)
 }
 
+/// So many services, each with a pod and a route, and as many wildcard hosts outside the mesh.
+pub(crate) fn services(count: usize) -> Result<String> {
+    let mut yaml = String::new();
+    for n in 0..count {
+        let ip = |block: u8| format!("10.{block}.{}.{}", n / 250, n % 250 + 1);
+        write!(
+            yaml,
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: service-{n}, namespace: default}}\n\
+             spec: {{clusterIP: {}, selector: {{app: service-{n}}}, ports: [{{name: http, port: 80, targetPort: 8080}}]}}\n---\n\
+             apiVersion: v1\nkind: Pod\nmetadata: {{name: service-{n}-0, namespace: default, \
+             labels: {{app: service-{n}, networking.istio.io/tunnel: http}}}}\nspec: {{serviceAccountName: service-{n}}}\n\
+             status: {{phase: Running, podIP: {}, conditions: [{{type: Ready, status: 'True'}}]}}\n---\n\
+             apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: route-{n}, namespace: default}}\n\
+             spec:\n  parentRefs: [{{group: '', kind: Service, name: service-{n}, port: 80}}]\n  rules:\n  \
+             - matches: [{{path: {{type: PathPrefix, value: /api}}}}]\n    backendRefs: [{{name: service-{n}, port: 80}}]\n---\n\
+             apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: zone-{n}, namespace: default}}\n\
+             spec: {{hosts: ['*.zone{n}.example.com'], ports: [{{number: 80, name: http, protocol: HTTP}}], \
+             resolution: STATIC, endpoints: [{{address: {}}}]}}\n---\n",
+            ip(96),
+            ip(0),
+            ip(128),
+        )?;
+    }
+    Ok(yaml)
+}
+
 /// Reads a world; everything in it must be understood.
-pub(super) fn read(text: &str) -> Result<ResourceStore> {
+pub(crate) fn read(text: &str) -> Result<ResourceStore> {
     let mut store = ResourceStore::default();
     let parsed = yaml::read("world.yaml", text, None);
     ensure!(
@@ -66,8 +92,8 @@ pub(super) fn read(text: &str) -> Result<ResourceStore> {
     Ok(store)
 }
 
-/// The server's view.
-pub(super) fn node() -> Node {
+/// The view of a pod; whether there is such a pod does not matter to what it may call.
+pub(crate) fn node() -> Node {
     Node {
         namespace: "default".into(),
         pod: Some("server-1".into()),

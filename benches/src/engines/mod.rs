@@ -4,7 +4,7 @@
 //! precedence. The two must agree on every request before anything is timed.
 
 mod authz;
-mod compile;
+pub(crate) mod compile;
 mod harness;
 mod report;
 mod route;

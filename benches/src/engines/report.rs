@@ -84,7 +84,7 @@ fn bars(rows: &[Row]) -> Vec<Bar> {
             bars.push(Bar {
                 name: format!("{what}: ns at 100 rules"),
                 value: row.median_ns,
-                at_most: if row.engine == "route" {
+                at_most: if matches!(row.engine, "route" | "list") {
                     MOST_FOR_ROUTES
                 } else {
                     MOST_FOR_AUTHZ

@@ -1,0 +1,108 @@
+//! Routes: which of n rules decides, and which of n services is meant.
+
+mod listed;
+mod ranked;
+mod services;
+
+use anyhow::{Context, Result, ensure};
+use http::{HeaderMap, HeaderValue, Method};
+use inmesh::name::{Kind, ResourceRef};
+use inmesh::policy::RequestHead;
+use inmesh::policy::route::{
+    Action, Backend, Backends, ClusterId, RouteRule, RouteTable, RouteTableBuilder, RuleId, RuleOrigin,
+    Target,
+};
+
+use super::harness::{Harness, spread};
+
+pub(super) fn run(harness: &mut Harness) -> Result<()> {
+    ranked::run(harness)?;
+    listed::run(harness)?;
+    services::run(harness)
+}
+
+/// A request that one rule of any world is for.
+struct Asked {
+    authority: String,
+    path: String,
+    query: String,
+    headers: HeaderMap,
+}
+
+impl Asked {
+    fn new(n: usize) -> Result<Self> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("accept", "*/*"),
+            ("user-agent", "bench"),
+            ("x-request-id", "5f0c6a1e"),
+            ("x-env", "prod"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        for name in ["x-variant", "x-tenant"] {
+            headers.insert(name, HeaderValue::from_str(&format!("v{n}"))?);
+        }
+        Ok(Self {
+            authority: format!("item{n}.example.com:80"),
+            path: format!("/service/v1/item{n}/detail"),
+            query: format!("verbose=1&tenant=v{n}"),
+            headers,
+        })
+    }
+
+    /// Those for rules all over the world; one in eight is for nobody in particular.
+    fn of_all(rules: usize) -> Result<Vec<Self>> {
+        spread(rules, 256)
+            .enumerate()
+            .map(|(at, n)| Self::new(if at % 8 == 7 { rules + n + 1 } else { n }))
+            .collect()
+    }
+
+    fn head(&self) -> RequestHead<'_> {
+        let query = Some(&*self.query);
+        RequestHead::unsent(&Method::GET, &self.authority, &self.path, query, &self.headers)
+    }
+}
+
+/// The host without its port, for the naive twins.
+fn host<'a>(head: &RequestHead<'a>) -> &'a str {
+    head.authority
+        .rsplit_once(':')
+        .map_or(head.authority, |(host, _)| host)
+}
+
+/// Adds a rule that forwards to a cluster of its own.
+fn rule(builder: &mut RouteTableBuilder, n: usize) -> Result<RuleId> {
+    let backend = Backend::new(Target::Cluster(ClusterId(n as u32)), 1);
+    let backends = Backends::new(vec![backend]).context("a backend with a share has none")?;
+    let resource = ResourceRef::new(Kind::HTTPRoute, "default", "bench");
+    let origin = RuleOrigin::new(resource, n as u32, None);
+    Ok(builder.rule(RouteRule::new(origin, Action::Forward(backends)), None))
+}
+
+/// Sees that table and loop agree on every request, and times both.
+fn measure(
+    harness: &mut Harness,
+    (engine, world, size): (&'static str, &'static str, usize),
+    table: &RouteTable,
+    naive: impl Fn(&RequestHead<'_>) -> Option<usize>,
+) -> Result<()> {
+    let requests = Asked::of_all(size - 1)?;
+    for request in &requests {
+        let found = table.find(&request.head()).map(|found| found.rule.0 as usize);
+        let expected = naive(&request.head());
+        ensure!(
+            found == expected,
+            "{world}, {}: {found:?}, not {expected:?}",
+            request.path
+        );
+    }
+    harness.decision(
+        (engine, world, size),
+        &requests,
+        |request| table.find(&request.head()),
+        |request| naive(&request.head()),
+    );
+    Ok(())
+}
