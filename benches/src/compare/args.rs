@@ -5,6 +5,8 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::town::Town;
+
 /// Compares whole requests: bare hyper, inmesh to inmesh, through our waypoint, through a real Envoy.
 #[derive(Clone, Debug, Parser)]
 pub struct Args {
@@ -26,6 +28,15 @@ pub struct Args {
     /// How many requests are under way at once.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64])]
     pub concurrency: Vec<usize>,
+    /// Also with so many routes on the service, of which the requests take the last.
+    #[arg(long, value_delimiter = ',', value_name = "N")]
+    pub routes: Vec<usize>,
+    /// Also with so many authorization policies, of which the last lets the requests pass.
+    #[arg(long, value_delimiter = ',', value_name = "N", conflicts_with = "routes")]
+    pub policies: Vec<usize>,
+    /// Also while a route of the configuration changes every so many milliseconds.
+    #[arg(long, value_name = "MS")]
+    pub changes: Option<u64>,
     /// The part of this process in somebody else's comparison, as JSON.
     #[arg(long, hide = true)]
     pub role: Option<String>,
@@ -41,6 +52,27 @@ impl Args {
     /// How long requests flow before a measurement.
     pub fn warm_up(&self) -> Duration {
         self.window() / 4
+    }
+
+    /// The towns to measure in, the smallest first. Growth is told against that one.
+    pub(super) fn towns(&self) -> Vec<Town> {
+        let sizes = |given: &[usize]| -> Vec<usize> {
+            let mut all: Vec<_> = given.iter().map(|size| (*size).max(1)).collect();
+            all.push(1);
+            all.sort_unstable();
+            all.dedup();
+            all
+        };
+        match (&*self.routes, &*self.policies) {
+            ([], []) => vec![Town::Plain],
+            ([], policies) => sizes(policies).into_iter().map(Town::Policies).collect(),
+            (routes, _) => sizes(routes).into_iter().map(Town::Routes).collect(),
+        }
+    }
+
+    /// How often the configuration changes, where that is measured too.
+    pub(super) fn changes(&self) -> Option<Duration> {
+        self.changes.map(|millis| Duration::from_millis(millis.max(1)))
     }
 
     /// How often everything is measured.

@@ -12,6 +12,11 @@ pub(super) const ANSWER: usize = 64;
 
 /// What is measured: sends one request and reads its answer to the end.
 pub(super) trait Caller: Clone + Send + 'static {
+    /// Which configuration is in force.
+    fn generation(&self) -> u64 {
+        0
+    }
+
     /// Fails unless the answer is 200 and [`ANSWER`] bytes long.
     fn call(&mut self) -> impl Future<Output = Result<()>> + Send;
 }
@@ -35,6 +40,9 @@ pub(super) struct Outcome {
     pub(super) p50: f64,
     pub(super) p90: f64,
     pub(super) p99: f64,
+    pub(super) max: f64,
+    /// How often the configuration changed meanwhile.
+    pub(super) swaps: u64,
 }
 
 /// Said on standard output when the window opens.
@@ -78,13 +86,15 @@ async fn carry_out(order: Order, caller: &impl Caller) -> Result<Outcome> {
         .collect();
     tokio::time::sleep_until(opens.into()).await;
     say(OPEN)?;
+    let before = caller.generation();
     tokio::time::sleep_until(closes.into()).await;
+    let swaps = caller.generation() - before;
     say(CLOSED)?;
     let mut all = Tally::default();
     for worker in workers {
         all.add(worker.await?);
     }
-    all.outcome(order.window)
+    all.outcome(order.window, swaps)
 }
 
 #[derive(Debug, Default)]
@@ -131,7 +141,7 @@ impl Tally {
         }
     }
 
-    fn outcome(mut self, window: Duration) -> Result<Outcome> {
+    fn outcome(mut self, window: Duration, swaps: u64) -> Result<Outcome> {
         if self.times.is_empty() {
             let why = self.failure.as_deref().unwrap_or("no answer came in time");
             bail!("not one request succeeded: {why}");
@@ -148,6 +158,8 @@ impl Tally {
             p50: at(0.5),
             p90: at(0.9),
             p99: at(0.99),
+            max: at(1.0),
+            swaps,
             failure: self.failure.clone(),
         })
     }

@@ -58,7 +58,7 @@ impl tower_service::Service<Request<Body>> for Answer {
 #[derive(Clone)]
 pub(super) struct MeshCaller {
     client: Client,
-    _mesh: Mesh,
+    mesh: Mesh,
 }
 
 impl MeshCaller {
@@ -66,12 +66,16 @@ impl MeshCaller {
         let mesh = join(world, "client").await?;
         Ok(Self {
             client: mesh.client(),
-            _mesh: mesh,
+            mesh,
         })
     }
 }
 
 impl Caller for MeshCaller {
+    fn generation(&self) -> u64 {
+        self.mesh.snapshot().generation
+    }
+
     fn call(&mut self) -> impl Future<Output = Result<()>> + Send {
         let client = &self.client;
         async move {

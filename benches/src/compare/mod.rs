@@ -22,6 +22,7 @@ mod report;
 mod role;
 mod run;
 mod shape;
+mod town;
 mod world;
 
 pub use args::{Args, Shape};

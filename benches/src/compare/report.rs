@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::args::{Args, Shape};
 use super::machine::{Cores, processor};
 use super::shape::Sample;
+use super::town::Town;
 
 /// A shape that could not be measured.
 #[derive(Clone, Debug, Serialize)]
@@ -26,15 +27,40 @@ pub(super) struct Report {
     skipped: Vec<Skipped>,
 }
 
-/// One shape at one concurrency: medians over the rounds.
+/// What is measured again in every round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Case {
+    town: Town,
+    changing: bool,
+    shape: Shape,
+    concurrency: usize,
+}
+
+impl Case {
+    fn of(sample: &Sample) -> Self {
+        Self {
+            town: sample.town,
+            changing: sample.changing,
+            shape: sample.shape,
+            concurrency: sample.concurrency,
+        }
+    }
+}
+
+/// One case: medians over the rounds.
 #[derive(Debug, Serialize)]
 struct Row {
     shape: &'static str,
+    /// How many routes or policies there are.
+    rules: usize,
+    /// How often the configuration changed in each round.
+    swaps: f64,
     concurrency: usize,
     requests_per_second: f64,
     p50_us: f64,
     p90_us: f64,
     p99_us: f64,
+    max_us: f64,
     processes: Vec<Process>,
     failures: u64,
 }
@@ -114,95 +140,160 @@ impl Report {
         })
     }
 
-    fn of(&self, shape: Shape, concurrency: usize) -> impl Iterator<Item = &Sample> {
-        self.samples
-            .iter()
-            .filter(move |s| s.shape == shape && s.concurrency == concurrency)
+    fn of(&self, case: Case) -> impl Iterator<Item = &Sample> {
+        self.samples.iter().filter(move |sample| Case::of(sample) == case)
     }
 
-    /// Every concurrency that was measured, in the order asked for.
-    fn concurrencies(&self) -> Vec<usize> {
+    /// Every value of something that was measured, in the order in which that was done.
+    fn every<T: PartialEq>(&self, of: impl Fn(&Sample) -> T) -> Vec<T> {
         let mut all = Vec::new();
         for sample in &self.samples {
-            if !all.contains(&sample.concurrency) {
-                all.push(sample.concurrency);
+            let value = of(sample);
+            if !all.contains(&value) {
+                all.push(value);
             }
         }
         all
     }
 
     fn rows(&self) -> Vec<Row> {
-        let shapes = [Shape::Bare, Shape::Library, Shape::Waypoint, Shape::Envoy];
-        self.concurrencies()
-            .into_iter()
-            .flat_map(|c| shapes.into_iter().filter_map(move |shape| self.row(shape, c)))
-            .collect()
+        let mut cases = self.every(Case::of);
+        // Side by side what is to be compared.
+        cases.sort_by_key(|it| (it.town.rules(), it.concurrency, it.shape, it.changing));
+        cases.into_iter().filter_map(|case| self.row(case)).collect()
     }
 
-    fn row(&self, shape: Shape, concurrency: usize) -> Option<Row> {
-        let first = self.of(shape, concurrency).next()?;
-        let of = |value: fn(&Sample) -> f64| median(self.of(shape, concurrency).map(value));
+    fn row(&self, case: Case) -> Option<Row> {
+        let first = self.of(case).next()?;
+        let of = |value: fn(&Sample) -> f64| median(self.of(case).map(value));
         let processes = (0..first.used.len())
             .map(|at| Process {
                 process: first.used[at].process,
-                cpu_us_per_request: median(self.of(shape, concurrency).map(|s| s.used[at].cpu)),
-                resident_mib: median(self.of(shape, concurrency).map(|s| s.used[at].resident)),
+                cpu_us_per_request: median(self.of(case).map(|s| s.used[at].cpu)),
+                resident_mib: median(self.of(case).map(|s| s.used[at].resident)),
             })
             .collect();
         Some(Row {
-            shape: shape.title(),
-            concurrency,
+            shape: case.shape.title(),
+            rules: case.town.rules(),
+            swaps: of(|s| s.outcome.swaps as f64),
+            concurrency: case.concurrency,
             requests_per_second: of(rate),
             p50_us: of(|s| s.outcome.p50),
             p90_us: of(|s| s.outcome.p90),
             p99_us: of(|s| s.outcome.p99),
+            max_us: of(|s| s.outcome.max),
             processes,
-            failures: self.of(shape, concurrency).map(|s| s.outcome.failures).sum(),
+            failures: self.of(case).map(|s| s.outcome.failures).sum(),
         })
+    }
+
+    /// The median of what one case costs of another. Within a round the two were measured seconds apart, so a slow moment
+    /// slows both.
+    fn ratio(
+        &self,
+        name: String,
+        of: Case,
+        to: Case,
+        value: fn(&Sample) -> f64,
+        bar: Option<Bar>,
+    ) -> Option<Ratio> {
+        let each = self.of(of).filter_map(|sample| {
+            let other = self.of(to).find(|other| other.round == sample.round)?;
+            Some(value(sample) / value(other))
+        });
+        let value = median(each);
+        value.is_finite().then_some(Ratio { name, value, bar })
     }
 
     fn ratios(&self) -> Vec<Ratio> {
         let mut all = Vec::new();
-        for c in self.concurrencies() {
-            let mut add = |name: &str, of: Shape, to: Shape, value: fn(&Sample) -> f64, bar| {
-                // Within a round the two were measured seconds apart, so a slow moment slows both.
-                let each = self.of(of, c).filter_map(|sample| {
-                    let other = self.of(to, c).find(|other| other.round == sample.round)?;
-                    Some(value(sample) / value(other))
-                });
-                let value = median(each);
-                if value.is_finite() {
-                    let name = format!("{name}_c{c}");
-                    all.push(Ratio { name, value, bar });
-                }
-            };
-            let p50 = |s: &Sample| s.outcome.p50;
-            let at_one = (c == 1).then_some(Bar::AtMost(1.8));
-            let (bare, library) = (Shape::Bare, Shape::Library);
-            add(
-                "library_vs_bare_rps",
-                library,
-                bare,
-                rate,
-                Some(Bar::AtLeast(0.7)),
-            );
-            add("library_vs_bare_p50", library, bare, p50, at_one);
-            add("library_vs_bare_cpu", library, bare, total_cpu, None);
-            let (ours, envoy) = (Shape::Waypoint, Shape::Envoy);
-            add(
-                "waypoint_vs_envoy_cpu",
-                ours,
-                envoy,
-                proxy_cpu,
-                Some(Bar::AtMost(0.6)),
-            );
-            add("waypoint_vs_envoy_rps", ours, envoy, rate, None);
-            add("waypoint_vs_envoy_p50", ours, envoy, p50, None);
-            add("waypoint_vs_envoy_rss", ours, envoy, proxy_resident, None);
-            add("library_vs_waypoint_rps", library, ours, rate, None);
-            add("library_vs_envoy_rps", library, envoy, rate, None);
+        for town in self.every(|sample| sample.town) {
+            for concurrency in self.every(|sample| sample.concurrency) {
+                self.between_shapes(town, concurrency, &mut all);
+                self.of_growth(town, concurrency, &mut all);
+                self.of_change(town, concurrency, &mut all);
+            }
         }
         all
+    }
+
+    /// One shape against another.
+    fn between_shapes(&self, town: Town, c: usize, all: &mut Vec<Ratio>) {
+        let mut add = |name: &str, of: Shape, to: Shape, value: fn(&Sample) -> f64, bar| {
+            let case = |shape| Case {
+                town,
+                changing: false,
+                shape,
+                concurrency: c,
+            };
+            let name = format!("{name}_c{c}{}", town.suffix());
+            all.extend(self.ratio(name, case(of), case(to), value, bar));
+        };
+        let at_one = (c == 1).then_some(Bar::AtMost(1.8));
+        let (bare, library) = (Shape::Bare, Shape::Library);
+        add(
+            "library_vs_bare_rps",
+            library,
+            bare,
+            rate,
+            Some(Bar::AtLeast(0.7)),
+        );
+        add("library_vs_bare_p50", library, bare, p50, at_one);
+        add("library_vs_bare_cpu", library, bare, total_cpu, None);
+        let (ours, envoy) = (Shape::Waypoint, Shape::Envoy);
+        let bar = Some(Bar::AtMost(0.6));
+        add("waypoint_vs_envoy_cpu", ours, envoy, proxy_cpu, bar);
+        add("waypoint_vs_envoy_rps", ours, envoy, rate, None);
+        add("waypoint_vs_envoy_p50", ours, envoy, p50, None);
+        add("waypoint_vs_envoy_rss", ours, envoy, proxy_resident, None);
+        add("library_vs_waypoint_rps", library, ours, rate, None);
+        add("library_vs_envoy_rps", library, envoy, rate, None);
+    }
+
+    /// Every shape against itself where there is less configured.
+    fn of_growth(&self, town: Town, c: usize, all: &mut Vec<Ratio>) {
+        let Some(smallest) = self
+            .every(|sample| sample.town)
+            .into_iter()
+            .next()
+            .filter(|it| *it != town)
+        else {
+            return;
+        };
+        let mut add = |name: &str, shape, value: fn(&Sample) -> f64| {
+            let case = |town| Case {
+                town,
+                changing: false,
+                shape,
+                concurrency: c,
+            };
+            let name = format!("{name}_c{c}{}", town.suffix());
+            all.extend(self.ratio(name, case(town), case(smallest), value, None));
+        };
+        add("library_growth_cpu", Shape::Library, total_cpu);
+        add("waypoint_growth_cpu", Shape::Waypoint, proxy_cpu);
+        add("envoy_growth_cpu", Shape::Envoy, proxy_cpu);
+        add("library_growth_p50", Shape::Library, p50);
+        add("waypoint_growth_p50", Shape::Waypoint, p50);
+        add("envoy_growth_p50", Shape::Envoy, p50);
+        add("waypoint_growth_rss", Shape::Waypoint, proxy_resident);
+        add("envoy_growth_rss", Shape::Envoy, proxy_resident);
+    }
+
+    /// Every shape against itself where nothing changes meanwhile.
+    fn of_change(&self, town: Town, c: usize, all: &mut Vec<Ratio>) {
+        for shape in [Shape::Library, Shape::Waypoint] {
+            let case = |changing| Case {
+                town,
+                changing,
+                shape,
+                concurrency: c,
+            };
+            let name = |what: &str| format!("{}_swapping_{what}_c{c}{}", shape.name(), town.suffix());
+            all.extend(self.ratio(name("p50"), case(true), case(false), p50, None));
+            all.extend(self.ratio(name("p99"), case(true), case(false), |s| s.outcome.p99, None));
+        }
     }
 }
 
@@ -248,8 +339,17 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "\n{:<12}{:>4}{:>11}{:>9}{:>9}{:>9}   {:<42}resident MiB",
-            "shape", "c", "requests/s", "p50 µs", "p90 µs", "p99 µs", "CPU µs per request"
+            "\n{:<12}{:>6}{:>6}{:>4}{:>11}{:>9}{:>9}{:>9}{:>10}   {:<42}resident MiB",
+            "shape",
+            "rules",
+            "swaps",
+            "c",
+            "requests/s",
+            "p50 µs",
+            "p90 µs",
+            "p99 µs",
+            "max µs",
+            "CPU µs per request"
         )?;
         for row in self.rows() {
             self.write_row(f, &row)?;
@@ -259,7 +359,7 @@ impl fmt::Display for Report {
         }
         writeln!(f, "\nratio of medians within each round")?;
         for Ratio { name, value, bar } in self.ratios() {
-            write!(f, "{name:<30}{value:>8.3}")?;
+            write!(f, "{name:<42}{value:>8.3}")?;
             match bar {
                 Some(bar) if bar.is_met(value) => writeln!(f, "   met: {bar}")?,
                 Some(bar) => writeln!(f, "   NOT MET: {bar}")?,
@@ -281,13 +381,16 @@ impl Report {
         };
         write!(
             f,
-            "{:<12}{:>4}{:>11.0}{:>9.1}{:>9.1}{:>9.1}   {:<42}{}",
+            "{:<12}{:>6}{:>6.0}{:>4}{:>11.0}{:>9.1}{:>9.1}{:>9.1}{:>10.1}   {:<42}{}",
             row.shape,
+            row.rules,
+            row.swaps,
             row.concurrency,
             row.requests_per_second,
             row.p50_us,
             row.p90_us,
             row.p99_us,
+            row.max_us,
             each(|p| p.cpu_us_per_request),
             each(|p| p.resident_mib),
         )?;
@@ -300,6 +403,10 @@ impl Report {
 
 fn rate(sample: &Sample) -> f64 {
     sample.outcome.requests as f64 / sample.outcome.seconds
+}
+
+fn p50(sample: &Sample) -> f64 {
+    sample.outcome.p50
 }
 
 fn total_cpu(sample: &Sample) -> f64 {

@@ -3,11 +3,11 @@
 use anyhow::{Context, Result, bail};
 use inmesh_tests::pki::Root;
 
-use super::args::Args;
+use super::args::{Args, Shape};
 use super::load::Order;
 use super::machine::cores;
 use super::report::{Report, Skipped};
-use super::shape::{Ground, Running};
+use super::shape::{Ground, Running, Sample};
 
 /// Runs everything that was asked for and prints it.
 ///
@@ -16,12 +16,8 @@ use super::shape::{Ground, Running};
 pub(super) fn run(args: &Args) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("inmesh-compare-").tempdir()?;
     let root = Root::new()?;
-    let ground = Ground {
-        dir: dir.path(),
-        root: &root,
-        cores: cores(),
-    };
-    if ground.cores.is_none() {
+    let cores = cores();
+    if cores.is_none() {
         eprintln!("NOT PINNED: this takes two cores and Linux; ratios against the proxies mean little");
     }
     let mut skipped = Vec::new();
@@ -29,11 +25,25 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let mut shapes = args.shape.clone();
     shapes.sort_unstable();
     shapes.dedup();
-    for shape in shapes {
+    for (town, shape) in args
+        .towns()
+        .into_iter()
+        .flat_map(|town| shapes.iter().map(move |shape| (town, *shape)))
+    {
+        // Nothing of a town is in it.
+        if shape == Shape::Bare && !town.suffix().is_empty() {
+            continue;
+        }
+        let ground = Ground {
+            dir: dir.path(),
+            root: &root,
+            cores,
+            town,
+        };
         match Running::start(shape, &ground) {
             Ok(set_up) => running.push(set_up),
             Err(error) => {
-                eprintln!("SKIPPED: {}: {error:#}", shape.title());
+                eprintln!("SKIPPED: {}{}: {error:#}", shape.title(), town.suffix());
                 skipped.push(Skipped {
                     shape: shape.name(),
                     why: format!("{error:#}"),
@@ -45,7 +55,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         bail!("there is nothing to measure");
     }
     let samples = measure(args, &mut running)?;
-    let report = Report::new(args, ground.cores, samples, skipped);
+    let report = Report::new(args, cores, samples, skipped);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report.to_json())?);
     } else {
@@ -57,7 +67,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
 }
 
-fn measure(args: &Args, running: &mut [Running]) -> Result<Vec<super::shape::Sample>> {
+fn measure(args: &Args, running: &mut [Running]) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
     for round in 0..args.rounds() {
         for &concurrency in &args.concurrency {
@@ -67,21 +77,31 @@ fn measure(args: &Args, running: &mut [Running]) -> Result<Vec<super::shape::Sam
                     warm_up: args.warm_up(),
                     window: args.window(),
                 };
-                let sample = shape
-                    .measure(order, round)
-                    .with_context(|| format!("measuring {}", shape.shape.title()))?;
-                if !args.json {
-                    eprintln!(
-                        "round {} of {}: {} at {concurrency}: {:.0} requests/s",
-                        round + 1,
-                        args.rounds(),
-                        shape.shape.title(),
-                        sample.outcome.requests as f64 / sample.outcome.seconds,
-                    );
+                let changes = args.changes().filter(|_| shape.is_changeable());
+                for changes in [Some(None), changes.map(Some)].into_iter().flatten() {
+                    let sample = shape
+                        .measure(order, round, changes)
+                        .with_context(|| format!("measuring {}", shape.shape.title()))?;
+                    if !args.json {
+                        progress(args, &sample);
+                    }
+                    samples.push(sample);
                 }
-                samples.push(sample);
             }
         }
     }
     Ok(samples)
+}
+
+fn progress(args: &Args, sample: &Sample) {
+    eprintln!(
+        "round {} of {}: {}{}{} at {}: {:.0} requests/s",
+        sample.round + 1,
+        args.rounds(),
+        sample.shape.title(),
+        sample.town.suffix(),
+        if sample.changing { ", changing" } else { "" },
+        sample.concurrency,
+        sample.outcome.requests as f64 / sample.outcome.seconds,
+    );
 }

@@ -2,6 +2,8 @@
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +15,7 @@ use super::child::Process;
 use super::load::{CLOSED, OPEN, Order, Outcome};
 use super::machine::{Cores, cpu_micros, pinned, resident_mib};
 use super::role::Role;
+use super::town::Town;
 use super::world::{HBONE, TARGET_PORT, World};
 
 /// What the shapes share.
@@ -24,12 +27,17 @@ pub(super) struct Ground<'a> {
     pub(super) root: &'a Root,
     /// Where processes are pinned.
     pub(super) cores: Option<Cores>,
+    /// What is configured.
+    pub(super) town: Town,
 }
 
 /// A shape whose processes are running.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) shape: Shape,
+    pub(super) town: Town,
+    /// Of the mesh shapes.
+    world: Option<World>,
     load: Process,
     backend: Process,
     proxy: Option<Proxy>,
@@ -67,6 +75,9 @@ fn await_port(addr: SocketAddr) -> Result<()> {
 #[derive(Clone, Debug)]
 pub(super) struct Sample {
     pub(super) shape: Shape,
+    pub(super) town: Town,
+    /// Whether the configuration changed meanwhile.
+    pub(super) changing: bool,
     pub(super) concurrency: usize,
     pub(super) round: usize,
     pub(super) outcome: Outcome,
@@ -112,8 +123,12 @@ impl Running {
                         endpoints: vec![SocketAddr::new(world.ip("server"), TARGET_PORT)],
                     }],
                     upstream: Upstream::Hbone { port: HBONE },
-                    allow_get: vec!["spiffe://cluster.local/ns/default/sa/client".to_owned()],
-                    routes: 1,
+                    allow_get: ground
+                        .town
+                        .principals()
+                        .map(|principal| format!("spiffe://{principal}"))
+                        .collect(),
+                    routes: ground.town.routes(),
                 };
                 let core = ground.cores.map(|cores| cores.proxy);
                 let envoy = pinned(core, || EnvoyWaypoint::start(&binary, &config))?;
@@ -141,6 +156,8 @@ impl Running {
         load.ready()?;
         Ok(Self {
             shape: Shape::Bare,
+            town: ground.town,
+            world: None,
             load,
             backend,
             proxy: None,
@@ -155,25 +172,48 @@ impl Running {
     ) -> Result<Self> {
         let ends = ground.cores.map(|cores| cores.ends);
         let world = World::make(
-            &ground.dir.join(shape.name()),
+            &ground
+                .dir
+                .join(format!("{}-{}", shape.name(), ground.town.rules())),
             ground.root,
+            ground.town,
             shape != Shape::Library,
         )?;
         let mut backend = Process::start("backend", ends, &Role::MeshBackend { world: world.clone() }, &[])?;
         backend.ready()?;
         let proxy = proxy(&world)?;
-        let mut load = Process::start("load", ends, &Role::MeshLoad { world }, &[])?;
+        let role = Role::MeshLoad { world: world.clone() };
+        let mut load = Process::start("load", ends, &role, &[])?;
         load.ready()?;
         Ok(Self {
             shape,
+            town: ground.town,
+            world: Some(world),
             load,
             backend,
             proxy,
         })
     }
 
-    /// Measures once.
-    pub(super) fn measure(&mut self, order: Order, round: usize) -> Result<Sample> {
+    /// Whether its configuration can change while it runs. The Envoy here has one for life.
+    pub(super) fn is_changeable(&self) -> bool {
+        self.world.is_some() && self.shape != Shape::Envoy
+    }
+
+    /// Measures once; with `changes`, the configuration changes that often meanwhile.
+    pub(super) fn measure(
+        &mut self,
+        order: Order,
+        round: usize,
+        changes: Option<Duration>,
+    ) -> Result<Sample> {
+        let changer = changes.zip(self.world.clone()).map(Changer::start);
+        let sample = self.sample(order, round, changer.is_some());
+        changer.map_or(Ok(()), Changer::stop)?;
+        sample
+    }
+
+    fn sample(&mut self, order: Order, round: usize, changing: bool) -> Result<Sample> {
         let slack = Duration::from_secs(10);
         self.load.tell(&serde_json::to_string(&order)?)?;
         self.expect(OPEN, order.warm_up + slack)?;
@@ -193,6 +233,8 @@ impl Running {
             .collect();
         Ok(Sample {
             shape: self.shape,
+            town: self.town,
+            changing,
             concurrency: order.concurrency,
             round,
             outcome,
@@ -217,5 +259,34 @@ impl Running {
     fn cpu(&self) -> Vec<f64> {
         let used = |(_, pid)| cpu_micros(pid).unwrap_or(f64::NAN);
         self.processes().into_iter().map(used).collect()
+    }
+}
+
+/// Changes the configuration again and again.
+struct Changer {
+    stop: Sender<()>,
+    thread: JoinHandle<Result<()>>,
+}
+
+impl Changer {
+    fn start((every, world): (Duration, World)) -> Self {
+        let (stop, stopped) = channel();
+        let thread = std::thread::spawn(move || {
+            let mut version = 0;
+            while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                version += 1;
+                world.change(version)?;
+            }
+            Ok(())
+        });
+        Self { stop, thread }
+    }
+
+    fn stop(self) -> Result<()> {
+        drop(self.stop);
+        match self.thread.join() {
+            Ok(changed) => changed.context("changing the configuration"),
+            Err(_) => bail!("changing the configuration panicked"),
+        }
     }
 }

@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 use inmesh_tests::pki::{PemFiles, Root};
 use serde::{Deserialize, Serialize};
 
+use super::town::{Town, changing};
+
 /// The port that the service is called on.
 pub(super) const SERVICE_PORT: u16 = 80;
 /// The port that the backend serves.
@@ -25,7 +27,7 @@ pub(super) struct World {
 
 impl World {
     /// Writes certificates and YAML into `dir`; through a waypoint if asked for.
-    pub(super) fn make(dir: &Path, root: &Root, with_waypoint: bool) -> Result<Self> {
+    pub(super) fn make(dir: &Path, root: &Root, town: Town, with_waypoint: bool) -> Result<Self> {
         let world = Self {
             dir: dir.to_owned(),
             block: free_block()?,
@@ -36,7 +38,17 @@ impl World {
         let mesh = world.mesh();
         fs::create_dir_all(&mesh).with_context(|| format!("creating {}", mesh.display()))?;
         fs::write(mesh.join("town.yaml"), world.yaml(with_waypoint))?;
+        fs::write(mesh.join("routes.yaml"), town.routes_yaml())?;
+        fs::write(mesh.join("policies.yaml"), town.policies_yaml(with_waypoint))?;
         Ok(world)
+    }
+
+    /// Changes the configuration: in one step, as whoever rolls out configuration should.
+    pub(super) fn change(&self, version: usize) -> Result<()> {
+        let new = self.dir.join("changing.yaml.new");
+        fs::write(&new, changing(version))?;
+        fs::rename(&new, self.mesh().join("changing.yaml"))?;
+        Ok(())
     }
 
     /// The folder with the YAML.
@@ -98,10 +110,6 @@ impl World {
                 "waypoint",
                 "    gateway.networking.k8s.io/gateway-name: waypoint\n",
             );
-            // What both waypoints judge: GET from one principal.
-            yaml += "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: get, namespace: default}\n\
-                     spec:\n  targetRefs: [{kind: Service, group: '', name: server}]\n  action: ALLOW\n  rules:\n  - from: [{source: \
-                     {principals: [cluster.local/ns/default/sa/client]}}]\n    to: [{operation: {methods: [GET]}}]\n";
         }
         yaml
     }
