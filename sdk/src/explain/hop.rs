@@ -94,11 +94,7 @@ pub(crate) fn here(view: &Snapshot, question: &Question) -> Explanation {
     let peer = place.as_ref().and(question.from.as_ref());
     let hop = hop(view, place.as_ref(), question, peer, at);
     let outcome = hop.outcome.clone();
-    Explanation {
-        request: question.shown(view.paths),
-        hops: vec![hop],
-        outcome,
-    }
+    Explanation::new(question.shown(view.paths), vec![hop], outcome)
 }
 
 /// Where at a waypoint or gateway a request comes in: at the service it is for, if that is served, else at a listener.
