@@ -314,7 +314,7 @@ mod tests {
             found.consulted();
         }
         Call {
-            request: http::Request::new(MeshBody::empty()),
+            request: Box::new(http::Request::new(MeshBody::empty())),
             view: Arc::new(Snapshot {
                 inbound: InboundPolicy::Workload(Arc::new(inbound)),
                 ..Snapshot::default()

@@ -145,7 +145,7 @@ async fn raw(world: &World) -> Result<Connection> {
 
 /// Asks whoever answers for a server name: the client believes only who proves to have it.
 async fn ask(world: &World, name: &str) -> Result<String> {
-    let visitor = Visitor::to(Ipv4Addr::LOCALHOST, 1).tls(name, &world.cluster.ca().root_pem());
+    let visitor = Visitor::to(Ipv4Addr::LOCALHOST, 1).tls(name, world.cluster.ca().root_pem());
     let mut visit = tokio::time::timeout(PATIENCE, visitor.over(raw(world).await?)).await??;
     Ok(visit.get(name, "/").await?.1)
 }

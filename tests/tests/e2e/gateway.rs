@@ -443,7 +443,7 @@ async fn tls_is_passed_on_by_server_name_beside_listeners_that_open_it() -> Resu
     let served = (town.pods[0].spec.ip, inmesh_tests::kit::cluster::PORT);
     town.pods[0].mesh.relay(7000, served.into()).await?;
 
-    let visitor = |name: &str| town.visitor(8443).tls(name, &ca.root_pem());
+    let visitor = |name: &str| town.visitor(8443).tls(name, ca.root_pem());
     until("the listeners are served", || async {
         who(visitor("web.example.com").get("web.example.com", "/").await) == "a"
             && visitor("a.example.com").get("a.example.com", "/").await.is_ok()

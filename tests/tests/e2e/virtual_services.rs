@@ -7,7 +7,7 @@ use http::{Method, header};
 use inmesh::config::Severity;
 use inmesh::identity::dev_ca::{DevCa, Leaf, Pems};
 use inmesh::testing::Issuer;
-use inmesh::{Client, Mesh, Waypoint};
+use inmesh::{Client, Mesh};
 use inmesh_tests::kit::cluster::spiffe;
 use inmesh_tests::kit::visitor::secret;
 use inmesh_tests::kit::wait::until;
@@ -41,7 +41,10 @@ fn to(subset: &str) -> String {
 
 /// Whoever applies the routes.
 fn point(world: &World) -> &Mesh {
-    world.waypoint.as_ref().map_or(&world.meshes()[0], Waypoint::mesh)
+    match &world.waypoint {
+        Some(waypoint) => waypoint.mesh(),
+        None => &world.meshes()[0],
+    }
 }
 
 async fn pod(client: &Client, url: &str, headers: &[(&str, &str)]) -> Result<String> {

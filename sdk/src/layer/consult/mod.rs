@@ -115,7 +115,10 @@ fn asked(call: &Call) -> Option<Vec<(Arc<Authorizer>, ResourceRef)>> {
         .and_then(|place| call.view.passages(place, caller).ok())
         .unwrap_or_default();
     // Most places ask nobody: then nothing of the request need be looked at.
-    if passages.iter().all(|passage| passage.gate.authz.authorizer().is_none()) {
+    if passages
+        .iter()
+        .all(|passage| passage.gate.authz.authorizer().is_none())
+    {
         return Some(Vec::new());
     }
     let head = call.head();

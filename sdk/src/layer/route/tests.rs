@@ -118,6 +118,7 @@ impl World {
             peer: None,
             dialled: None,
             found: Findings::default(),
+            notes: None,
         };
         let mut route = Route {
             inner: self.upstream.clone(),

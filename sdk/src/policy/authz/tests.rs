@@ -332,7 +332,10 @@ fn an_explanation_says_which_entries_hold_and_which_do_not() {
     let rules = vec![
         AuthzRule {
             clauses: vec![
-                clause(Part::To, &[&[post.clone()], &[get.clone(), is(path(&["/a*"]))]]),
+                clause(
+                    Part::To,
+                    &[std::slice::from_ref(&post), &[get.clone(), is(path(&["/a*"]))]],
+                ),
                 clause(Part::When(1), &[&[not(header("x-tenant", &["evil"]))]]),
             ],
         },

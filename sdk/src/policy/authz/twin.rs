@@ -385,17 +385,16 @@ proptest! {
         let engine = engine(&policies);
         for asked in &asked {
             let head = asked.head();
-            let told = engine.explain(&head, Show::Names);
+            let told = engine.explain(&head);
             for it in &told {
-                let why = match &it.verdict {
-                    RuleVerdict::Matches => continue,
-                    RuleVerdict::Fails(why) | RuleVerdict::Unclear(why) => why,
-                };
-                prop_assert!(!why.is_empty(), "{:?}", it);
+                // What applies does so by an alternative of each clause, and what does not has a clause that none of
+                // its alternatives fulfils.
+                prop_assert!(it.held().count() == it.clauses.len() || !it.applies(), "{:?}", it);
+                prop_assert!(it.holds == Holds::Yes || !it.failed().is_empty(), "{:?}", it);
             }
             let enforced = |action| told.iter().filter(move |it| it.action == action && !it.dry_run);
-            let matches = |it: &&RuleTold<'_>| it.verdict == RuleVerdict::Matches;
-            let closes = |it: &&RuleTold<'_>| !matches!(it.verdict, RuleVerdict::Fails(_));
+            let matches = |it: &&RuleTold<'_>| it.holds == Holds::Yes;
+            let closes = |it: &&RuleTold<'_>| it.holds != Holds::No;
             match engine.decide(&head) {
                 Decision::Allow { by: Some(by) } => {
                     prop_assert_eq!(enforced(Action::Allow).find(matches).map(|it| it.by), Some(by));

@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use inmesh::{Body, Client};
 use rustls::pki_types::CertificateDer;
 
-pub use socket::{Tls, get};
+pub use socket::get;
 
 use super::case::{Protocol, Scheme};
 

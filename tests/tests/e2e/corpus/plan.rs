@@ -173,9 +173,8 @@ fn unsendable(case: &Decisions, raw: &Map<String, Value>, request: &Request) -> 
         return Some("a port below 1024 needs a privilege".into());
     }
     if let Some(peer) = &request.peer {
-        let id = match SpiffeId::parse(peer) {
-            Ok(id) => id,
-            Err(_) => return Some("no handshake accepts an identity of this form".into()),
+        let Ok(id) = SpiffeId::parse(peer) else {
+            return Some("no handshake accepts an identity of this form".into());
         };
         let mesh = &case.mesh;
         let domain = id.trust_domain();

@@ -1,5 +1,6 @@
 //! A target, its callers and what stands between them.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -135,9 +136,9 @@ impl Town {
         let mut callers = HashMap::new();
         for id in checks.iter().filter_map(|check| check.caller(form)) {
             let id = SpiffeId::parse(id)?;
-            if !callers.contains_key(&id) {
-                let mesh = participant(&cluster, case, &id)?.start().await?;
-                callers.insert(id, mesh);
+            if let Entry::Vacant(vacant) = callers.entry(id) {
+                let mesh = participant(&cluster, case, vacant.key())?.start().await?;
+                vacant.insert(mesh);
             }
         }
         let town = Self {
