@@ -43,9 +43,13 @@ fn failed(refusal: inmesh::Refusal) -> anyhow::Error {
 }
 
 async fn send(client: &Client, url: String, body: Body) -> Result<Response<Body>> {
+    send_within(PATIENCE, client, url, body).await
+}
+
+async fn send_within(limit: Duration, client: &Client, url: String, body: Body) -> Result<Response<Body>> {
     let mut asked = request(Method::POST, &url, &[("te", "trailers")]);
     *asked.body_mut() = body;
-    let answered = timeout(PATIENCE, client.request(asked))
+    let answered = timeout(limit, client.request(asked))
         .await
         .context("no answer comes")?;
     answered.map_err(failed)
@@ -384,7 +388,8 @@ async fn memory_does_not_grow_with_the_body(shape: Shape) -> Result<()> {
     let resident = || -> Option<Vec<u64>> { processes.iter().map(|(_, it)| it.resident_kib()).collect() };
     let both_ways = async |bytes: u64| -> Result<()> {
         for url in URLS {
-            let up = send(&curl, format!("{url}/sink"), Body::new(source(bytes))).await?;
+            let limit = PATIENCE * u32::try_from(1 + (bytes >> 27))?;
+            let up = send_within(limit, &curl, format!("{url}/sink"), Body::new(source(bytes))).await?;
             let text = up
                 .into_body()
                 .collect()
