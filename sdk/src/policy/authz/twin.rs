@@ -107,6 +107,22 @@ impl Asked {
         }
     }
 
+    /// With this text for every header that is none.
+    fn told(&self, text: &'static str) -> Self {
+        let mut headers = HeaderMap::new();
+        for (name, line) in &self.headers {
+            let line = match std::str::from_utf8(line.as_bytes()) {
+                Ok(_) => line.clone(),
+                Err(_) => HeaderValue::from_static(text),
+            };
+            headers.append(name, line);
+        }
+        Self {
+            headers,
+            ..self.clone()
+        }
+    }
+
     fn connection(&self) -> ConnectionHead<'_> {
         ConnectionHead {
             caller: self.head().caller,
@@ -407,6 +423,20 @@ proptest! {
                 }
                 Decision::Deny { by: None, .. } => prop_assert_eq!(enforced(Action::Allow).find(matches), None),
                 Decision::Allow { by: None } => prop_assert_eq!(enforced(Action::Deny).find(closes), None),
+            }
+        }
+    }
+
+    /// A header that is no text stands for any: what is allowed with it is allowed with each.
+    #[test]
+    fn what_cannot_be_told_never_allows(
+        policies in policies(),
+        asked in proptest::collection::vec(asked(), 16),
+    ) {
+        let engine = engine(&policies);
+        for asked in asked.iter().filter(|asked| engine.decide(&asked.head()).is_allowed()) {
+            for text in ["admin", "user", "ua", "r", "u", "", "elsewhere"] {
+                prop_assert!(engine.decide(&asked.told(text).head()).is_allowed(), "{text}");
             }
         }
     }
