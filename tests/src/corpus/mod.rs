@@ -57,7 +57,9 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
 }
 
 fn run_file(file: &Path) -> Result<Vec<Outcome>> {
-    let value: Value = serde_saphyr::from_str(&std::fs::read_to_string(file)?)?;
+    // YAML 1.2: `n` is a letter.
+    let options = serde_saphyr::options! { strict_booleans: true };
+    let value: Value = serde_saphyr::from_str_with_options(&std::fs::read_to_string(file)?, options)?;
     match value.get("type").and_then(Value::as_str) {
         Some("table") => traffic::run(value),
         _ => Ok(cases::run(value)?),

@@ -7,12 +7,14 @@ mod admission;
 mod balance;
 mod bucket;
 mod budget;
+mod exchange;
 mod fault;
 mod hash;
 mod locality;
 mod outlier;
 mod reply;
 mod retry;
+mod route;
 mod timeout;
 mod world;
 
@@ -101,6 +103,16 @@ const KINDS: &[(&[&str], Check)] = &[
     (&["bucket", "arrivals_ms"], bucket::bucket),
     (&["denied"], bucket::denied),
     (&["trafficDistribution", "priority"], locality::priority),
+    (&["match", "matched"], route::matched),
+    // Whatever else a route does, by what it does.
+    (&["headers"], route::effect),
+    (&["redirect"], route::effect),
+    (&["rewrite"], route::effect),
+    (&["directResponse"], route::effect),
+    (&["mirror"], route::effect),
+    (&["mirrors"], route::effect),
+    (&["corsPolicy"], route::effect),
+    (&["cors"], route::effect),
 ];
 
 /// Checks every row of a table.

@@ -1,6 +1,6 @@
 //! Answers that no upstream gave.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use http::StatusCode;
 use http_body_util::BodyExt;
 use inmesh::layer::{Reason, Refusal, grpc_status};
@@ -156,7 +156,9 @@ fn refusal(cause: &str) -> Result<Refusal> {
             .status(why.status())
             .body(why.to_string()))
     } else if is("ext_authz") {
-        bail!("not done yet: {cause}");
+        of(Reason::Authorizer)
+    } else if is("bad request") || is("codec") {
+        of(Reason::BadRequest)
     } else if is("rbac") {
         let policy = inmesh::name::ResourceRef::new(inmesh::name::Kind::AuthorizationPolicy, "default", "a");
         let mut refusal = Refusal::new(Reason::Denied, "");

@@ -1,12 +1,14 @@
 //! Endpoints to choose from, and configuration to compile.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use inmesh::compile::{Compiled, Handover, compile};
-use inmesh::config::{ResourceStore, Severity, yaml};
+use inmesh::config::istio::VirtualService;
+use inmesh::config::{Entry, Resource, ResourceStore, Severity, yaml};
 use inmesh::policy::Outcome;
 use inmesh::policy::balance::{Endpoint, EndpointCell, EndpointKey, EndpointSet, Rank, Workload};
 use inmesh::policy::route::RouteRule;
@@ -92,23 +94,93 @@ fn node() -> Node {
     }
 }
 
+/// Who is there beside the objects of a row: a service `svc` with an endpoint, and whoever else is named.
+#[derive(Debug)]
+pub(super) struct Town<'a> {
+    /// The ports of `svc`.
+    pub(super) ports: &'a [u16],
+    /// Other services.
+    pub(super) others: &'a [String],
+    /// Whether the waypoint of `svc` compiles, rather than a caller.
+    pub(super) waypoint: bool,
+    /// The caller's labels.
+    pub(super) labels: BTreeMap<String, String>,
+}
+
+impl Town<'_> {
+    /// Compiles the town with these objects.
+    pub(super) fn compile(&self, objects: &[Value]) -> Result<Compiled> {
+        let mut all = Vec::new();
+        let names = std::iter::once("svc").chain(self.others.iter().map(String::as_str));
+        for (at, name) in names.enumerate() {
+            let port = |it: &u16| json!({"name": format!("http-{it}"), "port": it});
+            let ports: Vec<Value> = self.ports.iter().map(port).collect();
+            let labels = if self.waypoint {
+                json!({"istio.io/use-waypoint": "waypoint"})
+            } else {
+                json!({})
+            };
+            all.push(json!({
+                "apiVersion": "v1", "kind": "Service",
+                "metadata": {"name": name, "namespace": "default", "labels": labels},
+                "spec": {"selector": {"app": name}, "ports": ports},
+            }));
+            all.push(json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": format!("{name}-1"), "namespace": "default", "labels": {"app": name}},
+                "spec": {"serviceAccountName": name},
+                "status": {
+                    "phase": "Running", "podIP": format!("10.0.0.{}", at + 1),
+                    "conditions": [{"type": "Ready", "status": "True"}],
+                },
+            }));
+        }
+        let mut node = Node {
+            labels: self.labels.clone(),
+            ..node()
+        };
+        if self.waypoint {
+            node.role = Role::Gateway {
+                namespace: "default".into(),
+                name: "waypoint".into(),
+            };
+            all.push(json!({
+                "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+                "metadata": {"name": "waypoint", "namespace": "default"},
+                "spec": {
+                    "gatewayClassName": "istio-waypoint",
+                    "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}],
+                },
+            }));
+        }
+        let mut store = ResourceStore::default();
+        for object in all.iter().chain(objects) {
+            // Rows say what a proxy does with what admission would not let through: it is not asked about those.
+            if object["kind"] == "VirtualService" {
+                let it: VirtualService = serde_json::from_value(object.clone())?;
+                store.apply(Entry::from_resource(Resource::VirtualService(it), "case.yaml"));
+                continue;
+            }
+            // JSON is YAML.
+            let read = yaml::read("case.yaml", &object.to_string(), Some("default"));
+            if let Some(problem) = read.problems.iter().find(|it| it.severity == Severity::Error) {
+                bail!("{problem}");
+            }
+            read.entries.into_iter().for_each(|entry| store.apply(entry));
+        }
+        Ok(compile(&store, &node, &Handover::default(), None))
+    }
+}
+
 /// Compiles objects beside a service `svc` on port 80.
 pub(super) fn compiled(objects: &[Value]) -> Result<Compiled> {
-    let service = json!({
-        "apiVersion": "v1", "kind": "Service",
-        "metadata": {"name": "svc", "namespace": "default"},
-        "spec": {"selector": {"app": "svc"}, "ports": [{"name": "http", "port": 80}]},
-    });
-    let mut store = ResourceStore::default();
-    for object in std::iter::once(&service).chain(objects) {
-        // JSON is YAML.
-        let read = yaml::read("case.yaml", &object.to_string(), Some("default"));
-        if let Some(problem) = read.problems.iter().find(|it| it.severity == Severity::Error) {
-            bail!("{problem}");
-        }
-        read.entries.into_iter().for_each(|entry| store.apply(entry));
-    }
-    Ok(compile(&store, &node(), &Handover::default(), None))
+    let town = Town {
+        ports: &[80],
+        others: &[],
+        waypoint: false,
+        labels: BTreeMap::new(),
+    };
+    town.compile(objects)
 }
 
 /// The first rule that a HTTPRoute of `svc` compiles to.
