@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tracing::Span;
 
+use super::room::Berth;
 use crate::hbone::{TunnelHandle, TunnelStream};
 use crate::layer::MeshBody;
 use crate::telemetry::{self, TraceContext};
@@ -22,9 +23,17 @@ pub(super) enum Spoken {
     Bytes,
 }
 
-/// The bytes below an inner connection: a tunnel's, a plain connection's, or TLS over either.
+/// The bytes below an inner connection, and the place that it takes up for as long as they flow, an upgrade included.
 #[derive(Debug)]
-pub(super) enum Io {
+pub(super) struct Io {
+    stream: Stream,
+    /// Given up when the stream is closed: declared after it.
+    _berth: Berth,
+}
+
+/// A tunnel's bytes, a plain connection's, or TLS over either.
+#[derive(Debug)]
+pub(super) enum Stream {
     Raw(Raw),
     Tls(Box<TlsStream<Raw>>),
 }
@@ -37,10 +46,17 @@ pub(super) enum Raw {
 }
 
 impl Io {
+    pub(super) fn new(stream: Stream, berth: Berth) -> Self {
+        Self {
+            stream,
+            _berth: berth,
+        }
+    }
+
     fn raw(&self) -> &Raw {
-        match self {
-            Self::Raw(raw) => raw,
-            Self::Tls(tls) => tls.get_ref().0,
+        match &self.stream {
+            Stream::Raw(raw) => raw,
+            Stream::Tls(tls) => tls.get_ref().0,
         }
     }
 }
@@ -156,7 +172,43 @@ macro_rules! either {
 }
 
 either!(Raw: Tunnel, Plain);
-either!(Io: Raw, Tls);
+either!(Stream: Raw, Tls);
+
+impl AsyncRead for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
 
 /// How sending over an inner connection failed.
 #[derive(Debug)]

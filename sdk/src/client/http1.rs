@@ -17,9 +17,10 @@ use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
 
 use super::connection::{Io, SendError, Way};
-use super::lane::Lane;
+use super::lane::{Lane, Terms};
 use crate::layer::{BoxError, MeshBody, Watch};
 use crate::policy::balance::Endpoint;
+use crate::policy::traffic::TrafficPolicy;
 
 /// hyper's driver of an HTTP/1.1 connection.
 type Driver = http1::Connection<TokioIo<Io>, MeshBody>;
@@ -39,6 +40,9 @@ pub(super) struct Http1 {
     /// What the driver wakes.
     bell: Arc<Bell>,
     way: Way,
+    terms: Terms,
+    /// How many requests it was given.
+    carried: u32,
 }
 
 /// Wakes whoever drives a connection, but not for what they bring about themselves while they poll.
@@ -82,7 +86,7 @@ impl Bell {
 }
 
 impl Http1 {
-    pub(super) async fn handshake(io: Io) -> hyper::Result<Self> {
+    pub(super) async fn handshake(io: Io, terms: Terms) -> hyper::Result<Self> {
         let way = Way::of(&io);
         let (sender, driver) = http1::Builder::new().handshake(TokioIo::new(io)).await?;
         Ok(Self {
@@ -91,7 +95,23 @@ impl Http1 {
             task: None,
             bell: Arc::default(),
             way,
+            terms,
+            carried: 0,
         })
+    }
+
+    pub(super) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Whether it may carry another request under this policy.
+    pub(super) fn is_for(&self, policy: &Arc<TrafficPolicy>) -> bool {
+        self.terms.hold(policy, self.carried)
+    }
+
+    /// Whether it may carry another request.
+    pub(super) fn lasts(&self) -> bool {
+        self.terms.last(self.carried)
     }
 
     /// The epoch of the credential that the tunnel below was made with; `None` outside of a tunnel.
@@ -142,6 +162,7 @@ impl Http1 {
         endpoint: &Arc<Endpoint>,
     ) -> Result<Response<MeshBody>, SendError> {
         self.way.carry();
+        self.carried = self.carried.saturating_add(1);
         let upgrade = request.headers().contains_key(http::header::UPGRADE);
         let mut sent = None;
         if request.body().is_at_hand() {

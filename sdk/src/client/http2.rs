@@ -2,7 +2,7 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{Io, SendError, Way};
+use super::lane::Terms;
+use super::room::Room;
 use crate::layer::{BoxError, MeshBody};
+use crate::policy::traffic::TrafficPolicy;
 
 /// How many bytes of one answer may wait for a reader.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -34,14 +37,26 @@ pub(super) struct Http2 {
     way: Way,
     closed: Arc<AtomicBool>,
     made: Instant,
+    terms: Terms,
+    /// How many requests it was given; not counted where that does not matter.
+    carried: AtomicU32,
+    /// How many of them are under way, and since when none is.
+    usage: Arc<Usage>,
     /// Asks the driver whether the peer takes extended CONNECTs: only the driver knows.
     upgrades: mpsc::Sender<oneshot::Sender<bool>>,
 }
 
 impl Http2 {
-    pub(super) async fn handshake(io: Io) -> hyper::Result<Self> {
+    pub(super) async fn handshake(io: Io, terms: Terms) -> hyper::Result<Self> {
         let way = Way::of(&io);
-        let (sender, driver) = http2::Builder::new(TokioExecutor::new())
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        if let Some((every, timeout)) = terms.policy().connections.ping {
+            builder
+                .keep_alive_interval(every)
+                .keep_alive_timeout(timeout)
+                .keep_alive_while_idle(true);
+        }
+        let (sender, driver) = builder
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -74,7 +89,65 @@ impl Http2 {
             way,
             closed,
             made: Instant::now(),
+            terms,
+            carried: AtomicU32::new(0),
+            usage: Arc::default(),
             upgrades,
+        })
+    }
+
+    pub(super) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Whether it may carry another request.
+    pub(super) fn lasts(&self) -> bool {
+        self.terms.last(self.carried.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire) || self.sender.is_closed()
+    }
+
+    /// Since when nothing is under way, where that is watched.
+    pub(super) fn quiet_since(&self) -> Option<Instant> {
+        let limited = self.terms.policy().connections.idle_timeout.is_some();
+        (limited && self.usage.active.load(Ordering::Relaxed) == 0).then(|| {
+            let since = Duration::from_millis(self.usage.quiet.load(Ordering::Relaxed));
+            self.made + since
+        })
+    }
+
+    /// A place on the connection for a request under this policy, if there is one.
+    pub(super) fn seat(self: &Arc<Self>, policy: &Arc<TrafficPolicy>, room: &Arc<Room>) -> Option<Seated> {
+        let connections = &self.terms.policy().connections;
+        let counted = connections.max_requests.is_some()
+            || connections.max_streams.is_some()
+            || connections.idle_timeout.is_some();
+        if !self.terms.hold(policy, self.carried.load(Ordering::Relaxed)) {
+            return None;
+        }
+        if !counted {
+            return Some(Seated {
+                connection: Arc::clone(self),
+                seat: None,
+            });
+        }
+        // Relaxed: counts and their limits; added first, so that of two at once only one gets the last place.
+        let most = connections.max_streams.unwrap_or(u32::MAX);
+        if self.usage.active.fetch_add(1, Ordering::Relaxed) >= most {
+            self.usage.active.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let seat = Seat {
+            usage: Arc::clone(&self.usage),
+            made: self.made,
+            room: Arc::clone(room),
+        };
+        let carried = self.carried.fetch_add(1, Ordering::Relaxed);
+        self.terms.last(carried).then(|| Seated {
+            connection: Arc::clone(self),
+            seat: Some(seat),
         })
     }
 
@@ -84,7 +157,7 @@ impl Http2 {
     }
 
     pub(super) fn is_usable(&self, epoch: u64) -> bool {
-        self.way.is_open(epoch) && !self.closed.load(Ordering::Acquire) && !self.sender.is_closed()
+        self.way.is_open(epoch) && !self.is_closed()
     }
 
     /// Whether the peer takes extended CONNECTs. It says so in its SETTINGS, which a fresh connection may still wait for,
@@ -104,10 +177,7 @@ impl Http2 {
         }
     }
 
-    pub(super) async fn send(
-        &self,
-        mut request: Box<Request<MeshBody>>,
-    ) -> Result<Response<MeshBody>, SendError> {
+    async fn send(&self, mut request: Box<Request<MeshBody>>) -> Result<Response<MeshBody>, SendError> {
         self.way.carry();
         let mut sender = self.sender.clone();
         // A request that is sent in one go is over before its answer begins.
@@ -136,6 +206,75 @@ impl Http2 {
                 })
             }
         }
+    }
+}
+
+// ===== requests at once =====
+
+/// What is under way on a connection.
+#[derive(Debug, Default)]
+struct Usage {
+    active: AtomicU32,
+    /// When the last request ended, in milliseconds since the connection was made.
+    quiet: AtomicU64,
+}
+
+/// A place on a connection, until the answer has ended.
+struct Seat {
+    usage: Arc<Usage>,
+    made: Instant,
+    room: Arc<Room>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let since = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.usage.quiet.store(since, Ordering::Relaxed);
+        self.usage.active.fetch_sub(1, Ordering::Relaxed);
+        self.room.free();
+    }
+}
+
+/// A connection with a place on it.
+pub(super) struct Seated {
+    pub(super) connection: Arc<Http2>,
+    seat: Option<Seat>,
+}
+
+impl Seated {
+    /// Sends a request; the place is held until its answer has ended.
+    pub(super) async fn send(self, request: Box<Request<MeshBody>>) -> Result<Response<MeshBody>, SendError> {
+        let response = self.connection.send(request).await?;
+        Ok(match self.seat {
+            None => response,
+            Some(seat) => response.map(|body| MeshBody::driven(Box::pin(Held { body, _seat: seat }))),
+        })
+    }
+}
+
+/// An answer's body that holds a place.
+struct Held {
+    body: MeshBody,
+    _seat: Seat,
+}
+
+impl Body for Held {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -1,26 +1,29 @@
 //! Upstream: sends a directed request over a warm or a new connection.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::uri::Scheme;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower_service::Service;
 use tracing::{Instrument, Span};
 
-use super::connection::{Io, Raw, SendError, Spoken};
+use super::connection::{Io, Raw, SendError, Spoken, Stream};
 use super::http1::Http1;
-use super::http2::Http2;
+use super::http2::{Http2, Seated};
 use super::introduce::OnBehalf;
-use super::lane::Lane;
-use super::tls;
+use super::lane::{Lane, Terms};
+use super::lifetime::Lifetime;
+use super::room::{Berth, Making, Sharing, Turn, turn};
 use super::translate::{from_upstream, to_http1, to_http2};
+use super::{socket, tls};
 use crate::hbone::{self, ConnectHead, TunnelPool, TunnelTarget};
 use crate::identity::Introducer;
 use crate::layer::call::{Destination, Directed, Served};
@@ -30,11 +33,12 @@ use crate::layer::{Interim, MeshBody, Reason, Refusal, Stalled};
 use crate::policy::Outcome;
 use crate::policy::balance::{Draw, Endpoint, Tried};
 use crate::policy::tls::Origination;
+use crate::policy::traffic::{ConnectionPolicy, Counter, TrafficPolicy, Upgrade};
 use crate::snapshot::{AppProtocol, Cluster, Snapshot};
 use crate::telemetry::{self, TcpAccount, TraceContext, field};
 
-/// How long a plain TCP connection may take; Istio's `connectTimeout` default.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// What applies to a workload that is addressed itself: no destination says anything.
+static UNSAID: LazyLock<Arc<TrafficPolicy>> = LazyLock::new(Arc::default);
 
 /// The wires of one mesh participant: its tunnels and what it says of itself on them.
 #[derive(Clone, Debug)]
@@ -99,14 +103,18 @@ impl Wire {
                     }
                 },
             };
-            match self.open(view, &endpoint, cluster, Spoken::Bytes).await {
+            let berth = berth(&endpoint, cluster)?;
+            match self.open(view, &endpoint, cluster, Spoken::Bytes, berth).await {
                 Err(refusal)
                     if tried.endpoints.len() < 2 && refusal.outcome == Some(Outcome::ConnectFailure) =>
                 {
                     tracing::debug!(%refusal, "trying another endpoint");
                     tried.endpoints.push(endpoint.key.clone());
                 }
-                opened => return Ok((opened?, endpoint)),
+                opened => {
+                    let lifetime = Lifetime::of(&policy(cluster).connections);
+                    return Ok((Opened::new(opened?, lifetime), endpoint));
+                }
             }
         }
     }
@@ -118,22 +126,35 @@ impl Wire {
         endpoint: &Endpoint,
         service: Option<&Cluster>,
         spoken: Spoken,
-    ) -> Result<Opened, Refusal> {
+        berth: Berth,
+    ) -> Result<Io, Refusal> {
+        let connections = &policy(service).connections;
+        let within = connections.connect_timeout;
         let origin = match &endpoint.tls {
             Origination::None => None,
             Origination::Tls(origin) => Some(origin),
             Origination::Refused(why) => return Err(Refusal::new(Reason::Misconfigured, why.to_string())),
         };
         let raw = match &endpoint.key.authority {
-            None => self.plain(endpoint).await?,
-            Some(authority) => self.tunnelled(view, endpoint, authority, service).await?,
+            None => plain(endpoint, connections).await?,
+            // Whoever is at the other end connects in turn, which has its own limits: more than Istio's default in all.
+            Some(authority) if within == ConnectionPolicy::CONNECT_TIMEOUT => {
+                self.tunnelled(view, endpoint, authority, service).await?
+            }
+            Some(authority) => {
+                let opening = self.tunnelled(view, endpoint, authority, service);
+                match tokio::time::timeout(within, opening).await {
+                    Ok(opened) => opened?,
+                    Err(_) => return Err(late(endpoint.key.dial, within)),
+                }
+            }
         };
         let Some(origin) = origin else {
-            return Ok(Opened::new(Io::Raw(raw)));
+            return Ok(Io::new(Stream::Raw(raw), berth));
         };
         let failed = |detail| Refusal::new(Reason::Identity, detail).outcome(Outcome::ConnectFailure);
-        match tokio::time::timeout(CONNECT_TIMEOUT, tls::originate(origin, spoken, raw)).await {
-            Ok(Ok(stream)) => Ok(Opened::new(Io::Tls(Box::new(stream)))),
+        match tokio::time::timeout(within, tls::originate(origin, spoken, raw)).await {
+            Ok(Ok(stream)) => Ok(Io::new(Stream::Tls(Box::new(stream)), berth)),
             Ok(Err(error)) => Err(failed(format!(
                 "TLS with {} as {} failed: {}",
                 endpoint.addr,
@@ -142,26 +163,8 @@ impl Wire {
             ))
             .caused_by(error)),
             Err(_) => Err(failed(format!(
-                "TLS with {} took longer than {CONNECT_TIMEOUT:?}",
+                "TLS with {} took longer than {within:?}",
                 endpoint.addr
-            ))),
-        }
-    }
-
-    async fn plain(&self, endpoint: &Endpoint) -> Result<Raw, Refusal> {
-        let dialled = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint.key.dial)).await;
-        let refusal = |detail| Refusal::new(Reason::Connect, detail).outcome(Outcome::ConnectFailure);
-        match dialled {
-            Ok(Ok(stream)) => {
-                stream.set_nodelay(true).ok();
-                Ok(Raw::Plain(stream))
-            }
-            Ok(Err(error)) => {
-                Err(refusal(format!("connecting to {} failed: {error}", endpoint.key.dial)).caused_by(error))
-            }
-            Err(_) => Err(refusal(format!(
-                "connecting to {} took longer than {CONNECT_TIMEOUT:?}",
-                endpoint.key.dial
             ))),
         }
     }
@@ -207,6 +210,63 @@ impl Wire {
     }
 }
 
+/// How a destination wants to be called.
+fn policy(cluster: Option<&Cluster>) -> &Arc<TrafficPolicy> {
+    cluster.map_or(&UNSAID, |cluster| cluster.endpoints.policy())
+}
+
+/// A place for a connection that is not shared and for which nobody waits.
+fn berth(endpoint: &Endpoint, cluster: Option<&Cluster>) -> Result<Berth, Refusal> {
+    let ticket = match cluster {
+        None => None,
+        Some(cluster) => {
+            let limit = cluster.endpoints.policy().limits.connections;
+            let ticket = cluster.endpoints.cell().enter(Counter::Connections, limit);
+            Some(ticket.ok_or_else(|| {
+                let detail = format!(
+                    "{}:{} has {limit} connections, as many as its connectionPool allows",
+                    cluster.host, cluster.port
+                );
+                Refusal::new(Reason::Overloaded, detail).outcome(Outcome::Overflow)
+            })?)
+        }
+    };
+    Ok(Berth::new(lane(endpoint)?.room(), ticket))
+}
+
+fn lane(endpoint: &Endpoint) -> Result<&Lane, Refusal> {
+    endpoint.cell.connections(Lane::default).ok_or_else(|| {
+        Refusal::new(
+            Reason::Misconfigured,
+            "the endpoint's cell belongs to another sender",
+        )
+    })
+}
+
+async fn plain(endpoint: &Endpoint, connections: &ConnectionPolicy) -> Result<Raw, Refusal> {
+    let (to, within) = (endpoint.key.dial, connections.connect_timeout);
+    match tokio::time::timeout(within, TcpStream::connect(to)).await {
+        Ok(Ok(stream)) => {
+            if let Err(error) = socket::prepare(&stream, connections.keepalive.as_ref()) {
+                tracing::debug!(%error, %to, "the socket cannot be prepared");
+            }
+            Ok(Raw::Plain(stream))
+        }
+        Ok(Err(error)) => {
+            let detail = format!("connecting to {to} failed: {error}");
+            Err(Refusal::new(Reason::Connect, detail)
+                .outcome(Outcome::ConnectFailure)
+                .caused_by(error))
+        }
+        Err(_) => Err(late(to, within)),
+    }
+}
+
+fn late(to: SocketAddr, within: Duration) -> Refusal {
+    let detail = format!("connecting to {to} took longer than {within:?}");
+    Refusal::new(Reason::Connect, detail).outcome(Outcome::ConnectFailure)
+}
+
 fn draw() -> Draw {
     Draw::new(fastrand::u64(..), std::time::Instant::now())
 }
@@ -214,14 +274,34 @@ fn draw() -> Draw {
 /// An open byte stream to an endpoint.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    pub(super) io: Io,
+    io: Io,
     /// Where its bytes are counted.
     account: Option<TcpAccount>,
+    /// How long it may last, where that is limited.
+    lifetime: Option<Box<Lifetime>>,
 }
 
 impl Opened {
-    fn new(io: Io) -> Self {
-        Self { io, account: None }
+    fn new(io: Io, lifetime: Option<Lifetime>) -> Self {
+        Self {
+            io,
+            account: None,
+            lifetime: lifetime.map(Box::new),
+        }
+    }
+
+    /// Whether it is still to be used; asked at every turn, so that somebody is woken when it is not.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {
+        match &mut self.lifetime {
+            None => Ok(()),
+            Some(lifetime) => lifetime.check(cx),
+        }
+    }
+
+    fn moved(&mut self) {
+        if let Some(lifetime) = &mut self.lifetime {
+            lifetime.moved();
+        }
     }
 
     /// Counts what passes: what is written here is what the caller sends.
@@ -238,7 +318,12 @@ impl tokio::io::AsyncRead for Opened {
         buf: &mut tokio::io::ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        if polled.is_pending() {
+            self.poll_over(cx)?;
+        }
+        ready!(polled)?;
+        self.moved();
         if let Some(account) = &self.account {
             account.sent((buf.filled().len() - before) as u64);
         }
@@ -252,7 +337,12 @@ impl tokio::io::AsyncWrite for Opened {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
+        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
+        if polled.is_pending() {
+            self.poll_over(cx)?;
+        }
+        let written = ready!(polled)?;
+        self.moved();
         if let Some(account) = &self.account {
             account.received(written as u64);
         }
@@ -348,18 +438,8 @@ async fn exchange(
     };
     let view = Arc::clone(&routed.call.view);
     let mut request = routed.call.request;
-    // gRPC is spoken over HTTP/2, whatever the port declares.
-    let protocol = match cluster.as_deref().map(|cluster| cluster.protocol) {
-        Some(AppProtocol::Http2) => AppProtocol::Http2,
-        _ if is_grpc(request.headers()) => AppProtocol::Http2,
-        _ => AppProtocol::Http1,
-    };
-    let Some(lane) = endpoint.cell.connections(Lane::default) else {
-        return Err(Refusal::new(
-            Reason::Misconfigured,
-            "the endpoint's cell belongs to another sender",
-        ));
-    };
+    let protocol = spoken(&request, cluster.as_deref());
+    let lane = lane(&endpoint)?;
     trace.inject(request.headers_mut());
     // Set by hyper's server where the request was received rather than made here: then both halves of an upgrade end
     // in this process and are joined. It stays with the request too, which may come back for another attempt.
@@ -417,6 +497,21 @@ async fn exchange(
     }
 }
 
+/// What is spoken to a destination: what its port declares, unless its policy says otherwise. gRPC is spoken over HTTP/2
+/// in any case.
+fn spoken(request: &Request<MeshBody>, cluster: Option<&Cluster>) -> AppProtocol {
+    let declared = cluster.map(|cluster| cluster.protocol);
+    let http2 = match policy(cluster).connections.upgrade {
+        Upgrade::Declared => declared == Some(AppProtocol::Http2),
+        Upgrade::Http2 => true,
+        Upgrade::Caller => request.version() >= Version::HTTP_2,
+    };
+    match http2 || is_grpc(request.headers()) {
+        true => AppProtocol::Http2,
+        false => AppProtocol::Http1,
+    }
+}
+
 /// How to get a new connection to an endpoint.
 struct Way<'w> {
     wire: &'w Wire,
@@ -428,8 +523,19 @@ struct Way<'w> {
 
 impl Way<'_> {
     /// Boxed, because it is rare and large: the future of every request would carry its size.
-    fn open(&self, spoken: Spoken) -> Pin<Box<dyn Future<Output = Result<Opened, Refusal>> + Send + '_>> {
-        Box::pin(self.wire.open(self.view, self.endpoint, self.cluster, spoken))
+    fn open(
+        &self,
+        spoken: Spoken,
+        berth: Berth,
+    ) -> Pin<Box<dyn Future<Output = Result<Io, Refusal>> + Send + '_>> {
+        Box::pin(
+            self.wire
+                .open(self.view, self.endpoint, self.cluster, spoken, berth),
+        )
+    }
+
+    fn terms(&self) -> Terms {
+        Terms::new(Arc::clone(policy(self.cluster)))
     }
 
     fn introduce(&self, request: &mut Request<MeshBody>, epoch: Option<u64>) {
@@ -459,7 +565,20 @@ async fn send_http1(
     mut request: Box<Request<MeshBody>>,
 ) -> Result<Response<MeshBody>, Refusal> {
     let epoch = way.wire.epoch();
-    while let Some(connection) = lane.take(epoch) {
+    let policy = policy(way.cluster);
+    let making = loop {
+        let connection = match lane.take(epoch, policy) {
+            Some(connection) => connection,
+            // Boxed for the same reason as a new connection: few requests come here.
+            None => match Box::pin(turn(lane, way.cluster, Sharing::Alone, || {
+                lane.take(epoch, policy)
+            }))
+            .await?
+            {
+                Turn::Use(connection) => connection,
+                Turn::Make(making) => break making,
+            },
+        };
         way.introduce(&mut request, connection.epoch());
         match connection.send(request, way.endpoint).await {
             Ok(response) => return Ok(response),
@@ -469,15 +588,17 @@ async fn send_http1(
             }) => request = back,
             Err(SendError { error, unsent: None }) => return Err(failed(error, None)),
         }
-    }
-    let io = match way.open(Spoken::Http1).await {
-        Ok(opened) => opened.io,
+    };
+    let Making { berth, waiting, .. } = making;
+    let io = match way.open(Spoken::Http1, berth).await {
+        Ok(io) => io,
         Err(refusal) => return Err(refusal.giving_back(request)),
     };
-    let connection = match Http1::handshake(io).await {
+    let connection = match Http1::handshake(io, way.terms()).await {
         Ok(connection) => connection,
         Err(error) => return Err(failed(error, Some(request))),
     };
+    drop(waiting);
     way.introduce(&mut request, connection.epoch());
     match connection.send(request, way.endpoint).await {
         Ok(response) => Ok(response),
@@ -492,9 +613,10 @@ async fn send_http2(
     offer: Option<Offer>,
 ) -> Result<Response<MeshBody>, Refusal> {
     let epoch = way.wire.epoch();
-    if let Some(connection) = lane.http2(epoch) {
-        way.introduce(&mut request, connection.epoch());
-        match over_http2(&connection, request, &offer).await {
+    let policy = policy(way.cluster);
+    if let Some(seated) = lane.http2(epoch, policy) {
+        way.introduce(&mut request, seated.connection.epoch());
+        match over_http2(seated, request, &offer).await {
             Ok(response) => return Ok(answered(response, offer)),
             Err(mut refusal) => match refusal.take_unsent() {
                 Some(back) if refusal.outcome == Some(Outcome::ConnectFailure) => request = back,
@@ -502,40 +624,47 @@ async fn send_http2(
             },
         }
     }
-    let dialling = lane.dialling.lock().await;
-    let connection = match lane.http2(epoch) {
-        Some(connection) => connection,
-        None => {
-            let io = match way.open(Spoken::Http2).await {
-                Ok(opened) => opened.io,
+    let seated = match turn(lane, way.cluster, Sharing::Shared, || lane.http2(epoch, policy)).await? {
+        Turn::Use(seated) => seated,
+        Turn::Make(Making {
+            berth,
+            waiting,
+            alone,
+        }) => {
+            let io = match way.open(Spoken::Http2, berth).await {
+                Ok(io) => io,
                 Err(refusal) => return Err(refusal.giving_back(request)),
             };
-            match Http2::handshake(io).await {
-                Ok(connection) => {
-                    let connection = Arc::new(connection);
-                    lane.share(Arc::clone(&connection));
-                    connection
-                }
+            let connection = match Http2::handshake(io, way.terms()).await {
+                Ok(connection) => Arc::new(connection),
                 Err(error) => return Err(failed(error, Some(request))),
-            }
+            };
+            let Some(seated) = connection.seat(policy, lane.room()) else {
+                return Err(Refusal::new(
+                    Reason::Misconfigured,
+                    "a new connection carries nothing",
+                ));
+            };
+            lane.share(connection);
+            drop((waiting, alone));
+            seated
         }
     };
-    drop(dialling);
-    way.introduce(&mut request, connection.epoch());
-    let response = over_http2(&connection, request, &offer).await?;
+    way.introduce(&mut request, seated.connection.epoch());
+    let response = over_http2(seated, request, &offer).await?;
     Ok(answered(response, offer))
 }
 
 async fn over_http2(
-    connection: &Http2,
+    seated: Seated,
     request: Box<Request<MeshBody>>,
     offer: &Option<Offer>,
 ) -> Result<Response<MeshBody>, Refusal> {
-    if offer.is_some() && !connection.takes_upgrades().await {
+    if offer.is_some() && !seated.connection.takes_upgrades().await {
         let detail = "the upstream speaks HTTP/2 and takes no extended CONNECT (RFC 8441)";
         return Err(Refusal::new(Reason::Misconfigured, detail).status(StatusCode::SERVICE_UNAVAILABLE));
     }
-    let sent = connection.send(request).await;
+    let sent = seated.send(request).await;
     sent.map_err(|SendError { error, unsent }| failed(error, unsent))
 }
 

@@ -31,22 +31,7 @@ const TRAFFIC_POLICIES: [&str; 4] = [
 ];
 
 /// Of each of these.
-const TRAFFIC_POLICY: &[&str] = &[
-    "connectionPool.http.h2UpgradePolicy",
-    "connectionPool.http.http1MaxPendingRequests",
-    "connectionPool.http.http2KeepAlive",
-    "connectionPool.http.idleTimeout",
-    "connectionPool.http.maxConcurrentStreams",
-    "connectionPool.http.maxRequestsPerConnection",
-    "connectionPool.http.useClientProtocol",
-    "connectionPool.tcp.connectTimeout",
-    "connectionPool.tcp.idleTimeout",
-    "connectionPool.tcp.maxConnectionDuration",
-    "connectionPool.tcp.maxConnections",
-    "connectionPool.tcp.tcpKeepalive",
-    "proxyProtocol",
-    "tunnel",
-];
+const TRAFFIC_POLICY: &[&str] = &["proxyProtocol", "tunnel"];
 
 /// The idle fields that an object has, each with its path and the place of its key.
 pub(super) fn present(kind: Kind, node: &Node) -> Vec<(String, Mark)> {

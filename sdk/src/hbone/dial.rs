@@ -28,6 +28,10 @@ use crate::identity::{Credential, Refused, spiffe_id_of};
 use crate::name::Peer;
 use crate::telemetry::TunnelMeter;
 
+/// How long what was sent may stay unacknowledged: a ping and the wait for its answer.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
 /// The stream limit before the peer's SETTINGS have come: a number that no peer sends by chance.
 const UNKNOWN: usize = 0x7ead_beef;
 
@@ -88,7 +92,11 @@ pub(super) fn prepare(tcp: &TcpStream) -> io::Result<()> {
     const PACE: Duration = Duration::from_secs(180);
     tcp.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(PACE).with_interval(PACE);
-    SockRef::from(tcp).set_tcp_keepalive(&keepalive)
+    let socket = SockRef::from(tcp);
+    // Pings find out about peers that vanished between requests; this about one that does while it is written to.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 async fn handshake(

@@ -5,7 +5,7 @@ mod window;
 
 use std::time::Duration;
 
-pub use cell::{ClusterCell, Counter, Seek, Ticket};
+pub use cell::{ClusterCell, Counter, Ticket};
 
 use super::balance::BalancePolicy;
 use super::limit::Limits;

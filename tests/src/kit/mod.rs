@@ -7,6 +7,7 @@
 pub mod authorizer;
 pub mod block;
 pub mod cluster;
+pub mod counted;
 pub mod door;
 pub mod echo;
 pub mod frames;

@@ -70,6 +70,7 @@ mod mirrors;
 mod peers;
 mod permissive;
 mod policy_tests;
+mod pool;
 mod processes;
 mod rbac;
 mod relay;

@@ -21,17 +21,6 @@ pub enum Counter {
     Retries,
 }
 
-/// What becomes of a request that finds no connection.
-#[derive(Debug)]
-pub enum Seek {
-    /// It makes one: the request counts as waiting until that is done, the connection until it is closed.
-    Open(Ticket, Ticket),
-    /// It waits until one is free.
-    Wait(Ticket),
-    /// As many as allowed wait already.
-    Overflow(Counter),
-}
-
 /// The live state of a destination: atomics, shared by every snapshot that has it.
 #[derive(Debug, Default)]
 pub struct ClusterCell {
@@ -73,21 +62,17 @@ impl ClusterCell {
         })
     }
 
-    /// What becomes of a request that finds no connection to its endpoint: one is made, or it waits for one that there
-    /// is. `here` tells whether that endpoint has any; if it has none, one is made whatever the limit says, because
-    /// nothing could ever wake a request that waits.
-    pub fn seek(self: &Arc<Self>, limits: &Limits, here: bool) -> Seek {
-        let Some(pending) = self.enter(Counter::Pending, limits.pending) else {
-            return Seek::Overflow(Counter::Pending);
-        };
-        match self.enter(Counter::Connections, limits.connections) {
-            Some(connection) => Seek::Open(pending, connection),
-            None if here => Seek::Wait(pending),
-            None => match self.enter(Counter::Connections, u32::MAX) {
-                Some(connection) => Seek::Open(pending, connection),
-                None => Seek::Overflow(Counter::Connections),
-            },
-        }
+    /// Counts a request that finds no connection as waiting, until it has one; `None` if as many as allowed wait.
+    pub fn wait(self: &Arc<Self>, limits: &Limits) -> Option<Ticket> {
+        self.enter(Counter::Pending, limits.pending)
+    }
+
+    /// Counts a connection that a waiting request makes, until it is closed; `None` if there are as many as allowed: the
+    /// request waits until one is free. `here` tells whether its endpoint has any; if it has none, one is made whatever
+    /// the limit says, because nothing could ever wake a request that waits (Envoy does so too).
+    pub fn connect(self: &Arc<Self>, limits: &Limits, here: bool) -> Option<Ticket> {
+        self.enter(Counter::Connections, limits.connections)
+            .or_else(|| (!here).then(|| self.enter(Counter::Connections, u32::MAX))?)
     }
 
     /// Counts a request among those of late, if the budget looks at those.

@@ -7,7 +7,7 @@ use inmesh::compile::traffic::{connections, limits};
 use inmesh::config::istio::destination_rule::ConnectionPoolSettings;
 use inmesh::layer::{Reason, Refusal};
 use inmesh::policy::limit::Limits;
-use inmesh::policy::traffic::{ClusterCell, Counter, Seek};
+use inmesh::policy::traffic::{ClusterCell, Counter};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -103,10 +103,12 @@ pub(super) fn admit(row: Row) -> Result<Seen> {
     let Some(_request) = cell.enter(Counter::Requests, limits.requests) else {
         return answered(&case);
     };
-    let observed = match cell.seek(&limits, case.active_connections > 0) {
-        Seek::Open(..) => "connects",
-        Seek::Wait(_) => "queued",
-        Seek::Overflow(_) => "overflow",
+    let Some(_waiting) = cell.wait(&limits) else {
+        return answered(&case);
+    };
+    let observed = match cell.connect(&limits, case.active_connections > 0) {
+        Some(_) => "connects",
+        None => "queued",
     };
     Ok(Seen::new(case.new_request, observed))
 }
