@@ -27,6 +27,7 @@ mod mesh_config;
 mod namespace;
 mod outbound;
 mod protocol;
+mod rate_limit;
 mod registry;
 mod rivals;
 pub mod route;
@@ -178,6 +179,15 @@ pub fn compile(
         ..Snapshot::default()
     };
     outbound.services(&mut snapshot, &directory, &registry, &mut problems);
+
+    snapshot.limits = rate_limit::Bearer {
+        namespace: home,
+        labels: &own.labels,
+        gateway: gateway.as_ref(),
+        root: &node.root_namespace,
+        previous,
+    }
+    .limits(store, &mut problems);
 
     let policies = guard::Policies::read(store.authorization_policies());
     let tokens = guard::Policies::read(store.request_authentications());

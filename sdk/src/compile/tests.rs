@@ -13,6 +13,7 @@ mod kit;
 #[cfg(feature = "extauthz")]
 mod mesh_config;
 mod reasons;
+mod rate_limit;
 mod routing;
 mod steady;
 mod subsets;

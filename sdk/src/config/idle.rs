@@ -31,7 +31,11 @@ const TRAFFIC_POLICIES: [&str; 4] = [
 ];
 
 /// Of each of these.
-const TRAFFIC_POLICY: &[&str] = &["proxyProtocol", "tunnel"];
+const TRAFFIC_POLICY: &[&str] = &[
+    "loadBalancer.zoneAwareLbSetting.minClusterSize",
+    "proxyProtocol",
+    "tunnel",
+];
 
 /// The idle fields that an object has, each with its path and the place of its key.
 pub(super) fn present(kind: Kind, node: &Node) -> Vec<(String, Mark)> {

@@ -133,6 +133,9 @@ kinds! {
     /// All Gateways of Istio's own API.
     istio_gateways, /// One Gateway of Istio's own API.
     istio_gateway: IstioGateway(istio::IstioGateway);
+    /// All EnvoyFilters.
+    envoy_filters, /// One EnvoyFilter.
+    envoy_filter: EnvoyFilter(istio::EnvoyFilter);
     /// All Gateways.
     gateways, /// One Gateway.
     gateway: Gateway(gateway::Gateway);

@@ -21,5 +21,8 @@ pub mod identity {}
 #[doc = include_str!("routing.md")]
 pub mod routing {}
 
+#[doc = include_str!("traffic.md")]
+pub mod traffic {}
+
 #[doc = include_str!("virtual-service.md")]
 pub mod virtual_service {}

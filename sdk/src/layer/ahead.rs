@@ -17,6 +17,7 @@ pub(super) struct Passed {
     pub(super) headers: HeaderMap,
 }
 
+#[cfg(feature = "jwt")]
 impl From<Call> for Passed {
     fn from(call: Call) -> Self {
         Self {
@@ -49,7 +50,6 @@ impl<S: Service<Call>> AheadFuture<S> {
         }
     }
 
-    #[cfg(feature = "jwt")]
     pub(super) fn refused(refusal: Refusal) -> Self {
         Self::Refused {
             refusal: Some(refusal),

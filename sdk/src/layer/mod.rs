@@ -6,7 +6,7 @@
 //! The stack is monomorphic over one body type, [`MeshBody`]: bodies of applications are wrapped once at the ends.
 //! That compiles once, however many services use it, and a body that is one of ours or hyper's is taken as it is.
 
-#[cfg(any(feature = "jwt", feature = "extauthz"))]
+mod admit;
 mod ahead;
 mod ask;
 #[cfg(feature = "jwt")]
@@ -35,7 +35,7 @@ pub mod stack;
 mod tee;
 pub(crate) mod upgrade;
 
-#[cfg(any(feature = "jwt", feature = "extauthz"))]
+pub use admit::{Admit, AdmitLayer};
 pub use ahead::AheadFuture;
 pub use ask::{Ask, Asker, Asking};
 #[cfg(feature = "jwt")]

@@ -92,7 +92,6 @@ impl Origin {
         self
     }
 
-    #[cfg(feature = "extauthz")]
     pub(super) fn asker(&self) -> Option<Asker> {
         self.asker.clone()
     }

@@ -45,6 +45,8 @@ pub enum Reason {
     Protocol,
     /// A rate limit allows no more.
     Limited,
+    /// Whoever keeps a rate limit cannot be asked.
+    Limiter,
     /// A fault was asked for.
     Fault,
     /// A deadline passed.
@@ -70,6 +72,7 @@ impl Reason {
             Self::RemoteReset => "UR",
             Self::Protocol => "UPE",
             Self::Limited => "RL",
+            Self::Limiter => "RLSE",
             Self::Fault => "FI",
             Self::Timeout => "UT",
             Self::Overloaded => "UO",
@@ -93,6 +96,7 @@ impl Reason {
             Self::RemoteReset => "remote_reset",
             Self::Protocol => "protocol",
             Self::Limited => "rate_limited",
+            Self::Limiter => "rate_limit_service",
             Self::Fault => "fault",
             Self::Timeout => "timeout",
             Self::Overloaded => "overloaded",
@@ -149,7 +153,7 @@ impl Refusal {
             Reason::Unauthenticated => (StatusCode::UNAUTHORIZED, ""),
             Reason::Authorizer => (StatusCode::FORBIDDEN, ""),
             Reason::NoRoute => (StatusCode::NOT_FOUND, ""),
-            Reason::Misconfigured | Reason::RuleFailed | Reason::Application => {
+            Reason::Misconfigured | Reason::RuleFailed | Reason::Application | Reason::Limiter => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "")
             }
             Reason::NoEndpoint => (StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream"),
@@ -269,7 +273,10 @@ impl Refusal {
                 Some(Outcome::PerTryTimeout) => "upstream_per_try_timeout".into(),
                 _ => "response_timeout".into(),
             },
+            // The service of a global limit says nothing that a caller reads.
+            Reason::Limited if self.body.is_empty() => "request_rate_limited".into(),
             Reason::Limited => "local_rate_limited".into(),
+            Reason::Limiter => "rate_limiter_error".into(),
             Reason::Fault => "fault_filter_abort".into(),
             Reason::Application => "internal_error".into(),
         }

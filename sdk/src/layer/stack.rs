@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! client     ObserveClient ─ Route ─ Mirror ─ Retry ─ Balance ─ Upstream
-//! server     Observe ─ Consult ─ Authenticate ─ Authorize ─ application
-//! waypoint   Observe ─ Consult ─ Authenticate ─ Authorize ─ Route ─ Mirror ─ Retry ─ Balance ─ Upstream
+//! server     Observe ─ Consult ─ Authenticate ─ Authorize ─ Admit ─ application
+//! waypoint   Observe ─ Consult ─ Authenticate ─ Authorize ─ Admit ─ Route ─ Mirror ─ Retry ─ Balance ─ Upstream
 //! ```
 //!
 //! `Consult` and `Authenticate` are there with features `extauthz` and `jwt`, and pass straight through where no policy asks
@@ -14,14 +14,14 @@ use std::sync::Arc;
 use tower_layer::Layer;
 
 use super::{
-    Asker, Authorize, AuthorizeLayer, Balance, BalanceLayer, Directory, Mirror, Observe, ObserveClient,
-    Origin, Retry, RetryLayer, Route, RouteLayer,
+    Admit, AdmitLayer, Asker, Authorize, AuthorizeLayer, Balance, BalanceLayer, Directory, Mirror, Observe,
+    ObserveClient, Origin, Retry, RetryLayer, Route, RouteLayer,
 };
 use crate::snapshot::Live;
 use crate::telemetry::Meter;
 
 /// What a server puts in front of its application.
-pub type Inbound<S> = Observe<Consulted<Authenticated<Authorize<S>>>>;
+pub type Inbound<S> = Observe<Consulted<Authenticated<Authorize<Admit<S>>>>>;
 
 #[cfg(feature = "extauthz")]
 type Consulted<S> = super::Consult<S>;
@@ -39,9 +39,10 @@ pub type Outbound<D, S> = ObserveClient<Forward<D, S>>;
 /// The outbound layers without the observation, as a waypoint uses them behind its inbound half.
 pub type Forward<D, S> = Route<Mirror<Retry<Balance<S>>, Balance<S>>, D>;
 
-/// Observe → Consult → Authenticate → Authorize → `next`.
+/// Observe → Consult → Authenticate → Authorize → Admit → `next`.
 pub fn inbound<S>(origin: Arc<Origin>, next: S) -> Inbound<S> {
-    let stack = AuthorizeLayer::new(origin.meter().clone()).layer(next);
+    let stack = AdmitLayer::new(origin.asker(), origin.meter().clone()).layer(next);
+    let stack = AuthorizeLayer::new(origin.meter().clone()).layer(stack);
     #[cfg(feature = "jwt")]
     let stack = super::AuthenticateLayer::new(origin.meter().clone()).layer(stack);
     #[cfg(feature = "extauthz")]

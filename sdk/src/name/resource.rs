@@ -23,6 +23,7 @@ pub enum Kind {
     DestinationRule,
     /// `Gateway` of `networking.istio.io`.
     IstioGateway,
+    EnvoyFilter,
     Gateway,
     GatewayClass,
     HTTPRoute,
@@ -55,6 +56,7 @@ impl Kind {
             Self::VirtualService => "VirtualService",
             Self::DestinationRule => "DestinationRule",
             Self::IstioGateway => "Gateway",
+            Self::EnvoyFilter => "EnvoyFilter",
             Self::Gateway => "Gateway",
             Self::GatewayClass => "GatewayClass",
             Self::HTTPRoute => "HTTPRoute",
@@ -86,7 +88,8 @@ impl Kind {
             | Self::ServiceEntry
             | Self::VirtualService
             | Self::DestinationRule
-            | Self::IstioGateway => "networking.istio.io",
+            | Self::IstioGateway
+            | Self::EnvoyFilter => "networking.istio.io",
             Self::Gateway
             | Self::GatewayClass
             | Self::HTTPRoute

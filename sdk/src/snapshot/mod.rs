@@ -4,6 +4,7 @@ mod gate;
 mod gateway;
 mod inbound;
 mod keys;
+mod limits;
 mod live;
 mod mesh;
 mod view;
@@ -14,6 +15,7 @@ pub use gate::{Gate, TokenGuard};
 pub use gateway::{ClientTerms, GatewayView, ListenerView, Misfit, PassedOn, PortView, TlsTerms};
 pub use inbound::{Claims, Findings, Passage, Passages, Place, Remark};
 pub use keys::{KeyCell, KeySource};
+pub use limits::{Context, GlobalLimit, Limiter, LimiterKind, Met, RateLimits, Scope, Setting};
 pub use live::Live;
 pub use mesh::MeshFacts;
 pub use view::{

@@ -76,6 +76,8 @@ pub struct Snapshot {
     pub clusters: Vec<Arc<Cluster>>,
     /// What this process enforces on what it receives.
     pub inbound: InboundPolicy,
+    /// How many requests it lets in.
+    pub limits: super::RateLimits,
     /// What the Gateway that this process serves listens on, tunnels apart.
     pub gateway: GatewayView,
     /// Workloads addressed by pod IP: how to reach them, by address. Port is appended to the CONNECT authority.

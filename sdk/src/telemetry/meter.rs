@@ -142,6 +142,11 @@ impl Meter {
         self.0.own.mirrored(result);
     }
 
+    /// Counts a request that met a rate limit; `result` is one of a few fixed words.
+    pub fn rate_limited(&self, result: &'static str) {
+        self.0.own.rate_limited(result);
+    }
+
     /// Counts a request that was not retried because too many others were.
     pub fn retry_budget_exhausted(&self) {
         self.0.own.retry_budget_exhausted.inc();

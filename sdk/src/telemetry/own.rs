@@ -70,6 +70,7 @@ pub(super) struct Own {
     retries_skipped: Family<Labels, Counter>,
     introductions_refused: Family<Labels, Counter>,
     mirrored: Family<Labels, Counter>,
+    rate_limited: Family<Labels, Counter>,
     pub(super) ejections: Counter,
     pub(super) certificate_expiry: Gauge,
     spans: std::sync::Arc<Spans>,
@@ -219,6 +220,7 @@ impl Own {
             retries_skipped: Family::default(),
             introductions_refused: Family::default(),
             mirrored: Family::default(),
+            rate_limited: Family::default(),
             ejections: Counter::default(),
             certificate_expiry: Gauge::default(),
             spans: std::sync::Arc::default(),
@@ -266,6 +268,11 @@ impl Own {
             self.mirrored.clone(),
         );
         registry.register(
+            "mesh_rate_limited_requests",
+            "requests that met a rate limit, by what came of it",
+            self.rate_limited.clone(),
+        );
+        registry.register(
             "mesh_endpoint_ejections",
             "endpoints taken out of rotation",
             self.ejections.clone(),
@@ -292,6 +299,12 @@ impl Own {
 
     pub(super) fn mirrored(&self, result: &'static str) {
         self.mirrored
+            .get_or_create(&[("result", result.to_owned())])
+            .inc();
+    }
+
+    pub(super) fn rate_limited(&self, result: &'static str) {
+        self.rate_limited
             .get_or_create(&[("result", result.to_owned())])
             .inc();
     }

@@ -13,6 +13,7 @@ pub mod echo;
 pub mod frames;
 pub mod gatekeeper;
 pub mod idp;
+pub mod limiter;
 pub mod load;
 pub mod metrics;
 pub mod plain;

@@ -72,6 +72,7 @@ mod permissive;
 mod policy_tests;
 mod pool;
 mod processes;
+mod rate_limits;
 mod rbac;
 mod relay;
 mod retries;

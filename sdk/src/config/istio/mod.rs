@@ -2,6 +2,7 @@
 
 pub mod destination_rule;
 mod duration;
+pub mod envoy_filter;
 mod gateway;
 mod grpc_status;
 pub mod mesh_config;
@@ -14,6 +15,7 @@ use serde::Deserialize;
 
 pub use destination_rule::DestinationRule;
 pub use duration::GoDuration;
+pub use envoy_filter::EnvoyFilter;
 pub use gateway::{
     IstioGateway, IstioGatewaySpec, Server, ServerPort, ServerTLSSettings, ServerTLSmode, TLSCertificate,
 };

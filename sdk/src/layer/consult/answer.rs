@@ -81,7 +81,7 @@ fn join(present: Option<&mut HeaderValue>, value: &HeaderValue) {
 }
 
 /// Headers that frame a message or name its destination are not an authorizer's to write.
-pub(super) fn may_change(name: &HeaderName) -> bool {
+pub(in crate::layer) fn may_change(name: &HeaderName) -> bool {
     ![
         HOST,
         CONNECTION,

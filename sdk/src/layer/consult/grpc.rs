@@ -131,7 +131,7 @@ fn header(option: HeaderValueOption) -> Option<(HeaderName, HeaderValue, How)> {
 }
 
 /// A message with the prefix that gRPC gives it: not compressed, and its length.
-pub(super) fn framed(message: &impl Message) -> Bytes {
+pub(in crate::layer) fn framed(message: &impl Message) -> Bytes {
     let length = message.encoded_len();
     let mut bytes = BytesMut::with_capacity(5 + length);
     bytes.put_u8(0);
@@ -141,7 +141,7 @@ pub(super) fn framed(message: &impl Message) -> Bytes {
 }
 
 /// The one message of an answer; `None` if it is compressed, cut off or not alone.
-pub(super) fn unframed(bytes: &Bytes) -> Option<Bytes> {
+pub(in crate::layer) fn unframed(bytes: &Bytes) -> Option<Bytes> {
     let [0, a, b, c, d] = *bytes.first_chunk::<5>()? else {
         return None;
     };

@@ -175,7 +175,7 @@ async fn a_grpc_authorizer_is_told_who_asks_for_what_and_changes_headers() {
         "http://opa.default.svc.cluster.local:9191/envoy.service.auth.v3.Authorization/Check"
     );
     assert_eq!(parts.headers["grpc-timeout"], "250m");
-    let told = CheckRequest::decode(grpc::unframed(&body).unwrap())
+    let told = CheckRequest::decode(unframed(&body).unwrap())
         .unwrap()
         .attributes
         .unwrap();
@@ -395,7 +395,7 @@ async fn a_body_is_told_as_far_as_is_asked_for_and_goes_on_whole() {
         .await
         .expect("it is allowed");
     let (_, told) = oracle.asked();
-    let told = CheckRequest::decode(grpc::unframed(&told).unwrap()).unwrap();
+    let told = CheckRequest::decode(unframed(&told).unwrap()).unwrap();
     let told = told.attributes.unwrap().request.unwrap().http.unwrap();
     assert_eq!(told.raw_body, "too ");
     // The authorizer is told that it sees a part, the application is not.
@@ -461,7 +461,7 @@ proptest::proptest! {
     #[test]
     fn no_answer_makes_a_check_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..64)) {
         let bytes = Bytes::from(bytes);
-        if let Some(message) = grpc::unframed(&bytes) {
+        if let Some(message) = unframed(&bytes) {
             let _ = CheckResponse::decode(message);
         }
         let _ = CheckResponse::decode(bytes);
@@ -478,7 +478,7 @@ async fn a_filter_of_a_route_says_which_headers_pass_to_and_fro() {
         .await
         .expect("it is allowed");
     let (_, body) = oracle.asked();
-    let told = CheckRequest::decode(grpc::unframed(&body).unwrap()).unwrap();
+    let told = CheckRequest::decode(unframed(&body).unwrap()).unwrap();
     let told = told.attributes.unwrap().request.unwrap().http.unwrap().headers;
     let mut names: Vec<_> = told.keys().map(String::as_str).collect();
     names.sort_unstable();

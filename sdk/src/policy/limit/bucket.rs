@@ -37,6 +37,19 @@ impl TokenBucket {
         Self(AtomicU64::new(u64::from(policy.max)))
     }
 
+    /// Whether it is as full as it can be: nothing of it is used up.
+    pub fn is_full(&self, policy: &BucketPolicy, now: Duration) -> bool {
+        let every = policy.every.max(Duration::from_millis(1)).as_nanos();
+        let seen = self.0.load(Ordering::Relaxed);
+        let passed = ((now.as_nanos() / every) as u32).wrapping_sub((seen >> 32) as u32);
+        let added = if passed > u32::MAX / 2 {
+            0
+        } else {
+            u64::from(passed) * u64::from(policy.fill)
+        };
+        u64::from(seen as u32) + added >= u64::from(policy.max)
+    }
+
     /// Takes a token, if there is one. `now` counts from whenever the caller likes, always the same.
     pub fn take(&self, policy: &BucketPolicy, now: Duration) -> Left {
         let every = policy.every.max(Duration::from_millis(1)).as_nanos();

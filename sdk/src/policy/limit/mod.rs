@@ -2,6 +2,12 @@
 
 mod bucket;
 mod circuit;
+mod descriptor;
+mod each;
+mod local;
 
 pub use bucket::{BucketPolicy, Left, TokenBucket};
 pub use circuit::Limits;
+pub use descriptor::{Around, Describe, Descriptor, Field, FieldMatch, Part};
+pub use each::Each;
+pub use local::{KindPolicy, LocalLimit, LocalPolicy, Taken};
