@@ -51,7 +51,7 @@ pub mod testing;
 pub mod waypoint;
 
 pub use client::Client;
-pub use layer::{MeshBody as Body, Reason, Refusal};
+pub use layer::{Idempotency, MeshBody as Body, Reason, Refusal, ReplayMemory};
 pub use mesh::{Error, ErrorKind, Mesh, MeshBuilder};
 pub use name::{IntroducedBy, Original, Peer, PeerIdentity, SpiffeId, TrustDomain};
 pub use waypoint::Waypoint;

@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
@@ -121,6 +121,10 @@ impl Acceptor {
             keepalive,
             carrier: Arc::new(carrier),
             opened: 0,
+            // Each at its own time, so that those who came together do not come back together.
+            max_age: settings
+                .max_age
+                .map(|age| age.mul_f64(0.9 + 0.2 * fastrand::f64())),
             max_resets: settings.max_resets,
             span,
         })
@@ -158,6 +162,7 @@ pub struct Inbound {
     keepalive: Keepalive,
     carrier: Arc<Carrier>,
     opened: usize,
+    max_age: Option<Duration>,
     max_resets: usize,
     /// Ends with the connection.
     span: Span,
@@ -172,6 +177,11 @@ impl Inbound {
     /// The epoch of our credential that the tunnel was made with.
     pub fn epoch(&self) -> u64 {
         self.carrier.epoch
+    }
+
+    /// How old it may become before its peer is to make another.
+    pub fn max_age(&self) -> Option<Duration> {
+        self.max_age
     }
 
     /// How many streams are open.

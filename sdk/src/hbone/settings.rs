@@ -42,6 +42,9 @@ pub struct Settings {
     pub idle_release: Duration,
     /// How long the receiving side of a dropped stream is still drained so that it ends without a reset: 5 s.
     pub linger: Duration,
+    /// How old a tunnel that a peer made may become before the peer is told to make another, give or take a tenth: without
+    /// it callers stay with the instances of a waypoint that were there first. `None` leaves them.
+    pub max_age: Option<Duration>,
     /// How many streams a peer may reset on one tunnel before it is sent away: 1000, if that is also more than half of
     /// what it opened. Envoy's limit is of this kind.
     pub max_resets: usize,
@@ -65,6 +68,7 @@ impl Default for Settings {
             answer_timeout: Duration::from_secs(20),
             idle_release: Duration::from_secs(300),
             linger: Duration::from_secs(5),
+            max_age: None,
             max_resets: 1000,
         }
     }

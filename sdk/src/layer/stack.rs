@@ -54,22 +54,24 @@ pub fn inbound<S>(origin: Arc<Origin>, next: S) -> Inbound<S> {
 pub fn outbound<D: Directory, S: Clone>(
     live: Arc<Live>,
     meter: Meter,
+    retry: &RetryLayer,
     directory: D,
     asker: Option<Asker>,
     next: S,
 ) -> Outbound<D, S> {
-    ObserveClient::new(live, meter.clone(), forward(meter, directory, asker, next))
+    ObserveClient::new(live, meter.clone(), forward(meter, retry, directory, asker, next))
 }
 
 /// Route → Mirror → Retry → Balance → `next`; copies go straight from Mirror to Balance.
 pub fn forward<D: Directory, S: Clone>(
     meter: Meter,
+    retry: &RetryLayer,
     directory: D,
     asker: Option<Asker>,
     next: S,
 ) -> Forward<D, S> {
     let balance = BalanceLayer::new(meter.clone()).layer(next);
-    let retry = RetryLayer::new(meter.clone()).layer(balance.clone());
+    let retry = retry.layer(balance.clone());
     RouteLayer::new(directory, meter.clone())
         .asking(asker)
         .layer(Mirror::new(retry, balance, meter))

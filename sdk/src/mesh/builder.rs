@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::HeaderName;
 use tokio::sync::watch;
 
 use super::{Error, ErrorKind, Mesh, Parts};
@@ -14,6 +15,7 @@ use crate::client::{PodDirectory, sweep};
 use crate::control::{self, ControlSettings};
 use crate::hbone::{Settings, TunnelPool};
 use crate::identity::{Credential, CredentialProvider, Trust, pem_dir};
+use crate::layer::{ReplayMemory, RetryLayer};
 use crate::name::TrustDomain;
 use crate::policy::normalize::PathNormalization;
 use crate::snapshot::{Live, Node, Role, Snapshot};
@@ -43,6 +45,8 @@ pub struct MeshBuilder {
     role: Role,
     admin: Option<SocketAddr>,
     hbone: Settings,
+    replay: ReplayMemory,
+    deadline: Option<HeaderName>,
     handover: Option<(Duration, Duration)>,
     timeout: Duration,
 }
@@ -71,6 +75,8 @@ impl MeshBuilder {
             role: Role::Workload,
             admin: None,
             hbone: Settings::default(),
+            replay: ReplayMemory::default(),
+            deadline: None,
             handover: None,
             timeout: START_TIMEOUT,
         }
@@ -86,12 +92,27 @@ impl MeshBuilder {
     /// | `INMESH_TRUST_DOMAIN_ALIASES` | further trust domains, comma separated |
     /// | `INMESH_ROOT_NAMESPACE` | `istio-system` if absent |
     /// | `INMESH_STRICT` | `true` refuses configuration that is not enforced in full |
+    /// | `INMESH_DEADLINE_HEADER` | see [`MeshBuilder::deadline_header`]; none if absent |
     /// | `INMESH_ADMIN` | address of the admin endpoint; none if absent |
     ///
     /// # Errors
     /// If a required variable is missing, or one is malformed.
     pub fn from_env() -> Result<Self, Error> {
         super::env::read(|name| std::env::var(name).ok())
+    }
+
+    /// How much of request bodies is kept for retries: per request, and by this participant in all.
+    pub fn replay(mut self, memory: ReplayMemory) -> Self {
+        self.replay = memory;
+        self
+    }
+
+    /// Carries deadlines from hop to hop in this header, in milliseconds: what a caller gives a request is taken off what
+    /// its route allows, each attempt is told what is left of it, and a request with nothing left is refused at once.
+    /// gRPC has `grpc-timeout` for it, which needs no name.
+    pub fn deadline_header(mut self, name: HeaderName) -> Self {
+        self.deadline = Some(name);
+        self
     }
 
     /// Adds a source of configuration.
@@ -304,6 +325,9 @@ impl MeshBuilder {
             directory.clone(),
             Arc::clone(&epoch),
         ));
+        let retry = RetryLayer::new(meter.clone())
+            .memory(self.replay)
+            .deadline(self.deadline);
         let mesh = Mesh::assemble(Parts {
             live,
             meter,
@@ -312,6 +336,7 @@ impl MeshBuilder {
             tunnels,
             epoch,
             directory,
+            retry,
             control,
             trust,
             settings: self.hbone,

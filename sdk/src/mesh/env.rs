@@ -59,6 +59,12 @@ pub(super) fn read(var: impl Fn(&str) -> Option<String>) -> Result<MeshBuilder, 
             _ => return bad("INMESH_STRICT", &strict, "true or false"),
         }
     }
+    if let Some(name) = var("INMESH_DEADLINE_HEADER").filter(|value| !value.is_empty()) {
+        match name.parse() {
+            Ok(name) => mesh = mesh.deadline_header(name),
+            Err(_) => return bad("INMESH_DEADLINE_HEADER", &name, "the name of a header"),
+        }
+    }
     if let Some(addr) = var("INMESH_ADMIN").filter(|value| !value.is_empty()) {
         match addr.parse() {
             Ok(addr) => mesh = mesh.admin(addr),
@@ -103,6 +109,7 @@ mod tests {
             ("POD_IP", "10.0.0"),
             ("INMESH_STRICT", "maybe"),
             ("INMESH_ADMIN", "15000"),
+            ("INMESH_DEADLINE_HEADER", "a b"),
         ] {
             let vars = [base[0], base[1], (name, value)];
             let error = with(&vars).unwrap_err();

@@ -28,7 +28,7 @@ use crate::compile::{Statuses, status};
 use crate::control::{ControlHandle, Status};
 use crate::hbone::{Acceptor, HBONE_PORT, Settings, TunnelPool};
 use crate::identity::{Credential, CredentialProvider, Introducer, Trust};
-use crate::layer::{Asker, BoxError, Drain, Draining, MeshBody, Stage, stack};
+use crate::layer::{Asker, BoxError, Drain, Draining, MeshBody, RetryLayer, Stage, stack};
 use crate::name::SpiffeId;
 use crate::server::{App, Dispatch, End, HttpApp, InboundLayer, Listener, MutualTls, Own, Ports};
 use crate::server::{WorkloadDispatch, bind, listener, serve_hbone, serve_own};
@@ -59,6 +59,7 @@ struct Inner {
     status: watch::Receiver<Arc<Status>>,
     credential: watch::Receiver<Arc<Credential>>,
     wire: Wire,
+    retry: RetryLayer,
     directory: PodDirectory,
     client: Client,
     /// Through whom authorizers are asked that routes name.
@@ -103,6 +104,7 @@ pub(crate) struct Parts {
     pub(crate) tunnels: TunnelPool,
     pub(crate) epoch: Arc<AtomicU64>,
     pub(crate) directory: PodDirectory,
+    pub(crate) retry: RetryLayer,
     pub(crate) control: ControlHandle,
     pub(crate) trust: Trust,
     pub(crate) settings: Settings,
@@ -131,6 +133,7 @@ impl Mesh {
             let stack = stack::outbound(
                 Arc::clone(&parts.live),
                 parts.meter.clone(),
+                &parts.retry,
                 parts.directory.clone(),
                 asker,
                 Upstream::new(wire.clone()),
@@ -152,6 +155,7 @@ impl Mesh {
             asker,
             live: parts.live,
             meter: parts.meter,
+            retry: parts.retry,
             credential: parts.credential,
             wire,
             directory: parts.directory,
@@ -378,6 +382,10 @@ impl Mesh {
         &self.inner.wire
     }
 
+    pub(crate) fn retry(&self) -> &RetryLayer {
+        &self.inner.retry
+    }
+
     pub(crate) fn directory(&self) -> &PodDirectory {
         &self.inner.directory
     }
@@ -470,6 +478,7 @@ impl<S: Clone> tower_layer::Layer<S> for OutboundLayer {
         let Inner {
             live,
             meter,
+            retry,
             directory,
             asker,
             ..
@@ -477,6 +486,7 @@ impl<S: Clone> tower_layer::Layer<S> for OutboundLayer {
         stack::outbound(
             Arc::clone(live),
             meter.clone(),
+            retry,
             directory.clone(),
             Some(asker.clone()),
             inner,

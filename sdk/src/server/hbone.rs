@@ -58,9 +58,21 @@ async fn tunnel(mut inbound: crate::hbone::Inbound, dispatch: Arc<dyn Dispatch>,
     let mut going_away = draining.clone();
     let mut over = draining.clone();
     let mut told = false;
+    let age = inbound.max_age();
+    let mut old = std::pin::pin!(async {
+        match age {
+            Some(age) => tokio::time::sleep(age).await,
+            None => std::future::pending().await,
+        }
+    });
     loop {
         let incoming = tokio::select! {
             incoming = inbound.next() => incoming,
+            () = &mut old, if !told => {
+                told = true;
+                inbound.graceful_shutdown();
+                continue;
+            }
             () = going_away.reached(Stage::GoingAway), if !told => {
                 told = true;
                 inbound.graceful_shutdown();

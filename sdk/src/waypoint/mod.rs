@@ -75,6 +75,7 @@ impl Shared {
     fn of(mesh: &Mesh) -> Self {
         let forward = stack::forward(
             mesh.meter().clone(),
+            mesh.retry(),
             mesh.directory().clone(),
             Some(mesh.asker()),
             Upstream::new(mesh.wire().clone()),

@@ -73,6 +73,14 @@ pub(super) struct Run {
     )]
     root_namespace: String,
 
+    /// How old a tunnel may become before its peer makes another, in seconds: so that callers find new instances.
+    #[arg(long, env = "INMESH_TUNNEL_MAX_AGE", value_name = "SECONDS")]
+    tunnel_max_age: Option<u64>,
+
+    /// Header that carries deadlines from hop to hop, in milliseconds, for instance x-request-deadline-ms.
+    #[arg(long, env = "INMESH_DEADLINE_HEADER", value_name = "NAME")]
+    deadline_header: Option<http::HeaderName>,
+
     /// How long requests under way may take after SIGTERM, in seconds.
     #[arg(long, default_value_t = 20, value_name = "SECONDS")]
     drain: u64,
@@ -125,6 +133,14 @@ impl Run {
         }
         if let Some(pod) = &self.pod {
             mesh = mesh.pod(pod);
+        }
+        if let Some(seconds) = self.tunnel_max_age.filter(|seconds| *seconds > 0) {
+            let mut settings = crate::hbone::Settings::default();
+            settings.max_age = Some(Duration::from_secs(seconds));
+            mesh = mesh.hbone(settings);
+        }
+        if let Some(name) = self.deadline_header {
+            mesh = mesh.deadline_header(name);
         }
         let mesh = mesh.start().await?;
         let waypoint = Waypoint::start(mesh.clone(), ports).await?;

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use anyhow::{Context as _, Result};
 use http::{HeaderMap, Request, Response, Uri};
-use inmesh::layer::{Destination, Directed, Directory, MeshBody, Reason, Refusal, stack};
+use inmesh::layer::{Destination, Directed, Directory, MeshBody, Reason, Refusal, RetryLayer, stack};
 use inmesh::snapshot::{Live, Snapshot};
 use inmesh::telemetry::Meter;
 use tower_service::Service;
@@ -44,7 +44,9 @@ pub(super) fn send(snapshot: Snapshot, request: Request<MeshBody>, answer: &Head
     };
     let taken = Arc::clone(&upstream.taken);
     let live = Arc::new(Live::new(snapshot));
-    let mut layers = stack::outbound(live, Meter::new(), Nowhere, upstream);
+    let meter = Meter::new();
+    let retry = RetryLayer::new(meter.clone());
+    let mut layers = stack::outbound(live, meter, &retry, Nowhere, None, upstream);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()?;
