@@ -16,6 +16,7 @@ mod front;
 mod install;
 mod process;
 pub mod rbac;
+mod router;
 #[cfg(test)]
 mod tests;
 mod waypoint;
@@ -30,6 +31,7 @@ pub use client::ClientConfig;
 pub use front::{Front, FrontConfig, http_filter};
 pub use install::{VERSION, find, find_or_skip, install};
 pub use process::EnvoyProcess;
+pub use router::{EnvoyRouter, backends};
 pub use waypoint::{Upstream, VirtualService, WaypointConfig};
 
 /// An Envoy configured as Istio configures a waypoint.

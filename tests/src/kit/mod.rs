@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod plain;
 pub mod process;
 pub mod secure;
+pub mod town;
 pub mod visitor;
 pub mod wait;
 pub mod wire;

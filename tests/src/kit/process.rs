@@ -65,6 +65,15 @@ impl Process {
         Ok(())
     }
 
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &self.0.id().to_string()])
+            .status()?;
+        anyhow::ensure!(sent.success(), "kill failed");
+        Ok(())
+    }
+
     /// Ends it at once.
     pub fn kill(&mut self) -> Result<()> {
         self.0.kill()?;

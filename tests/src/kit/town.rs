@@ -1,0 +1,124 @@
+//! Replicas of one service as processes, with or without waypoints before them.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use inmesh::{Client, Mesh};
+
+use super::Shape;
+use super::cluster::{Cluster, PodSpec, gateway, namespace};
+use super::process::Process;
+use super::wait::until;
+use super::world::status;
+
+/// The binaries of a pod and of a waypoint: only tests know where theirs are.
+#[derive(Clone, Copy, Debug)]
+pub struct Binaries {
+    /// `test-pod`.
+    pub pod: &'static str,
+    /// `test-waypoint`.
+    pub waypoint: &'static str,
+}
+
+/// Replicas of `reviews`, a caller `curl` in this process, and in one shape a waypoint between them.
+#[derive(Debug)]
+pub struct Town {
+    /// Where it runs.
+    pub cluster: Cluster,
+    /// The replicas.
+    pub pods: Vec<(PodSpec, Process)>,
+    /// The caller.
+    pub curl: Client,
+    _waypoint: Option<Process>,
+    _mesh: Mesh,
+    binaries: Binaries,
+    started: usize,
+}
+
+/// What is called.
+pub const URL: &str = "http://reviews:9080";
+
+impl Town {
+    /// Starts so many replicas; `files` are there from the beginning. The caller's tunnels and the waypoint's are asked
+    /// every second whether their peers are still there.
+    pub async fn start(
+        binaries: Binaries,
+        shape: Shape,
+        replicas: usize,
+        files: &[(&str, &str)],
+    ) -> Result<Self> {
+        let cluster = Cluster::new()?;
+        cluster.service("reviews", "reviews", None)?;
+        for (name, yaml) in files {
+            cluster.apply(name, yaml)?;
+        }
+        let waypoint = cluster.waypoint_pod("default", "waypoint");
+        if shape == Shape::Waypoint {
+            cluster.apply("gateway", &gateway("default", "waypoint", "service"))?;
+            let bound = [("istio.io/use-waypoint", "waypoint")];
+            cluster.apply("namespace", &namespace("default", &bound))?;
+            cluster.declare(&waypoint)?;
+        }
+        let mut hbone = inmesh::hbone::Settings::default();
+        hbone.ping_every = Duration::from_secs(1);
+        hbone.ping_timeout = Duration::from_secs(1);
+        let mesh = cluster
+            .participant("default", "curl")?
+            .hbone(hbone)
+            .start()
+            .await?;
+        let mut town = Self {
+            curl: mesh.client(),
+            pods: Vec::new(),
+            _waypoint: match shape {
+                Shape::InProcess => None,
+                Shape::Waypoint => Some(Process::waypoint(binaries.waypoint, &cluster, &waypoint, &[])?),
+            },
+            _mesh: mesh,
+            binaries,
+            started: 0,
+            cluster,
+        };
+        for _ in 0..replicas {
+            let replica = town.replica().await?;
+            town.pods.push(replica);
+        }
+        if shape == Shape::Waypoint {
+            listens(&waypoint).await;
+        }
+        until("requests are answered", || async {
+            status(town.curl.get(URL).await) == 200
+        })
+        .await;
+        Ok(town)
+    }
+
+    /// Starts one more replica, and makes it known when it listens.
+    pub async fn replica(&mut self) -> Result<(PodSpec, Process)> {
+        let name = format!("reviews-{}", self.started);
+        self.started += 1;
+        let spec = self.cluster.pod(&name).account("reviews").label("app", "reviews");
+        // A server must know itself before it lets anybody in.
+        self.cluster.apply(&format!("pod-{name}"), &unready(&spec))?;
+        let process = Process::pod(self.binaries.pod, &self.cluster, &spec, &[])?;
+        listens(&spec).await;
+        self.cluster.declare(&spec)?;
+        Ok((spec, process))
+    }
+
+    /// Tells everybody that a replica is going, as the API server would.
+    pub fn going(&self, spec: &PodSpec) -> Result<()> {
+        self.cluster.apply(&format!("pod-{}", spec.name), &unready(spec))
+    }
+}
+
+fn unready(spec: &PodSpec) -> String {
+    spec.yaml().replace("status: \"True\"", "status: \"False\"")
+}
+
+async fn listens(spec: &PodSpec) {
+    until(&format!("{} listens", spec.name), || async {
+        tokio::net::TcpStream::connect((spec.ip, 15008)).await.is_ok()
+    })
+    .await;
+}
