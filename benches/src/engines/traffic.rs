@@ -2,17 +2,25 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
+use inmesh::layer::{Call, Destination, MeshBody, Refusal, RetryLayer, Routed};
+use inmesh::name::{Host, ServiceName};
 use inmesh::policy::Outcome;
 use inmesh::policy::balance::{
     Algorithm, Draw, Endpoint, EndpointCell, EndpointKey, EndpointSet, Rank, Tried, Workload, hash_of,
 };
-use inmesh::policy::limit::{BucketPolicy, TokenBucket};
+use inmesh::policy::fault::PerMillion;
+use inmesh::policy::limit::{BucketPolicy, Descriptor, KindPolicy, LocalLimit, LocalPolicy, TokenBucket};
 use inmesh::policy::outlier::OutlierPolicy;
 use inmesh::policy::traffic::TrafficPolicy;
+use inmesh::snapshot::{AppProtocol, Cluster, Findings, Snapshot, Via};
+use inmesh::telemetry::Meter;
+use tower_layer::Layer;
+use tower_service::Service;
 
 use super::harness::Harness;
 
@@ -65,7 +73,98 @@ pub(super) fn run(harness: &mut Harness) -> Result<()> {
         bucket.take(&policy, now.elapsed()).taken
     });
     contended(harness, &bucket, &policy, now);
+    local_limits(harness, &policy, now);
+    retries(harness)
+}
+
+/// A whole limit as a filter has it: descriptors compared, a bucket of each kind and of all.
+fn local_limits(harness: &mut Harness, bucket: &BucketPolicy, now: Instant) {
+    let kind = |value: Option<&str>| KindPolicy {
+        entries: vec![("caller".into(), value.map(Into::into))],
+        bucket: *bucket,
+    };
+    let limit = |kinds: Vec<KindPolicy>| {
+        LocalLimit::new(LocalPolicy {
+            enabled: PerMillion::ALL,
+            enforced: PerMillion::ALL,
+            all: Some(*bucket),
+            kinds,
+            counts_twice: true,
+            values: 1_024,
+            status: StatusCode::TOO_MANY_REQUESTS,
+            exhausted: false,
+            headers: Vec::new(),
+            tells: false,
+            stage: 0,
+        })
+    };
+    let caller = "spiffe://cluster.local/ns/default/sa/productpage";
+    let descriptor: [Descriptor<'_>; 1] = [std::iter::once(("caller", caller.into())).collect()];
+    for (name, limit) in [
+        ("limit of all", limit(Vec::new())),
+        ("limit of one kind", limit(vec![kind(Some(caller))])),
+        ("limit of each caller", limit(vec![kind(None)])),
+    ] {
+        harness.operation(("take", name, 1), |_| limit.take(&descriptor, now));
+    }
+}
+
+/// What a request costs that is answered at the first attempt.
+fn retries(harness: &mut Harness) -> Result<()> {
+    let cluster = Arc::new(Cluster {
+        service: ServiceName::new("default", "reviews"),
+        host: Host::parse("reviews.default.svc.cluster.local")?,
+        port: 9080,
+        protocol: AppProtocol::Http1,
+        via: Via::Direct,
+        endpoints: endpoints(10, Algorithm::LeastRequest, false),
+    });
+    let view = Arc::new(Snapshot::default());
+    let routed = || {
+        let call = Call {
+            request: Request::new(MeshBody::empty()),
+            view: Arc::clone(&view),
+            place: None,
+            peer: None,
+            dialled: None,
+            found: Findings::default(),
+        };
+        Routed::new(call, None, Destination::Cluster(Arc::clone(&cluster)))
+    };
+    let poll = |future: &mut (dyn Future<Output = Result<Response<MeshBody>, Refusal>> + Unpin)| {
+        let mut cx = Context::from_waker(Waker::noop());
+        matches!(std::pin::Pin::new(future).poll(&mut cx), Poll::Ready(Ok(_)))
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
+    let _entered = runtime.enter();
+    let mut retry = RetryLayer::new(Meter::new()).layer(Answers);
+    harness.operation(("send", "without a retry layer", 1), |_| {
+        poll(&mut Answers.call(routed()))
+    });
+    harness.operation(("send", "through the retry layer", 1), |_| {
+        poll(&mut retry.call(routed()))
+    });
     Ok(())
+}
+
+/// Answers at once.
+#[derive(Clone, Copy, Debug)]
+struct Answers;
+
+impl Service<Routed> for Answers {
+    type Response = Response<MeshBody>;
+    type Error = Refusal;
+    type Future = std::future::Ready<Result<Response<MeshBody>, Refusal>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Routed) -> Self::Future {
+        std::future::ready(Ok(Response::new(MeshBody::empty())))
+    }
 }
 
 /// The same bucket while another thread does nothing else.
