@@ -181,7 +181,8 @@ impl Http1 {
         let response = {
             let (bell, driver) = (&self.bell, &mut self.driver);
             let sender = &mut self.sender;
-            let mut response = std::pin::pin!(bell.hushed(|_| sender.try_send_request(*request)));
+            // Boxed: as long as it has not begun, it is as large as the request.
+            let mut response = Box::pin(bell.hushed(|_| sender.try_send_request(*request)));
             poll_fn(|cx| {
                 let Some(connection) = driver else {
                     return response.as_mut().poll(cx);

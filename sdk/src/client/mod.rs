@@ -19,10 +19,12 @@ mod tls;
 mod translate;
 mod unheard;
 mod upstream;
+mod wire;
 
 pub use directory::PodDirectory;
 pub use facade::Client;
 pub(crate) use facade::sweep;
 pub use raw::Connection;
-pub(crate) use upstream::Opened;
-pub use upstream::{Upstream, Wire};
+pub use upstream::Upstream;
+pub(crate) use wire::Opened;
+pub use wire::Wire;

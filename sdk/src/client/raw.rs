@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::unheard::{Dial, Unheard};
-use super::upstream::Opened;
+use super::wire::Opened;
 
 /// A byte stream to a destination; both directions close on their own.
 pub struct Connection(Stage);

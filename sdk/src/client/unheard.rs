@@ -9,7 +9,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use super::upstream::Opened;
+use super::wire::Opened;
 use crate::layer::Refusal;
 use crate::policy::connection::{Heard, HelloReader};
 

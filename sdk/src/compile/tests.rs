@@ -12,8 +12,8 @@ mod istio_gateway;
 mod kit;
 #[cfg(feature = "extauthz")]
 mod mesh_config;
-mod reasons;
 mod rate_limit;
+mod reasons;
 mod routing;
 mod steady;
 mod subsets;

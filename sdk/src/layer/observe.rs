@@ -58,10 +58,11 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let origin = &self.origin;
         let view = origin.live.pin();
-        let mut request = request.map(MeshBody::new);
+        let mut request = Box::new(request.map(MeshBody::new));
         if request.version() < Version::HTTP_2 {
             // Streams of HTTP/2 may be quiet for good: who calls keeps gRPC open for what may happen.
-            request = request.map(|body| body.patient(BODY_IDLE));
+            let body = std::mem::take(request.body_mut());
+            *request.body_mut() = body.patient(BODY_IDLE);
         }
         if request.version() == Version::HTTP_11 && !matches!(*origin.place, Place::Workload { .. }) {
             request.extensions_mut().insert(origin.interim.clone());
@@ -92,7 +93,7 @@ where
         let (future, refusal) = match place {
             Ok(place) => {
                 let call = Call {
-                    request: Box::new(request),
+                    request,
                     view,
                     place: Some(place),
                     peer: Some(Arc::clone(&origin.peer)),

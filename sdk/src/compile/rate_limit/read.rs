@@ -285,12 +285,12 @@ fn matcher(written: &HeaderMatcher) -> Result<FieldMatch, String> {
     let exact = written
         .exact_match
         .as_ref()
-        .or(string.and_then(|it| it.exact.as_ref()));
+        .or_else(|| string.and_then(|it| it.exact.as_ref()));
     values.extend(exact.map(|it| ValuePattern::Exact(it.as_str().into())));
     let prefix = written
         .prefix_match
         .as_ref()
-        .or(string.and_then(|it| it.prefix.as_ref()));
+        .or_else(|| string.and_then(|it| it.prefix.as_ref()));
     values.extend(prefix.map(|it| ValuePattern::Prefix(it.as_str().into())));
     if let Some(it) = string.and_then(|it| it.safe_regex.as_ref()) {
         values.push(regex(&it.regex)?);

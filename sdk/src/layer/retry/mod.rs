@@ -108,93 +108,98 @@ where
 
 type Answer = Result<Response<MeshBody>, Refusal>;
 
-async fn attempts<S>(mut inner: S, kit: Arc<Kit>, mut routed: Routed) -> Answer
+/// Not an `async fn`: that would carry its arguments twice, and they are large.
+#[allow(clippy::manual_async_fn)]
+fn attempts<S>(mut inner: S, kit: Arc<Kit>, mut routed: Routed) -> impl Future<Output = Answer>
 where
     S: Service<Routed, Response = Response<MeshBody>, Error = Refusal>,
 {
-    let mut now = Instant::from_std(routed.at);
-    let plan = Plan::of(&mut routed, kit.deadline.as_ref(), now.into_std());
-    if plan.deadlines.end().is_some_and(|end| end <= now.into_std()) {
-        return Err(Refusal::new(
-            Reason::Timeout,
-            "the caller's time was over when the request came",
-        ));
-    }
-    if let Destination::Cluster(cluster) = &routed.to {
-        let endpoints = &cluster.endpoints;
-        endpoints
-            .cell()
-            .arrived(&endpoints.policy().retries, now.into_std());
-    }
-    let mut again = (plan.policy.attempts > 0).then(|| Again::new(&mut routed, &plan.policy, &kit.memory));
-    // The place in the budget of the retry that is under way.
-    let mut place: Option<Ticket> = None;
-    loop {
-        let attempt = routed.attempt;
-        plan.tell(
-            routed.call.request.headers_mut(),
-            kit.deadline.as_ref(),
-            now.into_std(),
-        );
-        routed.until = plan.deadlines.attempt(now.into_std());
-        let mut result = inner.call(routed).await;
-        drop(place.take());
-        let Some(outcome) = outcome_of(&result) else {
-            return finish(result, &plan, attempt, false);
-        };
-        let unsent = result.as_mut().err().and_then(Refusal::take_unsent);
-        let headers = result.as_ref().ok().map(Response::headers);
-        if !plan.policy.should_retry(&outcome, headers, attempt - 1) {
-            // It would have been, had there been fewer attempts.
-            let exhausted = attempt > 1 && plan.policy.should_retry(&outcome, headers, 0);
-            return finish(result, &plan, attempt, exhausted);
+    async move {
+        let mut now = Instant::from_std(routed.at);
+        let plan = Plan::of(&mut routed, kit.deadline.as_ref(), now.into_std());
+        if plan.deadlines.end().is_some_and(|end| end <= now.into_std()) {
+            return Err(Refusal::new(
+                Reason::Timeout,
+                "the caller's time was over when the request came",
+            ));
         }
-        now = Instant::now();
-        let pause = plan.policy.pause(attempt, headers, fastrand::u64(..));
-        let tried = match &result {
-            Ok(response) => response
-                .extensions()
-                .get::<Served>()
-                .map(|served| &served.endpoint.key),
-            Err(refusal) => refusal.endpoint.as_ref(),
-        };
-        // Without `again` the policy has no attempts, and does not get here.
-        let next = match &mut again {
-            Some(again) => again.routed(unsent, tried, attempt + 1),
-            None => return finish(result, &plan, attempt, false),
-        };
-        let skipped = match next {
-            Err(why) => why,
-            Ok(_) if !plan.deadlines.allow_pause(now.into_std(), pause) => {
-                // The time would be over before the retry: what it was to replace is not the answer (nor is it Envoy's,
-                // whose timer ends the pause), and waiting for the end would change nothing.
-                kit.meter.retry_skipped("deadline");
-                return Err(Refusal::new(
-                    Reason::Timeout,
-                    "the request's time would be over before another attempt",
-                ));
+        if let Destination::Cluster(cluster) = &routed.to {
+            let endpoints = &cluster.endpoints;
+            endpoints
+                .cell()
+                .arrived(&endpoints.policy().retries, now.into_std());
+        }
+        let mut again =
+            (plan.policy.attempts > 0).then(|| Again::new(&mut routed, &plan.policy, &kit.memory));
+        // The place in the budget of the retry that is under way.
+        let mut place: Option<Ticket> = None;
+        loop {
+            let attempt = routed.attempt;
+            plan.tell(
+                routed.call.request.headers_mut(),
+                kit.deadline.as_ref(),
+                now.into_std(),
+            );
+            routed.until = plan.deadlines.attempt(now.into_std());
+            let mut result = inner.call(routed).await;
+            drop(place.take());
+            let Some(outcome) = outcome_of(&result) else {
+                return finish(result, &plan, attempt, false);
+            };
+            let unsent = result.as_mut().err().and_then(Refusal::take_unsent);
+            let headers = result.as_ref().ok().map(Response::headers);
+            if !plan.policy.should_retry(&outcome, headers, attempt - 1) {
+                // It would have been, had there been fewer attempts.
+                let exhausted = attempt > 1 && plan.policy.should_retry(&outcome, headers, 0);
+                return finish(result, &plan, attempt, exhausted);
             }
-            Ok(next) => match admit(&next, &outcome, now) {
-                None => {
-                    kit.meter.retry_budget_exhausted();
-                    "budget"
+            now = Instant::now();
+            let pause = plan.policy.pause(attempt, headers, fastrand::u64(..));
+            let tried = match &result {
+                Ok(response) => response
+                    .extensions()
+                    .get::<Served>()
+                    .map(|served| &served.endpoint.key),
+                Err(refusal) => refusal.endpoint.as_ref(),
+            };
+            // Without `again` the policy has no attempts, and does not get here.
+            let next = match &mut again {
+                Some(again) => again.routed(unsent, tried, attempt + 1),
+                None => return finish(result, &plan, attempt, false),
+            };
+            let skipped = match next {
+                Err(why) => why,
+                Ok(_) if !plan.deadlines.allow_pause(now.into_std(), pause) => {
+                    // The time would be over before the retry: what it was to replace is not the answer (nor is it Envoy's,
+                    // whose timer ends the pause), and waiting for the end would change nothing.
+                    kit.meter.retry_skipped("deadline");
+                    return Err(Refusal::new(
+                        Reason::Timeout,
+                        "the request's time would be over before another attempt",
+                    ));
                 }
-                admitted => {
-                    tracing::debug!(attempt, ?outcome, ?pause, "retrying");
-                    kit.meter.retry();
-                    place = admitted.flatten();
-                    // The answer that is being replaced must not hold its connection while we wait.
-                    drop(result);
-                    tokio::time::sleep(pause).await;
-                    now = Instant::now();
-                    routed = next;
-                    routed.at = now.into_std();
-                    continue;
-                }
-            },
-        };
-        kit.meter.retry_skipped(skipped);
-        return finish(result, &plan, attempt, false);
+                Ok(next) => match admit(&next, &outcome, now) {
+                    None => {
+                        kit.meter.retry_budget_exhausted();
+                        "budget"
+                    }
+                    admitted => {
+                        tracing::debug!(attempt, ?outcome, ?pause, "retrying");
+                        kit.meter.retry();
+                        place = admitted.flatten();
+                        // The answer that is being replaced must not hold its connection while we wait.
+                        drop(result);
+                        tokio::time::sleep(pause).await;
+                        now = Instant::now();
+                        routed = next;
+                        routed.at = now.into_std();
+                        continue;
+                    }
+                },
+            };
+            kit.meter.retry_skipped(skipped);
+            return finish(result, &plan, attempt, false);
+        }
     }
 }
 

@@ -135,9 +135,10 @@ impl Run {
             mesh = mesh.pod(pod);
         }
         if let Some(seconds) = self.tunnel_max_age.filter(|seconds| *seconds > 0) {
-            let mut settings = crate::hbone::Settings::default();
-            settings.max_age = Some(Duration::from_secs(seconds));
-            mesh = mesh.hbone(settings);
+            mesh = mesh.hbone(crate::hbone::Settings {
+                max_age: Some(Duration::from_secs(seconds)),
+                ..Default::default()
+            });
         }
         if let Some(name) = self.deadline_header {
             mesh = mesh.deadline_header(name);
