@@ -147,15 +147,17 @@ fn addresses(service: &ServiceEntry, entry: &Arc<Entry>, problems: &mut Vec<Prob
     found
 }
 
+/// The identities that workloads must prove one of. Other names are for TLS that is begun to the hosts.
 fn alternatives(service: &ServiceEntry, entry: &Arc<Entry>, problems: &mut Vec<Problem>) -> Arc<[SpiffeId]> {
     let mut found = Vec::new();
-    for (at, text) in service.spec.subject_alt_names.iter().enumerate() {
+    let names = service.spec.subject_alt_names.iter().enumerate();
+    for (at, text) in names.filter(|(_, text)| text.starts_with("spiffe:")) {
         match SpiffeId::parse(text) {
             Ok(id) => found.push(id),
             Err(why) => problems.push(entry.problem(
                 Severity::Ignored,
                 format!("spec.subjectAltNames[{at}]"),
-                format!("only SPIFFE identities can be demanded: {why}"),
+                format!("`{text}` is no SPIFFE identity: {why}"),
                 "write spiffe://<trust domain>/ns/<namespace>/sa/<service account>",
             )),
         }

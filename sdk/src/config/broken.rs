@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 
 use super::gateway::BackendTLSPolicy;
-use super::istio::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
+use super::istio::{AuthorizationPolicy, DestinationRule, PeerAuthentication, RequestAuthentication};
 use super::node::Node;
 use super::{ObjectMeta, Resource, typed};
 use crate::name::Kind;
@@ -32,6 +32,14 @@ pub(super) fn remains(kind: Kind, node: &Node) -> Resource {
             policy.spec.target_refs = target_refs();
         }
         Resource::PeerAuthentication(policy) => policy.spec.selector = selector(),
+        Resource::DestinationRule(rule) => {
+            let host = spec.and_then(|spec| exactly(spec.get("host")?));
+            rule.spec.host = host.unwrap_or_default();
+            rule.spec.export_to = spec
+                .and_then(|spec| exactly(spec.get("exportTo")?))
+                .unwrap_or_default();
+            rule.spec.workload_selector = spec.and_then(|spec| exactly(spec.get("workloadSelector")?));
+        }
         Resource::BackendTLSPolicy(policy) => {
             policy.spec.target_refs = spec
                 .and_then(|spec| exactly(spec.get("targetRefs")?))
@@ -53,6 +61,10 @@ pub(super) fn blank(kind: Kind, metadata: ObjectMeta) -> Resource {
             metadata,
             ..Default::default()
         }),
+        Kind::DestinationRule => Resource::DestinationRule(DestinationRule {
+            metadata,
+            ..Default::default()
+        }),
         Kind::RequestAuthentication => Resource::RequestAuthentication(RequestAuthentication {
             metadata,
             ..Default::default()
@@ -62,6 +74,12 @@ pub(super) fn blank(kind: Kind, metadata: ObjectMeta) -> Resource {
             ..Default::default()
         }),
     }
+}
+
+/// Whether what cannot be read as a whole must be kept all the same: a policy, and a DestinationRule that speaks of TLS,
+/// without which its host would be sent in the clear what is meant for TLS.
+pub(super) fn must_stay(kind: Kind, node: &Node) -> bool {
+    kind.is_security() || (kind == Kind::DestinationRule && node.mentions("tls"))
 }
 
 /// The metadata, or at least name and namespace.

@@ -132,7 +132,11 @@ pub(super) fn is_inert(kind: Kind, field: &str, value: Option<&str>) -> bool {
 /// Whether a field that no shape declares makes a resource unusable, though it is no policy: to pass over it could let
 /// somebody in.
 pub(super) fn must_be_known(kind: Kind, field: &str) -> bool {
-    kind == Kind::Gateway && field.starts_with("spec.tls")
+    match kind {
+        Kind::Gateway => field.starts_with("spec.tls"),
+        Kind::IstioGateway | Kind::DestinationRule => field.contains(".tls."),
+        _ => false,
+    }
 }
 
 /// Whether a declared field may be left without a value: generators write these so.

@@ -93,6 +93,15 @@ impl Node {
         })
     }
 
+    /// Whether a mapping in it has this key, however deep.
+    pub(super) fn mentions(&self, key: &str) -> bool {
+        match &self.value {
+            Value::Map(fields) => fields.iter().any(|it| &*it.key == key || it.node.mentions(key)),
+            Value::List(items) => items.iter().any(|it| it.mentions(key)),
+            _ => false,
+        }
+    }
+
     /// The value of a key, if this is a mapping that has it.
     pub(super) fn get(&self, key: &str) -> Option<&Self> {
         match &self.value {

@@ -315,7 +315,7 @@ impl<'a> Reader<'a> {
 
     /// A resource of a known kind that cannot be used.
     fn unfit(&mut self, object: &Object<'_>, kind: Kind, field: &str, at: Mark, what: String, remedy: &str) {
-        if kind.is_security() {
+        if broken::must_stay(kind, object.node) {
             return self.broken(object, kind, field, at, what, remedy);
         }
         let mut metadata = broken::metadata(object.node);

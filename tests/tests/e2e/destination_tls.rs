@@ -18,6 +18,7 @@ in_both_shapes!(
     mutual_shows_a_certificate_from_files,
     a_secret_is_used_where_it_may_be,
     without_tls_nothing_changes_and_istio_mutual_needs_hbone,
+    a_rule_that_cannot_be_read_sends_nothing,
 );
 
 const HOST: &str = "api.example.com";
@@ -293,5 +294,28 @@ async fn without_tls_nothing_changes_and_istio_mutual_needs_hbone(shape: Shape) 
     })
     .await;
     assert_eq!(town.server.met(), 0);
+    Ok(())
+}
+
+async fn a_rule_that_cannot_be_read_sends_nothing(shape: Shape) -> Result<()> {
+    let ca = DevCa::new_in_memory()?;
+    let dir = tempfile::tempdir()?;
+    let path = file(&dir, "roots.pem", ca.root_pem())?;
+    let good = format!("{{mode: SIMPLE, caCertificates: {path}}}");
+    let bad = good.replace("SIMPLE", "SIMPEL");
+    let town = Town::start(shape, &issue(&ca)?, None, &[("rule", rule(&bad))]).await?;
+    town.until("500").await;
+    assert_eq!(town.server.clear() + town.server.met(), 0, "nobody connected");
+    town.rule(&good)?;
+    town.until(FINE).await;
+    // What was read well before stays in force.
+    town.rule(&good.replace("caCertificates", "caCertificate"))?;
+    until("the mistake is reported", || async {
+        let told = town.point().status().borrow().problems.clone();
+        told.iter().any(|it| it.field.ends_with("tls.caCertificate"))
+    })
+    .await;
+    assert_eq!(town.ask().await, FINE);
+    assert_eq!(town.server.clear(), 0);
     Ok(())
 }

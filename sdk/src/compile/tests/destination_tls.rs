@@ -2,7 +2,7 @@
 
 use super::kit::*;
 use crate::compile::{Compiled, Content, Handover, compile};
-use crate::config::Severity;
+use crate::config::{Severity, yaml};
 use crate::identity::dev_ca::DevCa;
 use crate::policy::tls::{Origination, Roots, Subject};
 use crate::snapshot::{AppProtocol, Cluster};
@@ -56,7 +56,17 @@ fn simple_begins_tls_with_the_systems_roots_and_the_destinations_name() {
     // What is within is HTTP, for routes as for requests without one.
     assert_eq!(seen.cluster("api.example.com:443").protocol, AppProtocol::Http1);
     assert_eq!(seen.port("api.example.com:443").protocol, AppProtocol::Http1);
+    assert!(
+        !seen
+            .problems
+            .iter()
+            .any(|it| it.field.starts_with("spec.subjectAltNames"))
+    );
     let plain = caller(&[OUTSIDE]);
+    assert_eq!(
+        plain.problem("nobody proves this name").field,
+        "spec.subjectAltNames[0]"
+    );
     assert_eq!(*spoken(&plain, "api.example.com:443"), Origination::None);
     assert_eq!(plain.port("api.example.com:443").protocol, AppProtocol::Tcp);
 }
@@ -181,4 +191,32 @@ fn files_are_asked_for_and_used_once_they_were_read() {
         ));
         assert_eq!(of_rule(&seen), 1);
     }
+}
+
+/// What must not happen: a mistake in a rule, and what was meant for TLS is sent in the clear.
+#[test]
+fn a_rule_that_speaks_of_tls_and_cannot_be_read_lets_nothing_through() {
+    let seen = |policy: &str| {
+        let mut store = store(&[OUTSIDE]);
+        let read = yaml::read("rule.yaml", &rule("api.example.com", policy), None);
+        assert!(!read.problems.is_empty(), "{policy}");
+        read.entries.into_iter().for_each(|it| store.apply(it));
+        compile(&store, &workload("productpage-1"), &Handover::default(), None)
+    };
+    for policy in [
+        "trafficPolicy: {tls: {mode: SIMPEL}}",
+        "trafficPolicy: {tls: {mode: SIMPLE, caCertificate: /ca.pem}}",
+        "trafficPolicy: {tls: {mode: MUTUAL}}",
+        "trafficPolicy: {tls: {mode: SIMPLE}, loadBalancer: {simple: 7}}",
+        "trafficPolicy: {portLevelSettings: [{port: {number: x}, tls: {mode: SIMPLE}}]}",
+    ] {
+        let seen = seen(policy);
+        let Origination::Refused(why) = spoken(&seen, "api.example.com:443") else {
+            panic!("{policy}")
+        };
+        assert!(why.contains("DestinationRule default/r may demand TLS"), "{why}");
+    }
+    // One that does not speak of it costs what it says and no more.
+    let other = seen("trafficPolicy: {loadBalancer: {simple: 7}}");
+    assert_eq!(*spoken(&other, "api.example.com:443"), Origination::None);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::tls::Writer;
+use super::tls::{Writer, unproved};
 use super::{Applied, Blocks, Constraints, Credentials, Demand, Nearness, Rules, Spot, constraint};
 use crate::compile::labels::TRAFFIC_DISTRIBUTION;
 use crate::compile::namespace::Namespaces;
@@ -69,9 +69,19 @@ impl Traffic<'_> {
         let of_subsets = applied.subsets.iter().map(|(_, entry)| *entry);
         let among: Vec<&Arc<Entry>> = of_policy.chain(of_subsets).collect();
         let writer = blocks.tls.and_then(|tls| Writer::of(tls, &among));
+        let broken = applied
+            .broken
+            .and_then(|it| Some((it.reference(), it.broken.as_ref()?)));
+        if let (Some((rule, why)), Origination::None) = (broken, &port.tls) {
+            let text = format!("{rule} may demand TLS and cannot be read: {why}");
+            return Demand::Begun(Origination::Refused(text.into()));
+        }
         match (writer, &port.tls) {
             (Some(writer), Origination::None) => self.credentials.demand(writer, destination, problems),
-            (None, Origination::None) => Demand::Nothing,
+            (None, Origination::None) => {
+                problems.extend(unproved(destination));
+                Demand::Nothing
+            }
             (writer, origination) => {
                 problems.extend(writer.map(|it| it.outranked()));
                 Demand::Begun(origination.clone())

@@ -43,6 +43,8 @@ enum Pattern {
 pub(crate) struct Applied<'a> {
     /// Its policy, and where that is written.
     pub(crate) policy: Option<(&'a TrafficPolicy, &'a Arc<Entry>)>,
+    /// The first of them that cannot be read as it was written, and speaks of TLS.
+    pub(crate) broken: Option<&'a Arc<Entry>>,
     /// Its subsets, each name once, and where each is written.
     pub(crate) subsets: Vec<(&'a Subset, &'a Arc<Entry>)>,
 }
@@ -193,6 +195,9 @@ fn merge<'a>(rules: Vec<&Rule<'a>>) -> Applied<'a> {
     let mut applied = Applied::default();
     for it in rules {
         let spec = &it.rule.spec;
+        if it.entry.broken.is_some() {
+            applied.broken.get_or_insert(it.entry);
+        }
         if applied.policy.is_none() {
             applied.policy = spec.traffic_policy.as_deref().map(|policy| (policy, it.entry));
         }

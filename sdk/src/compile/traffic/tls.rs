@@ -338,3 +338,18 @@ fn subjects(tls: &ClientTLSSettings, to: &Destination<'_>) -> Result<Vec<Subject
     };
     written.iter().map(read).collect()
 }
+
+/// What is said of names that a ServiceEntry wants to be proved, where no rule begins the TLS to prove them by.
+pub(crate) fn unproved(to: &Destination<'_>) -> Option<Problem> {
+    let Resource::ServiceEntry(it) = &to.entry.resource else {
+        return None;
+    };
+    let names = it.spec.subject_alt_names.iter();
+    let at = names.into_iter().position(|text| !text.starts_with("spiffe:"))?;
+    Some(to.entry.problem(
+        Severity::Ignored,
+        format!("spec.subjectAltNames[{at}]"),
+        "no TLS is begun here, so nobody proves this name",
+        "begin TLS by a DestinationRule, or write a SPIFFE identity for workloads of the mesh",
+    ))
+}
