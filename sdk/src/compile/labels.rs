@@ -24,6 +24,8 @@ pub(crate) const GATEWAY_MANAGED: &str = "gateway.istio.io/managed";
 pub(crate) const GATEWAY_ACCOUNT: &str = "gateway.istio.io/service-account";
 /// Annotation of a Gateway: its waypoint names callers in `x-forwarded-client-cert`.
 pub(crate) const XFCC: &str = "ambient.istio.io/xfcc-include-client-identity";
+/// Annotation of a Service: the namespaces that see it, `.` being its own, `*` all and `~` none.
+pub(crate) const EXPORT_TO: &str = "networking.istio.io/exportTo";
 /// Annotation of a Service or Namespace: `PreferClose`, `PreferSameZone` or `PreferSameNode`.
 pub(crate) const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
 /// What all annotations begin with that are our own.

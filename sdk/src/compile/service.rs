@@ -156,8 +156,28 @@ pub(crate) fn read<'a>(
         selector: &service.spec.selector,
         vips: virtual_addresses(service, entry, problems),
         ports,
-        visible_in: None,
+        visible_in: meta
+            .annotations
+            .get(labels::EXPORT_TO)
+            .and_then(|list| visible_in(list.split(','), &meta.namespace)),
     })
+}
+
+/// The namespaces that an `exportTo` names: `.` is the own one, `~` none; `None` is all.
+pub(crate) fn visible_in<'t>(
+    list: impl Iterator<Item = &'t str>,
+    own: &Arc<str>,
+) -> Option<BTreeSet<Arc<str>>> {
+    let mut named = BTreeSet::new();
+    for text in list.map(str::trim) {
+        match text {
+            "*" => return None,
+            "." => drop(named.insert(Arc::clone(own))),
+            "~" | "" => {}
+            other => drop(named.insert(other.into())),
+        }
+    }
+    Some(named)
 }
 
 fn virtual_addresses(service: &Service, entry: &Arc<Entry>, problems: &mut Vec<Problem>) -> Vec<IpAddr> {

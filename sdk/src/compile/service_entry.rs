@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::protocol;
-use super::service::{Backing, Destination, Port, backing, stranger};
+use super::service::{Backing, Destination, Port, backing, stranger, visible_in};
 use super::workload::{Members, describe, trust_domain, tunnels};
 use crate::config::core::IntOrString;
 use crate::config::istio::{ServiceEntry, ServiceEntryPort, WorkloadEntrySpec};
@@ -29,6 +29,9 @@ pub(crate) struct Surroundings<'a, 's> {
 enum Resolution {
     Static,
     Dns,
+    /// The address that a caller dials: one of the entry's own, else what DNS says of the host, as the caller would have
+    /// asked it.
+    Dialled,
 }
 
 /// Reads a ServiceEntry into one destination per host; `names` collects what must be looked up in DNS.
@@ -43,15 +46,16 @@ pub(crate) fn read<'a>(
     let resolution = match spec.resolution.as_deref() {
         Some("STATIC") => Resolution::Static,
         Some("DNS" | "DNS_ROUND_ROBIN") => Resolution::Dns,
+        None | Some("" | "NONE") => Resolution::Dialled,
         other => {
             problems.push(entry.problem(
                 Severity::Error,
                 "spec.resolution",
                 format!(
                     "resolution {} is not supported; the hosts are not served",
-                    other.unwrap_or("NONE")
+                    other.unwrap_or_default()
                 ),
-                "use STATIC with endpoints, or DNS",
+                "use STATIC with endpoints, DNS, or NONE",
             ));
             return Vec::new();
         }
@@ -65,14 +69,24 @@ pub(crate) fn read<'a>(
         ));
         return Vec::new();
     }
+    if resolution == Resolution::Dialled && !(spec.endpoints.is_empty() && spec.workload_selector.is_none()) {
+        problems.push(entry.problem(
+            Severity::Error,
+            "spec.resolution",
+            "resolution NONE excludes endpoints and workloadSelector; the hosts are not served",
+            "use STATIC or DNS, or list no endpoints",
+        ));
+        return Vec::new();
+    }
+    let vips = addresses(service, entry, problems);
     let reader = Reader {
         service,
         entry,
         around,
         resolution,
         identities: alternatives(service, entry, problems),
+        addresses: &vips,
     };
-    let vips = addresses(service, entry, problems);
     let mut found = Vec::new();
     for (at, text) in spec.hosts.iter().enumerate() {
         let Some((host, wildcard)) = reader.host(at, text, problems) else {
@@ -97,7 +111,10 @@ pub(crate) fn read<'a>(
                 Vec::new()
             },
             ports,
-            visible_in: visible_in(service),
+            visible_in: match spec.export_to.as_slice() {
+                [] => None,
+                list => visible_in(list.iter().map(String::as_str), &service.metadata.namespace),
+            },
         });
     }
     if spec.hosts.len() > 1 && !vips.is_empty() {
@@ -109,22 +126,6 @@ pub(crate) fn read<'a>(
         ));
     }
     found
-}
-
-fn visible_in(service: &ServiceEntry) -> Option<BTreeSet<Arc<str>>> {
-    let list = &service.spec.export_to;
-    if list.is_empty() || list.iter().any(|it| it == "*") {
-        return None;
-    }
-    let own = &service.metadata.namespace;
-    let named = |it: &String| {
-        if it == "." {
-            own.clone()
-        } else {
-            it.as_str().into()
-        }
-    };
-    Some(list.iter().map(named).collect())
 }
 
 fn addresses(service: &ServiceEntry, entry: &Arc<Entry>, problems: &mut Vec<Problem>) -> Vec<IpAddr> {
@@ -171,6 +172,8 @@ struct Reader<'a, 's, 'n> {
     around: &'s Surroundings<'n, 's>,
     resolution: Resolution,
     identities: Arc<[SpiffeId]>,
+    /// The entry's own.
+    addresses: &'s [IpAddr],
 }
 
 impl Reader<'_, '_, '_> {
@@ -204,11 +207,10 @@ impl Reader<'_, '_, '_> {
                 "write `*.example.com`",
             );
         }
-        let listed = !self.service.spec.endpoints.is_empty() || self.service.spec.workload_selector.is_some();
-        if self.resolution == Resolution::Dns && !listed {
+        if self.asks_dns() {
             return refuse(
                 format!("`{text}` cannot be looked up in DNS"),
-                "list endpoints, or name the hosts",
+                "list endpoints or addresses, or name the hosts",
             );
         }
         Some((host, Some(suffix)))
@@ -262,7 +264,11 @@ impl Reader<'_, '_, '_> {
         names: &mut BTreeSet<Host>,
         problems: &mut Vec<Problem>,
     ) -> Vec<Backing> {
-        let number = port.target_port.unwrap_or(port.number);
+        let number = match self.resolution {
+            // What is dialled is dialled by its port, too.
+            Resolution::Dialled => port.number,
+            _ => port.target_port.unwrap_or(port.number),
+        };
         let mut found = match &self.service.spec.workload_selector {
             Some(selector) => self.selected(&selector.labels, port, number, names),
             None => {
@@ -272,21 +278,36 @@ impl Reader<'_, '_, '_> {
                     .collect()
             }
         };
-        let listed = !self.service.spec.endpoints.is_empty() || self.service.spec.workload_selector.is_some();
-        if self.resolution == Resolution::Dns && !listed {
-            let namespace = &self.service.metadata.namespace;
-            let ips = self.look_up(host, names);
-            found.extend(
-                ips.iter()
-                    .map(|ip| stranger(*ip, number, true, namespace, self.around.node)),
-            );
-        }
+        let own = match self.resolution {
+            Resolution::Dialled => self.addresses.to_vec(),
+            _ => Vec::new(),
+        };
+        let ips = if self.asks_dns() {
+            self.look_up(host, names)
+        } else {
+            own
+        };
+        let namespace = &self.service.metadata.namespace;
+        found.extend(
+            ips.iter()
+                .map(|ip| stranger(*ip, number, true, namespace, self.around.node)),
+        );
         if !self.identities.is_empty() {
             for it in &mut found {
                 it.identities = self.identities.clone();
             }
         }
         found
+    }
+
+    /// Whether the hosts themselves are looked up.
+    fn asks_dns(&self) -> bool {
+        let spec = &self.service.spec;
+        match self.resolution {
+            Resolution::Static => false,
+            Resolution::Dns => spec.endpoints.is_empty() && spec.workload_selector.is_none(),
+            Resolution::Dialled => self.addresses.is_empty(),
+        }
     }
 
     fn look_up(&self, host: &Host, names: &mut BTreeSet<Host>) -> Vec<IpAddr> {

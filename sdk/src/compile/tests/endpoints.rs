@@ -147,7 +147,7 @@ spec: {hosts: ['*.example.org'], ports: [{number: 80, name: http, protocol: HTTP
     let seen = caller(&[odd]);
     seen.problem("UDP is not carried");
     seen.problem("ExternalName services are not supported");
-    seen.problem("resolution NONE is not supported");
+    seen.problem("`*.example.org` cannot be looked up");
     assert!(!seen.knows("elsewhere") && !seen.knows("a.example.org"));
     assert_eq!(seen.port("dns:54").number, 54);
 }
@@ -191,4 +191,52 @@ spec: {hosts: [private.example], exportTo: ['.'], ports: [{number: 80, name: htt
         Some(&first.snapshot),
     );
     assert_eq!(then.endpoints("api.example:80"), ["198.51.100.1:80 - "]);
+}
+
+/// Istio's `resolution: NONE`: where the caller itself would have gone.
+#[test]
+fn what_is_dialled_is_an_address_of_the_entry_or_what_dns_says() {
+    let entry = |spec: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: e, namespace: default}}\n\
+             spec: {{ports: [{{number: 80, name: http, protocol: HTTP}}], {spec}}}\n"
+        )
+    };
+    let addressed = caller(&[&entry("hosts: ['*.example.org'], addresses: [192.0.2.1]")]);
+    assert_eq!(addressed.endpoints("a.example.org:80"), ["192.0.2.1:80 - "]);
+    assert_eq!(addressed.endpoints("192.0.2.1:80"), ["192.0.2.1:80 - "]);
+    assert!(addressed.names.is_empty());
+    let text = entry("hosts: [api.example], resolution: NONE");
+    let named = caller(&[&text]);
+    let host = Host::parse("api.example").unwrap();
+    assert_eq!(named.names.iter().collect::<Vec<_>>(), [&host]);
+    let handover = Handover {
+        resolved: [(host, vec!["198.51.100.1".parse().unwrap()])].into(),
+        ..Handover::default()
+    };
+    let then = compile(&store(&[&text]), &workload("x"), &handover, Some(&named.snapshot));
+    assert_eq!(then.endpoints("api.example:80"), ["198.51.100.1:80 - "]);
+    let both = caller(&[&entry("hosts: [api.example], endpoints: [{address: 192.0.2.1}]")]);
+    both.problem("resolution NONE excludes endpoints");
+    assert!(!both.knows("api.example"));
+}
+
+#[test]
+fn a_service_is_seen_where_it_is_exported_to() {
+    let service = |to: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: quiet, namespace: other, annotations: \
+             {{networking.istio.io/exportTo: '{to}'}}}}\nspec: {{ports: [{{name: http, port: 80}}]}}\n"
+        )
+    };
+    for (to, seen) in [
+        ("*", true),
+        ("default", true),
+        ("shop, default", true),
+        (".", false),
+        ("~", false),
+        ("shop", false),
+    ] {
+        assert_eq!(caller(&[&service(to)]).knows("quiet.other"), seen, "{to}");
+    }
 }
