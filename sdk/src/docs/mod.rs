@@ -1,5 +1,8 @@
 //! The long-form guide: one page per module, without code.
 
+#[doc = include_str!("conformance.md")]
+pub mod conformance {}
+
 #[doc = include_str!("connections.md")]
 pub mod connections {}
 
