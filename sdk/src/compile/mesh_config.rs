@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use super::access_log;
 use super::authz::{Asked, Authorizers};
 use crate::config::istio::MeshConfig;
 use crate::config::istio::mesh_config::{ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider, RequestBody};
-use crate::config::{Entry, Problem, ResourceStore, Severity};
+use crate::config::{Entry, Lines, Problem, ResourceStore, Severity};
 use crate::matcher::TextSet;
 use crate::name::{Host, TrustDomain};
 use crate::policy::normalize::PathNormalization;
@@ -76,7 +77,7 @@ impl Mesh {
                     problems,
                     fatal: None,
                 };
-                let facts = reader.facts(&parsed.config);
+                let facts = reader.facts(&parsed.config, text);
                 match reader.fatal {
                     None => mesh.facts = Some(Arc::new(facts)),
                     Some(why) => mesh.unreadable(entry, previous, why, problems),
@@ -163,7 +164,7 @@ struct Reader<'r> {
 }
 
 impl Reader<'_> {
-    fn facts(&mut self, config: &MeshConfig) -> MeshFacts {
+    fn facts(&mut self, config: &MeshConfig, text_of: &str) -> MeshFacts {
         let text = |text: &String| (!text.is_empty()).then(|| Arc::from(text.as_str()));
         let paths = config
             .path_normalization
@@ -180,7 +181,10 @@ impl Reader<'_> {
                 .and_then(|it| it.gateway_topology.as_ref()?.num_trusted_proxies)
                 .unwrap_or(0),
             authorizers: Default::default(),
+            logs: Default::default(),
+            default_logs: Vec::new(),
         };
+        self.logs(config, text_of, &mut facts);
         for provider in &config.extension_providers {
             let Some(authorizer) = self.authorizer(provider) else {
                 continue;
@@ -208,6 +212,23 @@ impl Reader<'_> {
             }
         }
         facts
+    }
+
+    /// Where access logs go. What is wrong with one leaves everything else as it is.
+    fn logs(&mut self, config: &MeshConfig, text: &str, facts: &mut MeshFacts) {
+        let lines = Lines::of(text);
+        let (entry, problems) = (self.entry, &mut *self.problems);
+        (facts.logs, facts.default_logs) = access_log::providers(config, |field, why| {
+            let line = lines.line(field).unwrap_or(0);
+            let text = format!("{field} (line {line} of it): {why}");
+            problems.push(entry.problem(Severity::Error, FIELD, text, "mend it"));
+        });
+        let metrics = config.default_providers.iter().flat_map(|it| &it.metrics);
+        for name in metrics.filter(|name| *name != "prometheus") {
+            let text = format!("defaultProviders.metrics: `{name}` is not supported and has no effect");
+            let remedy = "name prometheus, which is served anyway";
+            problems.push(entry.problem(Severity::Ignored, FIELD, text, remedy));
+        }
     }
 
     /// `None` leaves it as it is.

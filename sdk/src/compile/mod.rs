@@ -9,6 +9,7 @@
 //! The only room that knows both Kubernetes and engines. [`compile`] is pure: same inputs, same result; it reads no
 //! clock, no network and no file. What must be known of time comes in as a [`Handover`].
 
+mod access_log;
 pub mod authn;
 pub mod authz;
 mod backend_tls;
@@ -242,6 +243,9 @@ pub fn compile(
         snapshot.gateway = servers.added(view.unwrap_or_default(), &mut guards, &mut problems);
     }
     snapshot.keys = guards.into_keys();
+    let logging = access_log::Logging::read(store, node, snapshot.mesh.as_deref());
+    logging.report(&mut problems);
+    snapshot.logs = logging.plan(gateway.as_ref(), &own, &visible, &bindings);
 
     let addresses = |it: &gateway::Looked<'_>| {
         let reference = it.entry.reference();

@@ -1,5 +1,6 @@
 //! The rules of ambient, over YAML as people write it.
 
+mod access_log;
 mod attachment;
 mod backend_tls;
 mod binding;

@@ -31,6 +31,7 @@ pub(super) fn dispatch(api_version: &str, kind: &str) -> Known {
         "" | "apps" | "discovery.k8s.io" => &["v1"],
         "networking.istio.io" => &["v1", "v1beta1", "v1alpha3"],
         SECURITY_GROUP => &["v1", "v1beta1"],
+        "telemetry.istio.io" => &["v1", "v1alpha1"],
         "gateway.networking.x-k8s.io" => &["v1alpha1"],
         // BackendTLSPolicy was another resource before v1alpha3.
         GATEWAY_GROUP if kind == "BackendTLSPolicy" => &["v1", "v1alpha3"],
@@ -63,6 +64,7 @@ pub(super) fn dispatch(api_version: &str, kind: &str) -> Known {
         (GATEWAY_GROUP, "ReferenceGrant") => Kind::ReferenceGrant,
         (GATEWAY_GROUP, "BackendTLSPolicy") => Kind::BackendTLSPolicy,
         ("gateway.networking.x-k8s.io", "XBackendTrafficPolicy") => Kind::XBackendTrafficPolicy,
+        ("telemetry.istio.io", "Telemetry") => Kind::Telemetry,
         (SECURITY_GROUP | "", "AuthorizationPolicy") => Kind::AuthorizationPolicy,
         (SECURITY_GROUP | "", "PeerAuthentication") => Kind::PeerAuthentication,
         (SECURITY_GROUP | "", "RequestAuthentication") => Kind::RequestAuthentication,
@@ -112,5 +114,6 @@ pub(super) fn read(kind: Kind, node: &Node) -> (Result<Resource, Misfit>, Remark
         Kind::AuthorizationPolicy => shape(node, Resource::AuthorizationPolicy),
         Kind::PeerAuthentication => shape(node, Resource::PeerAuthentication),
         Kind::RequestAuthentication => shape(node, Resource::RequestAuthentication),
+        Kind::Telemetry => shape(node, Resource::Telemetry),
     }
 }

@@ -14,7 +14,6 @@ mod idle;
 mod inert;
 pub mod istio;
 mod kinds;
-#[cfg(feature = "testing")]
 mod lines;
 mod meta;
 mod node;
@@ -27,7 +26,6 @@ mod wreck;
 pub mod yaml;
 
 pub use entry::Entry;
-#[cfg(feature = "testing")]
 pub(crate) use lines::Lines;
 pub(crate) use meta::contains;
 pub use meta::{LabelSelector, Labels, ObjectMeta};

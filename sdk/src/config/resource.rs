@@ -35,6 +35,7 @@ pub enum Resource {
     AuthorizationPolicy(istio::AuthorizationPolicy),
     PeerAuthentication(istio::PeerAuthentication),
     RequestAuthentication(istio::RequestAuthentication),
+    Telemetry(istio::Telemetry),
 }
 
 macro_rules! each {
@@ -67,6 +68,7 @@ macro_rules! each {
             Resource::AuthorizationPolicy($it) => $body,
             Resource::PeerAuthentication($it) => $body,
             Resource::RequestAuthentication($it) => $body,
+            Resource::Telemetry($it) => $body,
         }
     };
 }
@@ -112,6 +114,7 @@ impl Resource {
             Self::AuthorizationPolicy(_) => Kind::AuthorizationPolicy,
             Self::PeerAuthentication(_) => Kind::PeerAuthentication,
             Self::RequestAuthentication(_) => Kind::RequestAuthentication,
+            Self::Telemetry(_) => Kind::Telemetry,
         }
     }
 

@@ -169,6 +169,9 @@ kinds! {
     /// All RequestAuthentications.
     request_authentications, /// One RequestAuthentication.
     request_authentication: RequestAuthentication(istio::RequestAuthentication);
+    /// All Telemetries.
+    telemetries, /// One Telemetry.
+    telemetry: Telemetry(istio::Telemetry);
 }
 
 /// Kinds outside namespaces.

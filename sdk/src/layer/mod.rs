@@ -23,6 +23,7 @@ mod hygiene;
 mod interim;
 pub(crate) mod labels;
 mod lead;
+mod line;
 mod mirror;
 mod notes;
 mod observe;

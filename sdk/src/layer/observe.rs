@@ -125,6 +125,14 @@ pin_project! {
         record: Option<Record>,
         context: TraceContext,
     }
+
+    impl<F> PinnedDrop for ObserveFuture<F> {
+        fn drop(this: Pin<&mut Self>) {
+            if let Some(record) = this.project().record.take() {
+                record.abandoned();
+            }
+        }
+    }
 }
 
 impl<F> Future for ObserveFuture<F>

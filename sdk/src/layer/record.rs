@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use http::header::{CONNECTION, HeaderValue};
-use http::{HeaderMap, HeaderName, Method, Request, Response, Version};
+use http::{HeaderMap, HeaderName, Request, Response, Version};
 use tracing::Span;
 
 use super::body::Watch;
-use super::call::{Delayed, Served, authority};
+use super::call::{Delayed, Served};
 use super::flags::Flags;
+use super::line::{Ended, Line};
 use super::notes::{self, Decided, Notes};
 use super::origin::{client_series, refused_labels};
 use super::refusal::is_grpc;
@@ -40,8 +41,10 @@ pub(super) struct Record {
     /// What the caller understands of an upgrade.
     upgrade: Asked,
     received: Option<Arc<AtomicU64>>,
-    /// For the access log; only filled if somebody listens.
+    /// For access logs; only filled if there are any.
     line: Option<Box<Line>>,
+    /// Whether somebody listens to access logs as events, too.
+    told: bool,
     /// What layers further in write down; only there if somebody wants to know.
     notes: Option<Arc<Notes>>,
     /// Whether the caller is told why it is answered so.
@@ -53,13 +56,6 @@ pub(super) struct Record {
 /// Not `Proxy-Status` (RFC 9209), which comes nearest: an origin server must not send that one, and in process it is the
 /// origin server that decides; it is also what CDNs and gateways pass on to the world.
 const DECISION: HeaderName = HeaderName::from_static("x-inmesh-decision");
-
-#[derive(Debug)]
-struct Line {
-    method: Method,
-    authority: String,
-    path: String,
-}
 
 impl Record {
     pub(super) fn start(
@@ -89,18 +85,22 @@ impl Record {
             }
             Counted::Client(_) => false,
         };
-        let line = tracing::enabled!(target: "inmesh::access", tracing::Level::INFO).then(|| {
-            Box::new(Line {
-                method: request.method().clone(),
-                authority: authority(request).to_owned(),
-                path: request.uri().path().to_owned(),
-            })
+        let told = tracing::enabled!(target: "inmesh::access", tracing::Level::INFO);
+        let origin = match &counted {
+            Counted::Origin(origin) => Some(&**origin),
+            Counted::Client(_) => None,
+        };
+        let logs = origin.and_then(|origin| view.logs.of(&origin.place));
+        let line = (told || logs.is_some()).then(|| {
+            let mut line = Line::of(request, logs.cloned(), origin, &view);
+            line.traced(&span);
+            Box::new(line)
         });
         let explained = match &counted {
             Counted::Origin(origin) => view.explains_to(origin.peer.identity.as_ref()),
             Counted::Client(_) => false,
         };
-        let noted = explained || line.is_some() && matches!(counted, Counted::Origin(_));
+        let noted = explained || told && matches!(counted, Counted::Origin(_));
         Self {
             started: Instant::now(),
             notes: noted.then(|| Arc::new(Notes::new(explained))),
@@ -113,6 +113,7 @@ impl Record {
             upgrade: Asked::of(request),
             received,
             line,
+            told,
         }
     }
 
@@ -143,7 +144,7 @@ impl Record {
     }
 
     /// Gives an answer its final form, to be counted at the end of its body.
-    pub(super) fn answer(self, result: Result<Response<MeshBody>, Refusal>) -> Response<MeshBody> {
+    pub(super) fn answer(mut self, result: Result<Response<MeshBody>, Refusal>) -> Response<MeshBody> {
         if let Counted::Origin(origin) = &self.counted {
             origin.interim.close();
         }
@@ -154,11 +155,17 @@ impl Record {
             }
             Err(refusal) => {
                 self.tell(&refusal);
+                if let (Counted::Origin(origin), Some(line)) = (&self.counted, &mut self.line) {
+                    line.refused(&refusal, &origin.place);
+                }
                 let (flags, reason) = (refusal.flags(), refusal.reason.as_str());
                 (refusal.into_response(self.grpc), flags, Some(reason))
             }
         };
         self.explain(&mut response, refused);
+        if let (Counted::Origin(origin), Some(line)) = (&self.counted, &mut self.line) {
+            line.answered(&response, self.started.elapsed(), &origin.place);
+        }
         if self.close {
             response
                 .headers_mut()
@@ -215,6 +222,21 @@ impl Record {
             record: self,
         };
         Box::new(ending).ended(0, None, true);
+    }
+
+    /// Counts a request whose caller left before it was answered.
+    pub(super) fn abandoned(self) {
+        let Counted::Origin(origin) = &self.counted else {
+            return;
+        };
+        let ending = Ending {
+            code: 0,
+            grpc_status: None,
+            flags: "DC",
+            series: origin.series(&self.view, None, self.grpc),
+            record: self,
+        };
+        Box::new(ending).ended(0, None, false);
     }
 
     /// Says why, to the operator.
@@ -300,7 +322,23 @@ impl Watch for Ending {
             response_bytes: bytes,
         };
         self.series.record(&sample);
-        if let Some(line) = &record.line {
+        let origin = match &record.counted {
+            Counted::Origin(origin) => Some(&**origin),
+            Counted::Client(_) => None,
+        };
+        if let (Some(line), Some(origin)) = (&record.line, origin) {
+            let ended = Ended {
+                code: self.code,
+                flags,
+                grpc_status: sample.grpc_status,
+                duration: sample.duration,
+                received: sample.request_bytes,
+                sent: bytes,
+                trailers,
+            };
+            line.write(&ended, Some(origin), origin.meter());
+        }
+        if let Some(line) = record.line.as_ref().filter(|_| record.told) {
             let decided = record.notes.as_ref().and_then(|notes| notes.decision());
             let by = decided.and_then(|decided| decided.by.as_ref());
             tracing::info!(
@@ -308,7 +346,7 @@ impl Watch for Ending {
                 parent: &record.span,
                 method = %line.method,
                 authority = line.authority,
-                path = line.path,
+                path = line.path.split('?').next(),
                 status = self.code,
                 flags,
                 duration_ms = sample.duration.as_secs_f64() * 1e3,

@@ -366,7 +366,16 @@ impl Mesh {
         let finished = self.inner.drain.run(lame_duck, grace).await;
         self.inner.wire.tunnels().drain(Duration::from_millis(200)).await;
         self.inner.control.stop();
+        let meter = self.inner.meter.clone();
+        // Blocks for as long as lines are written; whether it was interrupted changes nothing.
+        let _ = tokio::task::spawn_blocking(move || meter.flush_logs(Duration::from_secs(1))).await;
         finished
+    }
+
+    /// Opens the files of access logs anew, after somebody moved them away. They notice by themselves within a second or so
+    /// of the next request.
+    pub fn reopen_logs(&self) {
+        self.inner.meter.reopen_logs();
     }
 
     /// Everything that the admin endpoint shows.

@@ -36,6 +36,7 @@ pub enum Kind {
     AuthorizationPolicy,
     PeerAuthentication,
     RequestAuthentication,
+    Telemetry,
 }
 
 impl Kind {
@@ -69,6 +70,7 @@ impl Kind {
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::PeerAuthentication => "PeerAuthentication",
             Self::RequestAuthentication => "RequestAuthentication",
+            Self::Telemetry => "Telemetry",
         }
     }
 
@@ -102,6 +104,7 @@ impl Kind {
                 "security.istio.io"
             }
             Self::XBackendTrafficPolicy => "gateway.networking.x-k8s.io",
+            Self::Telemetry => "telemetry.istio.io",
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::policy::authorizer::Authorizer;
 use crate::policy::normalize::PathNormalization;
+use crate::telemetry::access::AccessLog;
 
 /// What the mesh-wide configuration says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,4 +22,8 @@ pub struct MeshFacts {
     pub trusted_proxies: u32,
     /// Whom CUSTOM policies ask, or why nobody can be asked.
     pub authorizers: BTreeMap<Arc<str>, Result<Arc<Authorizer>, Arc<str>>>,
+    /// What access logs can be written to, by the names of the providers.
+    pub logs: BTreeMap<Arc<str>, Arc<AccessLog>>,
+    /// Which of them are used where no Telemetry says so.
+    pub default_logs: Vec<Arc<str>>,
 }

@@ -6,6 +6,7 @@ mod inbound;
 mod keys;
 mod limits;
 mod live;
+mod logs;
 mod mesh;
 mod view;
 mod way;
@@ -17,6 +18,7 @@ pub use inbound::{Claims, Findings, Passage, Passages, Place, Remark};
 pub use keys::{KeyCell, KeySource};
 pub use limits::{Context, GlobalLimit, Limiter, LimiterKind, Met, RateLimits, Scope, Setting};
 pub use live::Live;
+pub use logs::LogPlan;
 pub use mesh::MeshFacts;
 pub use view::{
     AppProtocol, Cluster, InboundPolicy, Node, PodView, Role, ServiceGuard, ServiceId, ServicePortView,

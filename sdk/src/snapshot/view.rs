@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::{Gate, GatewayView, KeyCell, MeshFacts};
+use super::{Gate, GatewayView, KeyCell, LogPlan, MeshFacts};
 use crate::matcher::{HostMap, TextSet};
 use crate::name::{Host, ResourceRef, ServiceName, SpiffeId};
 use crate::policy::authz::AuthzEngine;
@@ -96,6 +96,8 @@ pub struct Snapshot {
     pub baggage: Option<http::HeaderValue>,
     /// How far the paths of requests are normalized before anybody judges them.
     pub paths: PathNormalization,
+    /// What is written of requests.
+    pub logs: LogPlan,
     /// The principals that are told why something was decided.
     pub explained_to: TextSet,
 }

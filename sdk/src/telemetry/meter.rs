@@ -6,8 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+use super::access::{LineWriter, LogBook, LogCounts};
 use super::labels::RequestLabels;
 use super::own::{ConfigMeter, Direction, Own, SpanCounts, TunnelMeter};
 use super::series::{HttpFamilies, RequestSeries};
@@ -31,6 +34,8 @@ struct Shared {
     requests: Mutex<Resolved<RequestSeries>>,
     connections: Mutex<Resolved<TcpSeries>>,
     own: Own,
+    logs: LogBook,
+    hostname: Option<String>,
 }
 
 /// How many more series may come to be.
@@ -67,6 +72,7 @@ impl Meter {
         register_http(&mut registry, &http);
         register_tcp(&mut registry, &tcp);
         let own = Own::new(&mut registry, series);
+        let logs = LogBook::new(log_counts(&mut registry));
         Self(Arc::new(Shared {
             registry,
             http,
@@ -74,6 +80,9 @@ impl Meter {
             requests: Mutex::new(Resolved::new(series)),
             connections: Mutex::new(Resolved::new(series)),
             own,
+            logs,
+            // As a pod's own name is known to its containers.
+            hostname: std::env::var("HOSTNAME").ok(),
         }))
     }
 
@@ -95,6 +104,33 @@ impl Meter {
         Resolved::get(&self.0.connections, labels, |labels| {
             TcpSeries::new(labels, families.clone())
         })
+    }
+
+    /// The writer to an access log, the same for all who ask.
+    ///
+    /// Takes a lock: ask once and keep it.
+    pub fn log_to(&self, path: &Arc<str>) -> LineWriter {
+        self.0.logs.writer(path)
+    }
+
+    /// What became of the lines of access logs.
+    pub fn log_counts(&self) -> &LogCounts {
+        self.0.logs.counts()
+    }
+
+    /// Opens the files of access logs anew: they were moved away.
+    pub fn reopen_logs(&self) {
+        self.0.logs.reopen();
+    }
+
+    /// Waits until access logs are written, at most this long. Blocks.
+    pub fn flush_logs(&self, patience: Duration) {
+        self.0.logs.flush(patience);
+    }
+
+    /// The name of this machine, for access logs.
+    pub fn hostname(&self) -> Option<&str> {
+        self.0.hostname.as_deref()
     }
 
     /// The metrics of the configuration.
@@ -246,6 +282,20 @@ fn register_http(registry: &mut Registry, http: &HttpFamilies) {
         "size of responses",
         http.response_bytes.clone(),
     );
+}
+
+fn log_counts(registry: &mut Registry) -> LogCounts {
+    let lines = Family::<[(&'static str, &'static str); 1], Counter>::default();
+    let counts = LogCounts::new(
+        lines.get_or_create_owned(&[("result", "written")]),
+        lines.get_or_create_owned(&[("result", "dropped")]),
+    );
+    registry.register(
+        "mesh_access_log_lines",
+        "lines of access logs, by what became of them",
+        lines,
+    );
+    counts
 }
 
 fn register_tcp(registry: &mut Registry, tcp: &TcpFamilies) {

@@ -4,8 +4,10 @@
 //!   counts (the snapshot, a connection); recording is then a look into a short table and an add.
 //! * [`TraceContext`] is the W3C trace context of one request, and [`server_span`] and its siblings are the
 //!   `tracing` spans that the mesh opens. With feature `otel` they are joined to OpenTelemetry.
+//! * [`access`] writes a line per request in Istio's formats.
 //! * With feature `otlp`, [`export`] sends those spans to a collector.
 
+pub mod access;
 #[cfg(feature = "otlp")]
 pub mod export;
 pub mod field;

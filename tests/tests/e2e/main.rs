@@ -44,6 +44,7 @@ macro_rules! at_every_door {
 }
 
 mod abuse;
+mod access_logs;
 mod advisories;
 mod authz;
 mod backend_tls;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::MeshSettings;
 use crate::config::istio::{
-    AuthorizationPolicy, PolicyTargetReference, RequestAuthentication, WorkloadSelector,
+    AuthorizationPolicy, PolicyTargetReference, RequestAuthentication, Telemetry, WorkloadSelector,
 };
 use crate::config::{Entry, Labels, ObjectMeta};
 use crate::name::ServiceName;
@@ -60,7 +60,7 @@ macro_rules! attaches {
     };
 }
 
-attaches!(AuthorizationPolicy, RequestAuthentication);
+attaches!(AuthorizationPolicy, RequestAuthentication, Telemetry);
 
 /// Where a service is declared; policies name the two kinds apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,6 +26,24 @@ pub struct MeshConfig {
     pub extension_providers: Vec<ExtensionProvider>,
     /// Defaults of proxies.
     pub default_config: Option<ProxyConfig>,
+    /// The file that access logs go to where nothing else says; none if empty.
+    pub access_log_file: String,
+    /// The format of their lines; Istio's own if empty.
+    pub access_log_format: String,
+    /// `TEXT` (if empty) or `JSON`.
+    pub access_log_encoding: String,
+    /// Which providers are used where no Telemetry names any.
+    pub default_providers: Option<DefaultProviders>,
+}
+
+/// `defaultProviders`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DefaultProviders {
+    /// For access logs.
+    pub access_logging: Vec<String>,
+    /// For metrics; `prometheus` is what there is.
+    pub metrics: Vec<String>,
 }
 
 /// `pathNormalization`.
@@ -52,7 +70,7 @@ pub struct Topology {
     pub num_trusted_proxies: Option<u32>,
 }
 
-/// A service that the mesh asks. Only external authorizers are carried out; anything else is reported.
+/// Something that the mesh asks or writes to. Authorizers and files are carried out; anything else is reported.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ExtensionProvider {
@@ -62,6 +80,37 @@ pub struct ExtensionProvider {
     pub envoy_ext_authz_http: Option<ExtAuthzHttp>,
     /// An authorizer that is asked by gRPC.
     pub envoy_ext_authz_grpc: Option<ExtAuthzGrpc>,
+    /// A file for access logs.
+    pub envoy_file_access_log: Option<FileAccessLog>,
+    /// Metrics to be fetched, which are served anyway.
+    pub prometheus: Option<Empty>,
+}
+
+/// A message without fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Empty {}
+
+/// `envoyFileAccessLog`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FileAccessLog {
+    /// The file; `/dev/stdout` and `/dev/stderr` are the process's own.
+    pub path: String,
+    /// The format of a line.
+    pub log_format: Option<LogFormat>,
+    /// Whether what is absent is left out.
+    pub omit_empty_values: bool,
+}
+
+/// `logFormat`: one of the two.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LogFormat {
+    /// A line of text.
+    pub text: Option<String>,
+    /// JSON, whose texts are formats.
+    pub labels: Option<serde_json::Value>,
 }
 
 /// `envoyExtAuthzHttp`.
@@ -182,6 +231,7 @@ mod tests {
     fn what_is_carried_out_is_told_from_what_is_not() {
         let text = "
 accessLogFile: /dev/stdout
+enableTracing: true
 enablePrometheusMerge: true
 trustDomain: td1
 trustDomainAliases: [old]
@@ -209,8 +259,8 @@ extensionProviders:
         assert_eq!(
             unknown,
             [
-                ("accessLogFile".to_owned(), 2),
-                ("extensionProviders[1].zipkin".to_owned(), 12)
+                ("enableTracing".to_owned(), 3),
+                ("extensionProviders[1].zipkin".to_owned(), 13)
             ]
         );
     }

@@ -7,6 +7,7 @@ mod gateway;
 mod grpc_status;
 pub mod mesh_config;
 mod request_authentication;
+pub mod telemetry;
 pub mod virtual_service;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ pub use mesh_config::MeshConfig;
 pub use request_authentication::{
     ClaimToHeader, JwtHeader, JwtRule, RequestAuthentication, RequestAuthenticationSpec,
 };
+pub use telemetry::Telemetry;
 pub use virtual_service::VirtualService;
 
 use super::{Labels, ObjectMeta};

@@ -160,11 +160,11 @@ impl Run {
             identity = %mesh.identity(), address = %ip, "serving",
         );
         let mut signals = signals;
-        let name = signals.next().await;
+        let name = signals.next(&mesh).await;
         tracing::info!(signal = name, grace = self.drain, "draining");
         let finished = tokio::select! {
             finished = waypoint.shutdown(Duration::from_secs(self.drain)) => finished,
-            name = signals.next() => {
+            name = signals.next(&mesh) => {
                 tracing::warn!(signal = name, "second signal: stopping at once");
                 return Ok(WRONG);
             }
@@ -189,6 +189,7 @@ fn telemetry() -> Result<Option<export::Guard>, Error> {
 struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
 }
 
 fn signals() -> Result<Signals, Error> {
@@ -200,14 +201,19 @@ fn signals() -> Result<Signals, Error> {
     Ok(Signals {
         terminate: listen(SignalKind::terminate())?,
         interrupt: listen(SignalKind::interrupt())?,
+        hangup: listen(SignalKind::hangup())?,
     })
 }
 
 impl Signals {
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+    /// The next signal to stop. Another, SIGHUP, has logs opened anew, as tools that move them away expect.
+    async fn next(&mut self, mesh: &Mesh) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hangup.recv() => mesh.reopen_logs(),
+            }
         }
     }
 }

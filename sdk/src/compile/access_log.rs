@@ -1,0 +1,368 @@
+//! Access logs: which providers there are, and who writes to which.
+//!
+//! MeshConfig names the providers; Telemetries say, from the mesh's down to a service's own, which of them are used and for
+//! which requests (Istio "Telemetry", "Scope, Inheritance, and Overrides"). Where no Telemetry says anything,
+//! `defaultProviders` do, and else `accessLogFile`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::authz::{GatewayTarget, PolicyInput, Registry, Target, attached};
+use super::binding::Bindings;
+use super::inbound::Own;
+use super::service::Destination;
+use crate::compile::authz::MeshSettings;
+use crate::config::istio::Telemetry;
+use crate::config::istio::mesh_config::{FileAccessLog, MeshConfig};
+use crate::config::istio::telemetry::AccessLogging;
+use crate::config::{Entry, Problem, ResourceStore, Severity};
+use crate::name::{Kind, ResourceRef};
+use crate::snapshot::{LogPlan, MeshFacts, Node};
+use crate::telemetry::access::{AccessLog, AccessLogs, Filter, Format};
+
+/// The provider that there is without being declared: a file log to stdout.
+const ENVOY: &str = "envoy";
+
+/// What access logs can be written to, by name, and what is used where no Telemetry says so.
+type Providers = (BTreeMap<Arc<str>, Arc<AccessLog>>, Vec<Arc<str>>);
+
+/// The providers of a mesh configuration. What is wrong with one is said by `report`, with the field it is in.
+pub(super) fn providers(config: &MeshConfig, mut report: impl FnMut(&str, String)) -> Providers {
+    let mut known = BTreeMap::new();
+    let default = match mesh_format(config) {
+        Ok(format) => format,
+        Err((field, why)) => {
+            report(field, why);
+            Format::istio()
+        }
+    };
+    let envoy = AccessLog::new(default.clone(), "/dev/stdout");
+    known.insert(Arc::from(ENVOY), Arc::new(envoy));
+    for (index, provider) in config.extension_providers.iter().enumerate() {
+        let Some(file) = &provider.envoy_file_access_log else {
+            continue;
+        };
+        let at = format!("extensionProviders[{index}].envoyFileAccessLog");
+        match format_of(file, &default) {
+            Ok(format) => {
+                let path = if file.path.is_empty() {
+                    "/dev/stdout"
+                } else {
+                    &file.path
+                };
+                let log = AccessLog::new(format.omitting(file.omit_empty_values), path);
+                known.insert(provider.name.as_str().into(), Arc::new(log));
+            }
+            Err(why) => report(
+                &at,
+                format!("access logs to `{}` are not written: {why}", provider.name),
+            ),
+        }
+    }
+    let chosen = config.default_providers.as_ref().map(|it| &it.access_logging[..]);
+    let mut used: Vec<Arc<str>> = Vec::new();
+    for name in chosen.unwrap_or_default() {
+        match known.contains_key(name.as_str()) {
+            true => used.push(name.as_str().into()),
+            false => report(
+                "defaultProviders.accessLogging",
+                format!("there is no provider `{name}` that access logs can be written to"),
+            ),
+        }
+    }
+    if used.is_empty() && !config.access_log_file.is_empty() {
+        // Named so that no Telemetry can mean it.
+        let name: Arc<str> = format!("accessLogFile {}", config.access_log_file).into();
+        let log = AccessLog::new(default, config.access_log_file.as_str());
+        known.insert(Arc::clone(&name), Arc::new(log));
+        used.push(name);
+    }
+    (known, used)
+}
+
+fn mesh_format(config: &MeshConfig) -> Result<Format, (&'static str, String)> {
+    let custom = config.access_log_format.trim();
+    let wrong = |error: crate::telemetry::access::FormatError| ("accessLogFormat", error.to_string());
+    match config.access_log_encoding.as_str() {
+        "" | "TEXT" if custom.is_empty() => Ok(Format::istio()),
+        "" | "TEXT" => Format::text(&config.access_log_format).map_err(wrong),
+        "JSON" if custom.is_empty() => Ok(Format::istio_json()),
+        "JSON" => {
+            let format = serde_json::from_str(custom).map_err(|error| {
+                let why = format!("with accessLogEncoding JSON it must be a JSON object: {error}");
+                ("accessLogFormat", why)
+            })?;
+            Format::json(&format).map_err(wrong)
+        }
+        other => Err(("accessLogEncoding", format!("`{other}` is neither TEXT nor JSON"))),
+    }
+}
+
+fn format_of(file: &FileAccessLog, default: &Format) -> Result<Format, String> {
+    let Some(format) = &file.log_format else {
+        // Istio falls back to the mesh's own format only where nothing else is said.
+        return Ok(if file.omit_empty_values {
+            Format::istio()
+        } else {
+            default.clone()
+        });
+    };
+    match (&format.text, &format.labels) {
+        (Some(_), Some(_)) => Err("logFormat is text or labels, not both".to_owned()),
+        (Some(text), None) => Format::text(text).map_err(|error| error.to_string()),
+        (None, Some(labels)) => Format::json(labels).map_err(|error| error.to_string()),
+        (None, None) => Ok(default.clone()),
+    }
+}
+
+/// What is asked about who logs what.
+pub(super) struct Logging<'s, 'a> {
+    store: &'a ResourceStore,
+    node: &'s Node,
+    facts: Option<&'s MeshFacts>,
+    telemetries: Vec<PolicyInput<'a, Telemetry>>,
+}
+
+/// Where a process writes, and of which requests.
+type Chosen = BTreeMap<Arc<str>, Option<Arc<Filter>>>;
+
+impl<'s, 'a> Logging<'s, 'a> {
+    pub(super) fn read(store: &'a ResourceStore, node: &'s Node, facts: Option<&'s MeshFacts>) -> Self {
+        let all = store.telemetries();
+        let mut telemetries: Vec<_> = all.map(|(policy, entry)| PolicyInput { policy, entry }).collect();
+        // Of several at one level the oldest counts.
+        telemetries.sort_by_key(|it| {
+            let meta = &it.policy.metadata;
+            (meta.creation_timestamp.clone(), meta.name.clone())
+        });
+        Self {
+            store,
+            node,
+            facts,
+            telemetries,
+        }
+    }
+
+    /// The logs of a process: of everything that it receives, and of services for which there are others.
+    pub(super) fn plan(
+        &self,
+        gateway: Option<&ResourceRef>,
+        own: &Own,
+        destinations: &[&Destination<'_>],
+        bindings: &Bindings<'_, '_>,
+    ) -> LogPlan {
+        let Some(gateway) = gateway else {
+            let target = Target::Workload {
+                namespace: &self.node.namespace,
+                labels: &own.labels,
+            };
+            let mut levels = self.wide(&self.node.namespace);
+            levels.extend(self.near(&target, &self.node.namespace));
+            return LogPlan {
+                everywhere: self.logs(&levels),
+                services: HashMap::new(),
+            };
+        };
+        let class = self.store.gateway(&gateway.namespace, &gateway.name);
+        let class = class.map_or("", |(it, _)| it.spec.gateway_class_name.as_str());
+        let named = GatewayTarget {
+            namespace: &gateway.namespace,
+            name: &gateway.name,
+            class,
+        };
+        let alone = Target::Gateway {
+            gateway: named,
+            labels: &own.labels,
+        };
+        let wide = self.wide(&gateway.namespace);
+        let mut levels = wide.clone();
+        levels.extend(self.near(&alone, &gateway.namespace));
+        let everywhere = self.logs(&levels);
+        let mut services = HashMap::new();
+        for it in destinations {
+            if bindings.served_by(&it.entry.reference(), gateway).is_none() {
+                continue;
+            }
+            let registry = match it.kind {
+                Kind::ServiceEntry => Registry::External,
+                _ => Registry::Kubernetes,
+            };
+            let target = Target::Service {
+                service: &it.name,
+                registry,
+                waypoint: Some(named),
+            };
+            let mut levels = wide.clone();
+            if it.name.namespace != gateway.namespace {
+                levels.extend(self.of_namespace(&it.name.namespace));
+            }
+            // Only the service's own namespace is asked for what targets it (§10.1 of Istio's order).
+            levels.extend(self.near(&target, &it.name.namespace));
+            let logs = self.logs(&levels);
+            if logs != everywhere {
+                services.insert(it.host.clone(), logs);
+            }
+        }
+        LogPlan { everywhere, services }
+    }
+
+    /// The Telemetries of mesh and namespace, wider ones first.
+    fn wide(&self, namespace: &str) -> Vec<&'a Telemetry> {
+        let root = &*self.node.root_namespace;
+        let mut levels: Vec<_> = self.of_namespace(root).into_iter().collect();
+        if namespace != root {
+            levels.extend(self.of_namespace(namespace));
+        }
+        levels
+    }
+
+    /// The Telemetry for the whole of a namespace.
+    fn of_namespace(&self, namespace: &str) -> Option<&'a Telemetry> {
+        let is_wide = |it: &&PolicyInput<'a, Telemetry>| {
+            let spec = &it.policy.spec;
+            *it.policy.metadata.namespace == *namespace
+                && spec.selector.is_none()
+                && spec.target_ref.is_none()
+                && spec.target_refs.is_empty()
+        };
+        self.telemetries.iter().find(is_wide).map(|it| it.policy)
+    }
+
+    /// The Telemetry that names a target, in one namespace.
+    fn near(&self, target: &Target<'_>, namespace: &str) -> Option<&'a Telemetry> {
+        let settings = MeshSettings::from(self.node);
+        let named = self.telemetries.iter().copied().filter(|it| {
+            let spec = &it.policy.spec;
+            let names = spec.selector.is_some() || spec.target_ref.is_some() || !spec.target_refs.is_empty();
+            names && *it.policy.metadata.namespace == *namespace
+        });
+        attached(named, target, &settings).first().map(|it| it.policy)
+    }
+
+    /// What the levels come to, wider ones first.
+    fn logs(&self, levels: &[&Telemetry]) -> Arc<AccessLogs> {
+        let Some(facts) = self.facts else {
+            return self.of(&self.chosen(levels, &[]), &builtin());
+        };
+        self.of(&self.chosen(levels, &facts.default_logs), &facts.logs)
+    }
+
+    fn of(&self, chosen: &Chosen, known: &BTreeMap<Arc<str>, Arc<AccessLog>>) -> Arc<AccessLogs> {
+        let logs = chosen
+            .iter()
+            .filter_map(|(name, filter)| Some((Arc::clone(known.get(name)?), filter.clone())));
+        Arc::new(AccessLogs::new(logs.collect()))
+    }
+
+    /// Which providers, and for which requests: each level changes those that it names, or all.
+    fn chosen(&self, levels: &[&Telemetry], default: &[Arc<str>]) -> Chosen {
+        let mut used: Vec<Arc<str>> = default.to_vec();
+        let mut chosen: Chosen = used.iter().map(|name| (Arc::clone(name), None)).collect();
+        for telemetry in levels {
+            let stated = telemetry
+                .spec
+                .access_logging
+                .iter()
+                .filter(|it| is_of_servers(it));
+            let stated: Vec<&AccessLogging> = stated.collect();
+            let names = stated.iter().flat_map(|it| &it.providers);
+            let named: Vec<Arc<str>> = names.map(|it| Arc::from(it.name.as_str())).collect();
+            if !named.is_empty() {
+                // A nearer level's providers take the place of those before.
+                used = named;
+                chosen.retain(|name, _| used.contains(name));
+            }
+            for logging in stated {
+                let meant: Vec<Arc<str>> = match logging.providers.as_slice() {
+                    [] => used.clone(),
+                    list => list.iter().map(|it| Arc::from(it.name.as_str())).collect(),
+                };
+                for name in meant {
+                    if logging.disabled == Some(true) {
+                        chosen.remove(&name);
+                        continue;
+                    }
+                    let filter = logging.filter.as_ref().map(|it| Filter::parse(&it.expression));
+                    match filter {
+                        None => drop(chosen.entry(name).or_insert(None)),
+                        Some(Ok(filter)) => drop(chosen.insert(name, Some(Arc::new(filter)))),
+                        // Reported; what was meant is not known, and too little is safer than too much.
+                        Some(Err(_)) => drop(chosen.remove(&name)),
+                    }
+                }
+            }
+        }
+        chosen
+    }
+
+    /// What is wrong with Telemetries, wherever they apply.
+    pub(super) fn report(&self, problems: &mut Vec<Problem>) {
+        for it in &self.telemetries {
+            let spec = &it.policy.spec;
+            let targeted = spec.target_ref.is_some() || !spec.target_refs.is_empty();
+            if spec.selector.is_some() && targeted {
+                let text = "it has both a selector and targets: the selector does not count";
+                problems.push(
+                    it.entry
+                        .problem(Severity::Warning, "spec.selector", text, "keep one of them"),
+                );
+            }
+            for (index, logging) in spec.access_logging.iter().enumerate() {
+                self.check(
+                    it.entry,
+                    logging,
+                    &format!("spec.accessLogging[{index}]"),
+                    problems,
+                );
+            }
+        }
+    }
+
+    fn check(&self, entry: &Arc<Entry>, logging: &AccessLogging, at: &str, problems: &mut Vec<Problem>) {
+        let builtin = builtin();
+        let known = self.facts.map_or(&builtin, |facts| &facts.logs);
+        for (index, provider) in logging.providers.iter().enumerate() {
+            if !known.contains_key(provider.name.as_str()) {
+                let text = format!(
+                    "there is no provider `{}` that access logs can be written to",
+                    provider.name
+                );
+                let remedy =
+                    "declare it as envoyFileAccessLog among the mesh configuration's extensionProviders";
+                let field = format!("{at}.providers[{index}].name");
+                problems.push(entry.problem(Severity::Error, field, text, remedy));
+            }
+        }
+        if let Some(filter) = &logging.filter
+            && let Err(error) = Filter::parse(&filter.expression)
+        {
+            let text = format!("{error}; nothing is logged for it");
+            let remedy = "see the list of attributes in telemetry::access";
+            problems.push(entry.problem(Severity::Error, format!("{at}.filter.expression"), text, remedy));
+        }
+        let mode = logging.selects.as_ref().and_then(|it| it.mode.as_deref());
+        let field = format!("{at}.match.mode");
+        match mode {
+            None | Some("CLIENT_AND_SERVER" | "SERVER") => {}
+            Some("CLIENT") => {
+                let text = "requests are logged where they are received, as by a waypoint: it has no effect";
+                problems.push(entry.problem(Severity::Ignored, field, text, "use SERVER"));
+            }
+            Some(other) => {
+                let text = format!("`{other}` is no mode, so it has no effect");
+                problems.push(entry.problem(Severity::Error, field, text, "use SERVER"));
+            }
+        }
+    }
+}
+
+/// What there is without a mesh configuration.
+fn builtin() -> BTreeMap<Arc<str>, Arc<AccessLog>> {
+    providers(&MeshConfig::default(), |_, _| {}).0
+}
+
+/// Whether an entry speaks of those who receive requests.
+fn is_of_servers(logging: &AccessLogging) -> bool {
+    let mode = logging.selects.as_ref().and_then(|it| it.mode.as_deref());
+    matches!(mode, None | Some("CLIENT_AND_SERVER" | "SERVER"))
+}

@@ -1,0 +1,251 @@
+//! The line of one request: what must be kept of it until its answer has been sent.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderName, Method, Request, Response, Version};
+use tracing::Span;
+
+use super::call::{Served, authority};
+use super::{MeshBody, Origin, Reason, Refusal};
+use crate::policy::authz::remote_addr;
+use crate::snapshot::{Place, Snapshot};
+use crate::telemetry::access::{AccessLogs, Entry};
+use crate::telemetry::{self, Meter, TraceContext};
+
+/// What is kept of a request for its line.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) method: Method,
+    pub(super) authority: String,
+    /// With its query.
+    pub(super) path: String,
+    logs: Option<Arc<AccessLogs>>,
+    start: SystemTime,
+    scheme: &'static str,
+    version: Version,
+    request: HeaderMap,
+    response: HeaderMap,
+    addresses: Option<Addresses>,
+    trace: Option<String>,
+    answer: Answer,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Addresses {
+    local: SocketAddr,
+    remote: SocketAddr,
+    direct: SocketAddr,
+}
+
+/// How a request was answered.
+#[derive(Debug, Default)]
+struct Answer {
+    after: Option<Duration>,
+    details: Option<String>,
+    failure: Option<String>,
+    upstream: Option<SocketAddr>,
+    cluster: Option<String>,
+    attempts: u32,
+    route: Option<String>,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended<'a> {
+    pub(super) code: u16,
+    pub(super) flags: &'a str,
+    pub(super) grpc_status: Option<u16>,
+    pub(super) duration: Duration,
+    pub(super) received: u64,
+    pub(super) sent: u64,
+    pub(super) trailers: Option<&'a HeaderMap>,
+}
+
+impl Line {
+    /// Keeps of a request what its logs ask for. `origin` is where it came from, unless this process sends it.
+    pub(super) fn of(
+        request: &Request<MeshBody>,
+        logs: Option<Arc<AccessLogs>>,
+        origin: Option<&Origin>,
+        view: &Snapshot,
+    ) -> Self {
+        let path = request.uri().path_and_query();
+        let wanted = logs.as_ref().map(|logs| &logs.wanted().request[..]);
+        let traced = logs.as_ref().is_some_and(|logs| logs.wanted().trace);
+        let context = traced.then(|| TraceContext::extract(request.headers()));
+        Self {
+            method: request.method().clone(),
+            authority: authority(request).to_owned(),
+            path: path.map_or_else(
+                || request.uri().path().to_owned(),
+                |path| path.as_str().to_owned(),
+            ),
+            start: SystemTime::now(),
+            scheme: match origin {
+                Some(origin) if origin.peer.tls.is_some() => "https",
+                _ => "http",
+            },
+            version: request.version(),
+            request: kept(request.headers(), wanted.unwrap_or_default()),
+            response: HeaderMap::new(),
+            addresses: origin.map(|origin| addresses(request.headers(), origin, view)),
+            trace: context.and_then(|context| context.trace_id()),
+            answer: Answer::default(),
+            logs,
+        }
+    }
+
+    fn wants_trace(&self) -> bool {
+        self.logs.as_ref().is_some_and(|logs| logs.wanted().trace)
+    }
+
+    /// Says to which trace the request belongs, if its span knows that better than its headers.
+    pub(super) fn traced(&mut self, span: &Span) {
+        if self.wants_trace()
+            && let Some(trace) = telemetry::context_of(span).trace_id()
+        {
+            self.trace = Some(trace);
+        }
+    }
+
+    /// Keeps of an answer what its logs ask for.
+    pub(super) fn answered(&mut self, response: &Response<MeshBody>, after: Duration, place: &Place) {
+        let Some(logs) = &self.logs else { return };
+        let served = response.extensions().get::<Served>();
+        self.response = kept(response.headers(), &logs.wanted().response);
+        let by_application = matches!(place, Place::Workload { .. });
+        let details = match by_application || served.is_some() {
+            true => "via_upstream",
+            false => "direct_response",
+        };
+        self.answer.after = Some(after);
+        self.answer.details.get_or_insert_with(|| details.to_owned());
+        self.answer.attempts = u32::from(by_application);
+        if let Some(served) = served {
+            self.answer.upstream = Some(served.endpoint.addr);
+            self.answer.attempts = served.attempts;
+            // As Istio names routes of Gateway API.
+            self.answer.route = served.rule.as_ref().map(|rule| rule.replace('/', "."));
+            let name = HeaderName::from_static("x-envoy-upstream-service-time");
+            if logs.wanted().response.contains(&name)
+                && let Ok(value) = after.as_millis().to_string().parse()
+            {
+                // Envoy says this of itself in the answer; here it is for the line alone.
+                self.response.entry(name).or_insert(value);
+            }
+        }
+        self.answer.cluster = cluster(served, place);
+        self.answer.route.get_or_insert_with(|| "default".to_owned());
+    }
+
+    /// Keeps of a refusal why it is one.
+    pub(super) fn refused(&mut self, refusal: &Refusal, place: &Place) {
+        if self.logs.is_none() {
+            return;
+        }
+        self.answer.details = Some(refusal.response_code_details().into_owned());
+        self.answer.upstream = refusal.endpoint.as_ref().map(|endpoint| endpoint.dial);
+        self.answer.cluster = cluster(None, place);
+        if matches!(refusal.reason, Reason::Connect | Reason::Identity) {
+            let why = super::chain(refusal).to_string();
+            self.answer.failure = Some(why.replace(['"', '\n'], "'"));
+        }
+    }
+
+    /// Writes the line.
+    pub(super) fn write(&self, ended: &Ended<'_>, origin: Option<&Origin>, meter: &Meter) {
+        let Some(logs) = &self.logs else { return };
+        let none = HeaderMap::new();
+        let peer = origin.map(|origin| &*origin.peer);
+        let sni = peer.map(|peer| peer.sni()).filter(|sni| !sni.is_empty());
+        let answer = &self.answer;
+        logs.write(
+            &Entry {
+                start: self.start,
+                duration: ended.duration,
+                answered: answer.after,
+                method: self.method.as_str(),
+                scheme: self.scheme,
+                authority: &self.authority,
+                path: &self.path,
+                protocol: match self.version {
+                    Version::HTTP_10 => Some("HTTP/1.0"),
+                    Version::HTTP_11 => Some("HTTP/1.1"),
+                    Version::HTTP_2 => Some("HTTP/2"),
+                    _ => None,
+                },
+                request: &self.request,
+                response: &self.response,
+                trailers: ended.trailers.unwrap_or(&none),
+                code: ended.code,
+                flags: ended.flags,
+                details: match ended.flags {
+                    "DC" => Some("downstream_remote_disconnect"),
+                    _ => answer.details.as_deref(),
+                },
+                grpc_status: ended.grpc_status,
+                received: ended.received,
+                sent: ended.sent,
+                upstream: answer.upstream,
+                cluster: answer.cluster.as_deref(),
+                attempts: answer.attempts,
+                failure: answer.failure.as_deref(),
+                local: self.addresses.map(|it| it.local),
+                remote: self.addresses.map(|it| it.remote),
+                direct: self.addresses.map(|it| it.direct),
+                peer: peer.and_then(|peer| peer.identity.as_ref()).map(|id| id.as_str()),
+                sni,
+                route: answer.route.as_deref(),
+                trace: self.trace.as_deref(),
+                hostname: meter.hostname(),
+            },
+            meter,
+        );
+    }
+}
+
+fn kept(headers: &HeaderMap, wanted: &[HeaderName]) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(wanted.len());
+    for name in wanted {
+        for value in headers.get_all(name) {
+            kept.append(name, value.clone());
+        }
+    }
+    kept
+}
+
+fn addresses(headers: &HeaderMap, origin: &Origin, view: &Snapshot) -> Addresses {
+    let direct = SocketAddr::new(origin.peer.addr.ip().to_canonical(), origin.peer.addr.port());
+    let local = origin.peer.local.ip().to_canonical();
+    let (local, edge) = match &*origin.place {
+        Place::Workload { port } | Place::Service { port, .. } => (SocketAddr::new(local, *port), false),
+        Place::Pod { ip, port } => (SocketAddr::new(*ip, *port), false),
+        Place::Port { .. } | Place::Listener { .. } => (origin.peer.local, true),
+    };
+    let hops = edge.then(|| view.mesh.as_ref().map_or(0, |mesh| mesh.trusted_proxies));
+    let remote = remote_addr(headers, direct.ip(), hops, edge);
+    Addresses {
+        local,
+        // What a header says has no port.
+        remote: match remote == direct.ip() {
+            true => direct,
+            false => SocketAddr::new(remote, 0),
+        },
+        direct,
+    }
+}
+
+/// As Istio names clusters: a waypoint's by the service, a workload's own by its port.
+fn cluster(served: Option<&Served>, place: &Place) -> Option<String> {
+    match (place, served.and_then(|served| served.cluster.as_deref())) {
+        (Place::Workload { port }, _) => Some(format!("inbound|{port}||")),
+        (Place::Port { .. } | Place::Listener { .. }, Some(cluster)) => {
+            Some(format!("outbound|{}||{}", cluster.port, cluster.host))
+        }
+        (_, Some(cluster)) => Some(format!("inbound-vip|{}|http|{}", cluster.port, cluster.host)),
+        (Place::Service { host, port }, None) => Some(format!("inbound-vip|{port}|http|{host}")),
+        _ => None,
+    }
+}

@@ -1,0 +1,69 @@
+//! What is known of a request when its line is written.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
+
+/// What is known of a request when its line is written; what is not is absent from the line.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// When its head had come.
+    pub start: SystemTime,
+    /// How long it took, to the last byte of the answer.
+    pub duration: Duration,
+    /// How long the answer's head took.
+    pub answered: Option<Duration>,
+    /// The method.
+    pub method: &'a str,
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// The authority.
+    pub authority: &'a str,
+    /// Path and query.
+    pub path: &'a str,
+    /// `HTTP/1.1`, `HTTP/2`.
+    pub protocol: Option<&'static str>,
+    /// Of its header fields those that [`Wanted`](super::Wanted) names.
+    pub request: &'a HeaderMap,
+    /// Likewise of the answer.
+    pub response: &'a HeaderMap,
+    /// Likewise of its trailers.
+    pub trailers: &'a HeaderMap,
+    /// The status; 0 if no answer was sent.
+    pub code: u16,
+    /// Envoy's flags, separated by commas; `-` if there are none.
+    pub flags: &'a str,
+    /// Envoy's response code details.
+    pub details: Option<&'a str>,
+    /// The gRPC status.
+    pub grpc_status: Option<u16>,
+    /// Bytes of the request's body.
+    pub received: u64,
+    /// Bytes of the answer's body.
+    pub sent: u64,
+    /// The endpoint that answered.
+    pub upstream: Option<SocketAddr>,
+    /// Its cluster, as Istio names it.
+    pub cluster: Option<&'a str>,
+    /// How often it was asked.
+    pub attempts: u32,
+    /// Why it could not be reached.
+    pub failure: Option<&'a str>,
+    /// Where the request came in.
+    pub local: Option<SocketAddr>,
+    /// Who sent it, after `x-forwarded-for` handling.
+    pub remote: Option<SocketAddr>,
+    /// The other end of the connection.
+    pub direct: Option<SocketAddr>,
+    /// The identity that the other end proved.
+    pub peer: Option<&'a str>,
+    /// The server name of its TLS connection.
+    pub sni: Option<&'a str>,
+    /// The route.
+    pub route: Option<&'a str>,
+    /// The trace that it belongs to.
+    pub trace: Option<&'a str>,
+    /// The name of this machine.
+    pub hostname: Option<&'a str>,
+}

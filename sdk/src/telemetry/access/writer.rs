@@ -1,0 +1,278 @@
+//! A queue in front of a file: whoever writes never waits.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus_client::metrics::counter::Counter;
+
+/// Lines that wait to be written; at half a kilobyte each, some four megabytes.
+const QUEUE: usize = 8_192;
+/// How often it is looked whether the file is still the one that its name leads to.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What became of lines. Clones share the counts.
+#[derive(Clone, Debug, Default)]
+pub struct LogCounts {
+    written: Counter,
+    dropped: Counter,
+}
+
+/// A bounded queue in front of a file, and a thread that empties it. Clones write to the same.
+#[derive(Clone, Debug)]
+pub struct LineWriter {
+    queue: SyncSender<Message>,
+    counts: LogCounts,
+}
+
+#[derive(Debug)]
+enum Message {
+    Line(String),
+    /// Open the file anew: it was moved away.
+    Reopen,
+    /// Say when everything before has been written.
+    Flush(SyncSender<()>),
+}
+
+/// The files that one mesh writes to.
+#[derive(Debug)]
+pub(in crate::telemetry) struct LogBook {
+    writers: Mutex<HashMap<Arc<str>, LineWriter>>,
+    counts: LogCounts,
+}
+
+impl LogCounts {
+    /// How many lines were written.
+    pub fn written(&self) -> u64 {
+        self.written.get()
+    }
+
+    /// How many lines were lost, because the queue was full or the file could not be written.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.get()
+    }
+
+    pub(in crate::telemetry) fn new(written: Counter, dropped: Counter) -> Self {
+        Self { written, dropped }
+    }
+}
+
+impl LogBook {
+    pub(in crate::telemetry) fn new(counts: LogCounts) -> Self {
+        Self {
+            writers: Mutex::default(),
+            counts,
+        }
+    }
+
+    /// The writer to a file, the same for all who ask.
+    pub(in crate::telemetry) fn writer(&self, path: &Arc<str>) -> LineWriter {
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = || LineWriter::open(path, self.counts.clone());
+        writers.entry(Arc::clone(path)).or_insert_with(open).clone()
+    }
+
+    pub(in crate::telemetry) fn counts(&self) -> &LogCounts {
+        &self.counts
+    }
+
+    pub(in crate::telemetry) fn reopen(&self) {
+        let writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        for writer in writers.values() {
+            // A full queue will be looked after by the next look at the name.
+            let _ = writer.queue.try_send(Message::Reopen);
+        }
+    }
+
+    /// Waits until everything is written, at most this long.
+    pub(in crate::telemetry) fn flush(&self, patience: Duration) {
+        let writers: Vec<_> = {
+            let writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+            writers.values().cloned().collect()
+        };
+        let until = Instant::now() + patience;
+        for writer in writers {
+            let (done, heard) = sync_channel(1);
+            let mut message = Message::Flush(done);
+            // What is full now is being emptied.
+            while let Err(TrySendError::Full(back)) = writer.queue.try_send(message) {
+                if Instant::now() >= until {
+                    return;
+                }
+                message = back;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let _ = heard.recv_timeout(until.saturating_duration_since(Instant::now()));
+        }
+    }
+}
+
+impl LineWriter {
+    fn open(path: &Arc<str>, counts: LogCounts) -> Self {
+        let (queue, lines) = sync_channel(QUEUE);
+        let target = Target::new(path, counts.clone());
+        let spawned = std::thread::Builder::new()
+            .name("inmesh-log".to_owned())
+            .spawn(move || target.run(&lines));
+        if let Err(error) = spawned {
+            // The receiver is gone with the thread: every line will count as dropped.
+            tracing::error!(%error, path = &**path, "no thread to write the access log");
+        }
+        Self { queue, counts }
+    }
+
+    /// Writes a line, or counts it as dropped if it would have to wait.
+    pub fn write(&self, line: String) {
+        if self.queue.try_send(Message::Line(line)).is_err() {
+            self.counts.dropped.inc();
+        }
+    }
+}
+
+/// The thread's side.
+struct Target {
+    path: Arc<str>,
+    out: Option<Out>,
+    looked: Instant,
+    counts: LogCounts,
+    /// Lines of which it is not certain yet that they were written.
+    pending: u64,
+    /// Whether the operator was told that the file cannot be written.
+    told: bool,
+}
+
+struct Out {
+    write: BufWriter<Box<dyn Write + Send>>,
+    /// The file behind it, if it is one that has a name.
+    inode: Option<u64>,
+}
+
+impl Target {
+    fn new(path: &Arc<str>, counts: LogCounts) -> Self {
+        Self {
+            path: Arc::clone(path),
+            out: None,
+            looked: Instant::now(),
+            counts,
+            pending: 0,
+            told: false,
+        }
+    }
+
+    /// Writes until nobody can write any more.
+    fn run(mut self, lines: &Receiver<Message>) {
+        loop {
+            // All that is there goes out at once; then what has gone out is made sure of.
+            let next = match lines.try_recv() {
+                Ok(message) => Ok(message),
+                Err(_) => {
+                    self.flush();
+                    lines.recv_timeout(Duration::from_secs(3600))
+                }
+            };
+            match next {
+                Ok(Message::Line(line)) => self.line(&line),
+                Ok(Message::Reopen) => self.close(),
+                Ok(Message::Flush(done)) => {
+                    self.flush();
+                    let _ = done.send(());
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.flush(),
+            }
+        }
+    }
+
+    fn line(&mut self, line: &str) {
+        if self.looked.elapsed() >= LOOK {
+            self.looked = Instant::now();
+            if self
+                .out
+                .as_ref()
+                .is_some_and(|out| out.inode != inode(&self.path))
+            {
+                self.close();
+            }
+        }
+        self.pending += 1;
+        let written = self.out().and_then(|out| out.write_all(line.as_bytes()));
+        if let Err(error) = written {
+            self.failed(&error);
+        }
+    }
+
+    fn flush(&mut self) {
+        match self.out.as_mut().map(|out| out.write.flush()) {
+            Some(Err(error)) => self.failed(&error),
+            _ => {
+                self.counts.written.inc_by(self.pending);
+                self.pending = 0;
+            }
+        }
+    }
+
+    /// Lets go of the file; the next line opens what its name leads to then.
+    fn close(&mut self) {
+        self.flush();
+        self.out = None;
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        self.counts.dropped.inc_by(self.pending);
+        self.pending = 0;
+        self.out = None;
+        if !self.told {
+            tracing::error!(%error, path = &*self.path, "the access log cannot be written; lines are lost");
+            self.told = true;
+        }
+    }
+
+    fn out(&mut self) -> io::Result<&mut BufWriter<Box<dyn Write + Send>>> {
+        if self.out.is_none() {
+            let out = open(&self.path)?;
+            self.told = false;
+            self.out = Some(out);
+        }
+        match &mut self.out {
+            Some(out) => Ok(&mut out.write),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+fn open(path: &str) -> io::Result<Out> {
+    let write: Box<dyn Write + Send> = match path {
+        "/dev/stdout" => Box::new(io::stdout()),
+        "/dev/stderr" => Box::new(io::stderr()),
+        path => {
+            let file: File = OpenOptions::new().create(true).append(true).open(path)?;
+            return Ok(Out {
+                inode: inode(path),
+                write: BufWriter::with_capacity(64 * 1024, Box::new(file)),
+            });
+        }
+    };
+    Ok(Out {
+        write: BufWriter::with_capacity(64 * 1024, write),
+        inode: None,
+    })
+}
+
+/// What a name leads to, so that a file that was moved away is noticed.
+#[cfg(unix)]
+fn inode(path: &str) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+
+    if path.starts_with("/dev/") {
+        return None;
+    }
+    std::fs::metadata(path).ok().map(|metadata| metadata.ino())
+}
+
+#[cfg(not(unix))]
+fn inode(_: &str) -> Option<u64> {
+    None
+}
