@@ -1,5 +1,8 @@
 //! The long-form guide: one page per module, without code.
 
+#[doc = include_str!("access-logs.md")]
+pub mod access_logs {}
+
 #[doc = include_str!("conformance.md")]
 pub mod conformance {}
 
