@@ -122,7 +122,7 @@ fn retries(harness: &mut Harness) -> Result<()> {
     let view = Arc::new(Snapshot::default());
     let routed = || {
         let call = Call {
-            request: Request::new(MeshBody::empty()),
+            request: Box::new(Request::new(MeshBody::empty())),
             view: Arc::clone(&view),
             place: None,
             peer: None,
