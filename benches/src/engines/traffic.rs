@@ -17,7 +17,7 @@ use inmesh::policy::fault::PerMillion;
 use inmesh::policy::limit::{BucketPolicy, Descriptor, KindPolicy, LocalLimit, LocalPolicy, TokenBucket};
 use inmesh::policy::outlier::OutlierPolicy;
 use inmesh::policy::traffic::TrafficPolicy;
-use inmesh::snapshot::{AppProtocol, Cluster, Findings, Snapshot, Via};
+use inmesh::snapshot::{AppProtocol, Cluster, Snapshot, Via};
 use inmesh::telemetry::Meter;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -115,20 +115,14 @@ fn retries(harness: &mut Harness) -> Result<()> {
         service: ServiceName::new("default", "reviews"),
         host: Host::parse("reviews.default.svc.cluster.local")?,
         port: 9080,
+        subset: None,
         protocol: AppProtocol::Http1,
         via: Via::Direct,
         endpoints: endpoints(10, Algorithm::LeastRequest, false),
     });
     let view = Arc::new(Snapshot::default());
     let routed = || {
-        let call = Call {
-            request: Box::new(Request::new(MeshBody::empty())),
-            view: Arc::clone(&view),
-            place: None,
-            peer: None,
-            dialled: None,
-            found: Findings::default(),
-        };
+        let call = Call::outgoing(Request::new(MeshBody::empty()), Arc::clone(&view));
         Routed::new(call, None, Destination::Cluster(Arc::clone(&cluster)))
     };
     let poll = |future: &mut (dyn Future<Output = Result<Response<MeshBody>, Refusal>> + Unpin)| {

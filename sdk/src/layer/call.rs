@@ -38,6 +38,19 @@ pub struct Call {
 }
 
 impl Call {
+    /// A request that this process makes itself.
+    pub fn outgoing(request: Request<MeshBody>, view: Arc<Snapshot>) -> Self {
+        Self {
+            request: Box::new(request),
+            view,
+            place: None,
+            peer: None,
+            dialled: None,
+            found: Findings::default(),
+            notes: None,
+        }
+    }
+
     /// The borrowed view that engines judge.
     pub fn head(&self) -> RequestHead<'_> {
         const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);

@@ -382,7 +382,10 @@ pub(super) fn effect(mut row: Row) -> Result<Seen> {
     compare("headers", case.out.as_ref().map(|it| shown(it)), arrived);
     let named = main.map(|it| authority(&it.uri, &it.headers)).transpose()?;
     // Whatever a row is about: unless it says so, the authority stays what it was.
-    let kept = || main.and_then(|_| asked.host.clone()).filter(|_| !written.names_host());
+    let kept = || {
+        main.and_then(|_| asked.host.clone())
+            .filter(|_| !written.names_host())
+    };
     compare(
         "authority",
         case.authority_out.clone().or_else(kept),
