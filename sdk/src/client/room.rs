@@ -174,6 +174,7 @@ mod tests {
             service: ServiceName::new("default", "reviews"),
             host: Host::parse("reviews").unwrap(),
             port: 80,
+            subset: None,
             protocol: AppProtocol::Http1,
             via: Via::Direct,
             endpoints: EndpointSet::with(Vec::new(), Arc::new(policy), Arc::default()),

@@ -169,7 +169,7 @@ async fn a_peer_that_answers_no_more_is_noticed_by_its_silence(shape: Shape) -> 
             return Ok(());
         }
     }
-    let mut town = Town::start(BINARIES, shape, 3, &[("retries", RETRIES)]).await?;
+    let town = Town::start(BINARIES, shape, 3, &[("retries", RETRIES)]).await?;
     let load = Paced::start(&town.curl, "/");
     tokio::time::sleep(Duration::from_secs(1)).await;
     // Stopped: its kernel acknowledges, nobody answers.
