@@ -19,6 +19,7 @@ fn engine(action: Action, value: &str, negated: bool) -> AuthzEngine {
     let rule = AuthzRule {
         clauses: vec![Clause {
             any: vec![vec![Condition { test, negated }]],
+            ..Clause::default()
         }],
     };
     EngineBuilder::new(Layer::Http)
