@@ -11,7 +11,6 @@ use super::{Answer, Directory, refuse};
 use crate::layer::call::{Call, Destination, Routed, Won};
 use crate::layer::refusal::is_grpc;
 use crate::layer::{MeshBody, Reason, Refusal};
-use crate::name::ResourceRef;
 use crate::policy::authorizer::Authorizer;
 use crate::policy::balance::Endpoint;
 use crate::policy::fault::Fault;
@@ -159,7 +158,8 @@ impl Chosen {
     }
 
     /// The resource for whose sake they are asked.
-    pub(super) fn resource(&self) -> Option<&ResourceRef> {
+    #[cfg(feature = "extauthz")]
+    pub(super) fn resource(&self) -> Option<&crate::name::ResourceRef> {
         self.won.rule().map(|rule| &rule.origin.resource)
     }
 
