@@ -731,3 +731,37 @@ proptest::proptest! {
         let _ = location::decoded(&text);
     }
 }
+
+#[test]
+fn a_thousand_tokens_in_use_hardly_ever_drive_each_other_out() {
+    let cache = TokenCache::default();
+    let (ours, others) = (
+        Arc::new(set(&[Signer::ed().jwk()])),
+        Arc::new(set(&[Signer::ed().jwk()])),
+    );
+    let header = B64.encode(r#"{"alg":"EdDSA"}"#);
+    let token = |n: usize| {
+        let payload = B64.encode(json!({"iss": "i", "sub": n.to_string()}).to_string());
+        Arc::new(Token::parse(&format!("{header}.{payload}.AA")).unwrap())
+    };
+    let tokens: Vec<_> = (0..1_000).map(token).collect();
+    for token in &tokens {
+        cache.put(token, &ours);
+    }
+    let known = |keys| {
+        tokens
+            .iter()
+            .filter(|token| cache.get(token.as_str(), keys).is_some())
+            .count()
+    };
+    assert!(known(&ours) >= 970, "{} of 1,000", known(&ours));
+    assert_eq!(known(&others), 0);
+    // Far more than there are places: as many as there are places are known.
+    for n in 0..20_000 {
+        cache.put(&token(n), &ours);
+    }
+    let known = (0..20_000)
+        .filter(|n| cache.get(token(*n).as_str(), &ours).is_some())
+        .count();
+    assert!((3_500..=4_096).contains(&known), "{known} of 4,096 places");
+}
