@@ -35,7 +35,7 @@ impl Oracle {
     }
 
     fn grpc(response: &CheckResponse) -> Self {
-        let mut answer = Response::new(MeshBody::full(grpc::framed(response)));
+        let mut answer = Response::new(MeshBody::full(framed(response)));
         answer
             .headers_mut()
             .insert("grpc-status", HeaderValue::from_static("0"));

@@ -157,7 +157,10 @@ mod tests {
         }
     }
 
-    fn limit(all: Option<u32>, kinds: &[(&[(&str, Option<&str>)], u32)], counts_twice: bool) -> LocalLimit {
+    /// Entries of a kind of request, and how many of it are let through.
+    type Kind<'a> = (&'a [(&'a str, Option<&'a str>)], u32);
+
+    fn limit(all: Option<u32>, kinds: &[Kind<'_>], counts_twice: bool) -> LocalLimit {
         let entry = |(key, value): &(&str, Option<&str>)| ((*key).into(), value.map(Into::into));
         LocalLimit::new(LocalPolicy {
             enabled: PerMillion::ALL,
