@@ -278,8 +278,10 @@ impl Http1Body {
             });
             return;
         }
-        // Nobody waits for what comes while it idles.
-        if connection.drive(Waker::noop()).is_pending()
+        // Nobody waits for what comes while it idles. hyper is mostly done with the exchange when its end has been read.
+        connection.bell.task.take();
+        let settled = connection.sender.is_ready() || connection.drive(Waker::noop()).is_pending();
+        if settled
             && connection.sender.is_ready()
             && let Some(lane) = endpoint.cell.connections(Lane::default)
         {

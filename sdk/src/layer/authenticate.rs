@@ -101,7 +101,7 @@ where
 
 /// Whether any gate on the way looks at tokens.
 fn asks(call: &Call) -> bool {
-    let Some(place) = call.place.as_deref() else {
+    let Some(place) = call.place.as_deref().filter(|_| call.view.asks().tokens) else {
         return false;
     };
     let passages = call.view.passages(place, caller(call));

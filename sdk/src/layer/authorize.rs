@@ -65,7 +65,7 @@ where
 
     fn call(&mut self, call: Call) -> Self::Future {
         let head = call.head();
-        if let Some(place) = call.place.as_deref() {
+        if let Some(place) = call.place.as_deref().filter(|_| call.view.asks().remarks) {
             remark(&call, &head, place, &self.meter);
         }
         let refusal = match (call.place.as_deref(), &call.peer) {

@@ -144,13 +144,16 @@ struct Asked {
 impl Asked {
     /// The answer, reported.
     fn answered(self, result: Result<Response<MeshBody>, Refusal>) -> Result<Response<MeshBody>, Refusal> {
-        let outcome = match &result {
+        // The answer, and the clock, are looked at only where somebody is watched.
+        let watched = self
+            .cluster
+            .as_ref()
+            .filter(|cluster| cluster.endpoints.policy().outlier.is_some());
+        let outcome = watched.and_then(|_| match &result {
             Ok(response) => Some(Outcome::response(response.status(), response.headers())),
             Err(refusal) => refusal.outcome,
-        };
-        // The clock is looked at only where somebody is watched.
-        if let (Some(cluster), Some(outcome)) = (&self.cluster, outcome)
-            && cluster.endpoints.policy().outlier.is_some()
+        });
+        if let (Some(cluster), Some(outcome)) = (watched, outcome)
             && cluster
                 .endpoints
                 .report(&self.endpoint, &outcome, Instant::now().into_std())

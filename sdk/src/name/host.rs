@@ -126,11 +126,37 @@ fn check(text: &str) -> Result<Checked<'_>, HostError> {
 /// Whether a request may name this authority; as [`Host::parse_authority`] without making anything, and a pattern is
 /// no host to send a request to.
 pub(crate) fn check_authority(text: &str) -> Result<(), HostError> {
+    if is_plain(text.as_bytes()) {
+        return Ok(());
+    }
     let (host, _) = split_authority(text)?;
     match check(host)? {
         Checked::Name(name) if name.contains('*') => Err(HostError::Character),
         _ => Ok(()),
     }
+}
+
+/// Whether an authority is one of those that nearly all are, seen at one glance: a name that begins with a letter, and
+/// perhaps a port that begins with another digit than 0. What is not may be one all the same.
+fn is_plain(text: &[u8]) -> bool {
+    if !text.first().is_some_and(u8::is_ascii_alphabetic) || text.len() > 253 {
+        return false;
+    }
+    let mut before = b'.';
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => {}
+            b'.' if before != b'.' => {}
+            b':' => {
+                let port = &text[at + 1..];
+                let digits = port.iter().all(u8::is_ascii_digit);
+                return before != b'.' && digits && matches!(port, [b'1'..=b'9', ..]) && port.len() <= 4;
+            }
+            _ => return false,
+        }
+        before = *byte;
+    }
+    true
 }
 
 /// Splits an authority into its host text (brackets kept) and port, without copying.

@@ -1,5 +1,6 @@
 //! The waist: one immutable world per configuration generation, read once per request.
 
+mod asks;
 mod gate;
 mod gateway;
 mod inbound;
@@ -12,6 +13,7 @@ mod view;
 mod way;
 
 pub use crate::policy::authorizer::{Authorizer, BodyCheck, CheckProtocol, HttpCheck};
+pub use asks::Asks;
 pub use gate::{Gate, TokenGuard};
 pub use gateway::{ClientTerms, GatewayView, ListenerView, Misfit, PassedOn, PortView, TlsTerms};
 pub use inbound::{Claims, Findings, Passage, Passages, Place, Remark};

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use super::{Gate, GatewayView, KeyCell, LogPlan, MeshFacts};
+use super::{Asks, Gate, GatewayView, KeyCell, LogPlan, MeshFacts};
 use crate::matcher::{HostMap, TextSet};
 use crate::name::{Host, ResourceRef, ServiceName, SpiffeId};
 use crate::policy::authz::AuthzEngine;
@@ -76,6 +76,8 @@ pub struct Snapshot {
     pub clusters: Vec<Arc<Cluster>>,
     /// What this process enforces on what it receives.
     pub inbound: InboundPolicy,
+    /// What that asks for beside a decision ([`Snapshot::asks`]).
+    pub asks: OnceLock<Asks>,
     /// How many requests it lets in.
     pub limits: super::RateLimits,
     /// What the Gateway that this process serves listens on, tunnels apart.

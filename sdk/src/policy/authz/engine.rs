@@ -297,6 +297,11 @@ impl AuthzEngine {
         Some(self.dry.judge(&self.facts(head)))
     }
 
+    /// Whether policies that decide nothing may have something to say.
+    pub fn remarks(&self) -> bool {
+        !self.audit.is_empty() || !self.dry.is_open()
+    }
+
     /// Whether anything could be denied at all.
     pub fn restricts(&self) -> bool {
         self.broken.is_some() || !self.custom.is_empty() || !self.enforced.is_open()

@@ -24,6 +24,10 @@ pub fn remote_addr(
         (true, hops) => hops - 1,
         (false, hops) => hops,
     };
+    // Few requests have it.
+    if !headers.contains_key(FORWARDED_FOR) {
+        return direct.to_canonical();
+    }
     headers
         .get_all(FORWARDED_FOR)
         .iter()
