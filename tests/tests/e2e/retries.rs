@@ -68,9 +68,10 @@ const DEADLINE: &str = "x-deadline-ms";
 async fn a_deadline_shrinks_from_hop_to_hop() -> Result<()> {
     let cluster = Cluster::new()?;
     cluster.service("reviews", "reviews", None)?;
-    let pod = cluster
-        .run(&cluster.pod("reviews").label("app", "reviews"))
-        .await?;
+    let spec = cluster.pod("reviews").label("app", "reviews");
+    // A server that does not know itself lets nobody in.
+    cluster.declare(&spec)?;
+    let pod = cluster.run(&spec).await?;
     let mesh = cluster.participant("default", "curl")?;
     let mesh = mesh.deadline_header(DEADLINE.parse()?).start().await?;
     let client = mesh.client();

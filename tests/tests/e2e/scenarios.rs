@@ -1,4 +1,4 @@
-//! What goes wrong in a day, at a steady rate of requests, with real processes. Short by default;
+//! What goes wrong in a day, at a steady rate of requests, with real processes. Short and slow by default;
 //! `INMESH_SCENARIOS=long` takes its time, and says what was seen.
 
 use std::collections::BTreeMap;
@@ -32,8 +32,10 @@ fn is_long() -> bool {
     std::env::var("INMESH_SCENARIOS").is_ok_and(|it| it == "long")
 }
 
-/// Requests a second, whatever becomes of them.
-const RATE: u64 = 300;
+/// Requests a second, whatever becomes of them; fewer where a test shares its machine with others.
+fn rate() -> u64 {
+    if is_long() { 300 } else { 100 }
+}
 
 /// Requests at a steady rate, each a task of its own: one that is slow holds up no other.
 struct Paced {
@@ -79,7 +81,7 @@ impl Paced {
         let task = tokio::spawn(async move {
             let seen = Arc::new(Mutex::new(Seen::default()));
             let mut requests = JoinSet::new();
-            let mut ticks = tokio::time::interval(Duration::from_micros(1_000_000 / RATE));
+            let mut ticks = tokio::time::interval(Duration::from_micros(1_000_000 / rate()));
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
             while !*stopped.borrow() {
                 ticks.tick().await;
@@ -139,7 +141,7 @@ async fn every_replica_is_replaced_and_no_request_fails(shape: Shape) -> Result<
     let mut seen = load.stop().await?;
     seen.say("rolling restart of three replicas", shape);
     assert_eq!(seen.failures(), 0, "{:?}", seen.failed);
-    assert!(seen.times.len() > 300);
+    assert!(seen.times.len() > 100);
     Ok(())
 }
 
@@ -155,7 +157,7 @@ async fn a_killed_replica_costs_what_it_had_in_hand_and_with_retries_nothing(sha
         tokio::time::sleep(Duration::from_secs(if is_long() { 10 } else { 2 })).await;
         let mut seen = load.stop().await?;
         seen.say(&format!("kill -9 of one of three, {what}"), shape);
-        // 300 a second for 20 ms each, a third of them there: two at once, and never ten times as many.
+        // At 300 a second for 20 ms each, a third of them there, two are under way at once; ten times as many are too many.
         let most = if files.is_empty() { 20 } else { 0 };
         assert!(seen.failures() <= most, "{what}: {:?}", seen.failed);
     }
