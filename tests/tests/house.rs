@@ -276,6 +276,12 @@ fn tests_in(text: &str) -> impl Iterator<Item = String> {
             after_attribute |= line.contains("test]") || line.contains("test(");
             return None;
         }
+        let one = line
+            .split_once("_shapes!(")
+            .or_else(|| line.split_once("_door!("));
+        if let Some(one) = one.and_then(|(_, rest)| rest.strip_suffix(");")) {
+            return Some(one.to_owned());
+        }
         if line.ends_with("_shapes!(") || line.ends_with("_door!(") {
             in_list = true;
         } else if in_list {

@@ -13,7 +13,6 @@ use prost::{Enumeration, Message, Oneof};
 use super::body::{Held, PARTIAL};
 use crate::layer::call::authority;
 use crate::layer::{Call, MeshBody};
-use crate::matcher::TextSet;
 use crate::name::SpiffeId;
 use crate::policy::ConnectionHead;
 
@@ -203,15 +202,13 @@ pub(super) struct QueryParameter {
     pub(super) value: String,
 }
 
-/// A request as an authorizer is told of it.
-pub(super) fn of_request(call: &Call, held: Option<&Held>, told: &TextSet) -> CheckRequest {
+/// A request as an authorizer is told of it, with the headers that it `is_told`.
+pub(super) fn of_request(call: &Call, held: Option<&Held>, is_told: impl Fn(&str) -> bool) -> CheckRequest {
     let head = call.head();
     let request = &call.request;
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let mut headers = joined(request.headers());
-    if *told != TextSet::default() {
-        headers.retain(|name, _| told.matches(name));
-    }
+    headers.retain(|name, _| is_told(name));
     for (name, value) in [
         (":authority", authority(request)),
         (":method", request.method().as_str()),

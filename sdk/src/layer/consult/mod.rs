@@ -181,7 +181,11 @@ enum Question {
 impl Question {
     fn of(call: &Call, held: Option<&Held>, authorizer: &Authorizer) -> Result<Self, String> {
         Ok(match &authorizer.protocol {
-            CheckProtocol::Grpc { told } => Self::Grpc(message::of_request(call, held, told)),
+            CheckProtocol::Grpc { told } => {
+                // Of every header, where none is named.
+                let all = *told == Default::default();
+                Self::Grpc(message::of_request(call, held, |name| all || told.matches(name)))
+            }
             CheckProtocol::Http(check) => Self::Http(http::question(call, held, authorizer, check)?),
         })
     }
