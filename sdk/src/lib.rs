@@ -57,6 +57,6 @@ pub use name::{IntroducedBy, Original, Peer, PeerIdentity, SpiffeId, TrustDomain
 pub use waypoint::Waypoint;
 
 /// The programs of the README, compiled.
-#[cfg(all(doctest, feature = "axum"))]
+#[cfg(all(doctest, feature = "axum", feature = "testing"))]
 #[doc = include_str!("../../README.md")]
 pub struct Readme;
