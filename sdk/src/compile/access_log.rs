@@ -4,20 +4,15 @@
 //! which requests (Istio "Telemetry", "Scope, Inheritance, and Overrides"). Where no Telemetry says anything,
 //! `defaultProviders` do, and else `accessLogFile`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::authz::{GatewayTarget, PolicyInput, Registry, Target, attached};
-use super::binding::Bindings;
-use super::inbound::Own;
-use super::service::Destination;
-use crate::compile::authz::MeshSettings;
+use super::telemetry::{Seat, Telemetries};
 use crate::config::istio::Telemetry;
 use crate::config::istio::mesh_config::{FileAccessLog, MeshConfig};
 use crate::config::istio::telemetry::AccessLogging;
-use crate::config::{Entry, Problem, ResourceStore, Severity};
-use crate::name::{Kind, ResourceRef};
-use crate::snapshot::{LogPlan, MeshFacts, Node};
+use crate::config::{Entry, Problem, Severity};
+use crate::snapshot::{ByService, MeshFacts};
 use crate::telemetry::access::{AccessLog, AccessLogs, Filter, Format};
 
 /// The provider that there is without being declared: a file log to stdout.
@@ -117,126 +112,21 @@ fn format_of(file: &FileAccessLog, default: &Format) -> Result<Format, String> {
 
 /// What is asked about who logs what.
 pub(super) struct Logging<'s, 'a> {
-    store: &'a ResourceStore,
-    node: &'s Node,
+    telemetries: &'s Telemetries<'s, 'a>,
     facts: Option<&'s MeshFacts>,
-    telemetries: Vec<PolicyInput<'a, Telemetry>>,
 }
 
 /// Where a process writes, and of which requests.
 type Chosen = BTreeMap<Arc<str>, Option<Arc<Filter>>>;
 
 impl<'s, 'a> Logging<'s, 'a> {
-    pub(super) fn read(store: &'a ResourceStore, node: &'s Node, facts: Option<&'s MeshFacts>) -> Self {
-        let all = store.telemetries();
-        let mut telemetries: Vec<_> = all.map(|(policy, entry)| PolicyInput { policy, entry }).collect();
-        // Of several at one level the oldest counts.
-        telemetries.sort_by_key(|it| {
-            let meta = &it.policy.metadata;
-            (meta.creation_timestamp.clone(), meta.name.clone())
-        });
-        Self {
-            store,
-            node,
-            facts,
-            telemetries,
-        }
+    pub(super) fn new(telemetries: &'s Telemetries<'s, 'a>, facts: Option<&'s MeshFacts>) -> Self {
+        Self { telemetries, facts }
     }
 
     /// The logs of a process: of everything that it receives, and of services for which there are others.
-    pub(super) fn plan(
-        &self,
-        gateway: Option<&ResourceRef>,
-        own: &Own,
-        destinations: &[&Destination<'_>],
-        bindings: &Bindings<'_, '_>,
-    ) -> LogPlan {
-        let Some(gateway) = gateway else {
-            let target = Target::Workload {
-                namespace: &self.node.namespace,
-                labels: &own.labels,
-            };
-            let mut levels = self.wide(&self.node.namespace);
-            levels.extend(self.near(&target, &self.node.namespace));
-            return LogPlan {
-                everywhere: self.logs(&levels),
-                services: HashMap::new(),
-            };
-        };
-        let class = self.store.gateway(&gateway.namespace, &gateway.name);
-        let class = class.map_or("", |(it, _)| it.spec.gateway_class_name.as_str());
-        let named = GatewayTarget {
-            namespace: &gateway.namespace,
-            name: &gateway.name,
-            class,
-        };
-        let alone = Target::Gateway {
-            gateway: named,
-            labels: &own.labels,
-        };
-        let wide = self.wide(&gateway.namespace);
-        let mut levels = wide.clone();
-        levels.extend(self.near(&alone, &gateway.namespace));
-        let everywhere = self.logs(&levels);
-        let mut services = HashMap::new();
-        for it in destinations {
-            if bindings.served_by(&it.entry.reference(), gateway).is_none() {
-                continue;
-            }
-            let registry = match it.kind {
-                Kind::ServiceEntry => Registry::External,
-                _ => Registry::Kubernetes,
-            };
-            let target = Target::Service {
-                service: &it.name,
-                registry,
-                waypoint: Some(named),
-            };
-            let mut levels = wide.clone();
-            if it.name.namespace != gateway.namespace {
-                levels.extend(self.of_namespace(&it.name.namespace));
-            }
-            // Only the service's own namespace is asked for what targets it (§10.1 of Istio's order).
-            levels.extend(self.near(&target, &it.name.namespace));
-            let logs = self.logs(&levels);
-            if logs != everywhere {
-                services.insert(it.host.clone(), logs);
-            }
-        }
-        LogPlan { everywhere, services }
-    }
-
-    /// The Telemetries of mesh and namespace, wider ones first.
-    fn wide(&self, namespace: &str) -> Vec<&'a Telemetry> {
-        let root = &*self.node.root_namespace;
-        let mut levels: Vec<_> = self.of_namespace(root).into_iter().collect();
-        if namespace != root {
-            levels.extend(self.of_namespace(namespace));
-        }
-        levels
-    }
-
-    /// The Telemetry for the whole of a namespace.
-    fn of_namespace(&self, namespace: &str) -> Option<&'a Telemetry> {
-        let is_wide = |it: &&PolicyInput<'a, Telemetry>| {
-            let spec = &it.policy.spec;
-            *it.policy.metadata.namespace == *namespace
-                && spec.selector.is_none()
-                && spec.target_ref.is_none()
-                && spec.target_refs.is_empty()
-        };
-        self.telemetries.iter().find(is_wide).map(|it| it.policy)
-    }
-
-    /// The Telemetry that names a target, in one namespace.
-    fn near(&self, target: &Target<'_>, namespace: &str) -> Option<&'a Telemetry> {
-        let settings = MeshSettings::from(self.node);
-        let named = self.telemetries.iter().copied().filter(|it| {
-            let spec = &it.policy.spec;
-            let names = spec.selector.is_some() || spec.target_ref.is_some() || !spec.target_refs.is_empty();
-            names && *it.policy.metadata.namespace == *namespace
-        });
-        attached(named, target, &settings).first().map(|it| it.policy)
+    pub(super) fn plan(&self, seat: Seat<'_, '_>) -> ByService<AccessLogs> {
+        self.telemetries.by_service(seat, |levels| self.logs(levels))
     }
 
     /// What the levels come to, wider ones first.
@@ -295,25 +185,12 @@ impl<'s, 'a> Logging<'s, 'a> {
         chosen
     }
 
-    /// What is wrong with Telemetries, wherever they apply.
+    /// What is wrong with what Telemetries say of access logs, wherever they apply.
     pub(super) fn report(&self, problems: &mut Vec<Problem>) {
-        for it in &self.telemetries {
-            let spec = &it.policy.spec;
-            let targeted = spec.target_ref.is_some() || !spec.target_refs.is_empty();
-            if spec.selector.is_some() && targeted {
-                let text = "it has both a selector and targets: the selector does not count";
-                problems.push(
-                    it.entry
-                        .problem(Severity::Warning, "spec.selector", text, "keep one of them"),
-                );
-            }
-            for (index, logging) in spec.access_logging.iter().enumerate() {
-                self.check(
-                    it.entry,
-                    logging,
-                    &format!("spec.accessLogging[{index}]"),
-                    problems,
-                );
+        for it in self.telemetries.iter() {
+            for (index, logging) in it.policy.spec.access_logging.iter().enumerate() {
+                let at = format!("spec.accessLogging[{index}]");
+                self.check(it.entry, logging, &at, problems);
             }
         }
     }

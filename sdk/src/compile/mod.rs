@@ -37,6 +37,7 @@ mod service;
 mod service_entry;
 pub mod status;
 mod target;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 pub mod traffic;
@@ -243,9 +244,17 @@ pub fn compile(
         snapshot.gateway = servers.added(view.unwrap_or_default(), &mut guards, &mut problems);
     }
     snapshot.keys = guards.into_keys();
-    let logging = access_log::Logging::read(store, node, snapshot.mesh.as_deref());
+    let telemetries = telemetry::Telemetries::read(store, node);
+    telemetries.report(&mut problems);
+    let seat = telemetry::Seat {
+        gateway: gateway.as_ref(),
+        own: &own,
+        destinations: &visible,
+        bindings: &bindings,
+    };
+    let logging = access_log::Logging::new(&telemetries, snapshot.mesh.as_deref());
     logging.report(&mut problems);
-    snapshot.logs = logging.plan(gateway.as_ref(), &own, &visible, &bindings);
+    snapshot.logs = logging.plan(seat);
 
     let addresses = |it: &gateway::Looked<'_>| {
         let reference = it.entry.reference();

@@ -90,7 +90,9 @@ impl Record {
             Counted::Origin(origin) => Some(&**origin),
             Counted::Client(_) => None,
         };
-        let logs = origin.and_then(|origin| view.logs.of(&origin.place));
+        let logs = origin
+            .map(|origin| view.logs.at(&origin.place))
+            .filter(|logs| !logs.is_empty());
         let line = (told || logs.is_some()).then(|| {
             let mut line = Line::of(request, logs.cloned(), origin, &view);
             line.traced(&span);

@@ -7,8 +7,8 @@ mod inbound;
 mod keys;
 mod limits;
 mod live;
-mod logs;
 mod mesh;
+mod told;
 mod view;
 mod way;
 
@@ -20,8 +20,8 @@ pub use inbound::{Claims, Findings, Passage, Passages, Place, Remark};
 pub use keys::{KeyCell, KeySource};
 pub use limits::{Context, GlobalLimit, Limiter, LimiterKind, Met, RateLimits, Scope, Setting};
 pub use live::Live;
-pub use logs::LogPlan;
 pub use mesh::MeshFacts;
+pub use told::ByService;
 pub use view::{
     AppProtocol, Cluster, InboundPolicy, Node, PodView, Role, ServiceGuard, ServiceId, ServicePortView,
     ServiceView, Snapshot, StrictPorts, Via, WaypointInbound, WaypointTarget, WorkloadInbound,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
-use super::{Asks, Gate, GatewayView, KeyCell, LogPlan, MeshFacts};
+use super::{Asks, ByService, Gate, GatewayView, KeyCell, MeshFacts};
 use crate::matcher::{HostMap, TextSet};
 use crate::name::{Host, ResourceRef, ServiceName, SpiffeId};
 use crate::policy::authz::AuthzEngine;
@@ -13,6 +13,7 @@ use crate::policy::balance::{Endpoint, EndpointSet, Workload};
 use crate::policy::connection::ConnectionTable;
 use crate::policy::normalize::PathNormalization;
 use crate::policy::route::{ClusterId, RouteTable};
+use crate::telemetry::access::AccessLogs;
 
 /// Who this process is; the input of compile beside the resources.
 #[derive(Clone, Debug)]
@@ -99,7 +100,7 @@ pub struct Snapshot {
     /// How far the paths of requests are normalized before anybody judges them.
     pub paths: PathNormalization,
     /// What is written of requests.
-    pub logs: LogPlan,
+    pub logs: ByService<AccessLogs>,
     /// The principals that are told why something was decided.
     pub explained_to: TextSet,
 }

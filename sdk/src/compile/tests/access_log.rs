@@ -26,13 +26,13 @@ extensionProviders:
 
 /// Where requests at a place are written to, and which.
 fn written(compiled: &Compiled, place: &Place) -> Vec<String> {
-    let logs = compiled.snapshot.logs.of(place);
-    let logs = logs.iter().flat_map(|logs| logs.iter());
-    logs.map(|(log, filter)| match filter {
-        Some(filter) => format!("{} if {}", log.path, filter.as_str()),
-        None => log.path.to_string(),
-    })
-    .collect()
+    let logs = compiled.snapshot.logs.at(place);
+    logs.iter()
+        .map(|(log, filter)| match filter {
+            Some(filter) => format!("{} if {}", log.path, filter.as_str()),
+            None => log.path.to_string(),
+        })
+        .collect()
 }
 
 /// Of the workload `reviews-v1-1`, and of the waypoint in front of its service.
@@ -206,4 +206,23 @@ defaultProviders: {accessLogging: [odd], tracing: [zipkin]}",
         );
     }
     assert_eq!(written(&compiled, &place), Vec::<String>::new());
+}
+
+#[test]
+fn of_several_telemetries_for_a_namespace_the_oldest_counts_and_the_others_are_told() {
+    let files = mesh(FILES);
+    let dated = |name: &str, date: &str, provider: &str| {
+        format!(
+            "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\n\
+             metadata: {{name: {name}, namespace: default, creationTimestamp: '{date}'}}\n\
+             spec: {{accessLogging: [{{providers: [{{name: {provider}}}]}}]}}\n"
+        )
+    };
+    let young = dated("a", "2026-02-02T00:00:00Z", "two");
+    let old = dated("b", "2026-01-01T00:00:00Z", "one");
+    let compiled = seen_by(&workload("reviews-v1-1"), &[TOWN, &files, &young, &old]);
+    assert_eq!(written(&compiled, &Place::Workload { port: 9080 }), ["/tmp/one"]);
+    let told: Vec<String> = compiled.problems.iter().map(ToString::to_string).collect();
+    let words = "Telemetry default/a: spec: Telemetry b is older and for the whole namespace too";
+    assert!(told.iter().any(|problem| problem.contains(words)), "{told:#?}");
 }
