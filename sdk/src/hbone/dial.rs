@@ -12,7 +12,7 @@ use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
 use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -66,7 +66,7 @@ pub(super) async fn dial(
     span: &Span,
 ) -> Result<(Tunnel, Driver), Error> {
     let addr = target.addr;
-    let tcp = connect(addr, settings.connect_timeout).await?;
+    let tcp = connect(addr, settings).await?;
     let after = settings.handshake_timeout;
     match timeout(after, handshake(tcp, credential, target, settings, meter, span)).await {
         Ok(made) => made,
@@ -74,17 +74,31 @@ pub(super) async fn dial(
     }
 }
 
-async fn connect(addr: SocketAddr, after: Duration) -> Result<TcpStream, Error> {
+async fn connect(addr: SocketAddr, settings: &Settings) -> Result<TcpStream, Error> {
+    let after = settings.connect_timeout;
     let failed = |e: io::Error| Error::Connect {
         addr,
         source: Arc::new(e),
     };
-    let tcp = timeout(after, TcpStream::connect(addr))
+    let from = settings.dial_from.filter(|from| from.is_ipv4() == addr.is_ipv4());
+    let tcp = timeout(after, reach(addr, from))
         .await
         .map_err(|_| Error::ConnectTimeout { addr, after })?
         .map_err(failed)?;
     prepare(&tcp).map_err(failed)?;
     Ok(tcp)
+}
+
+async fn reach(addr: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+    let Some(from) = from else {
+        return TcpStream::connect(addr).await;
+    };
+    let socket = match addr {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.bind(SocketAddr::new(from, 0))?;
+    socket.connect(addr).await
 }
 
 /// Sets what every tunnel's socket has: no delay, and TCP keep-alive at ztunnel's pace.

@@ -1,5 +1,6 @@
 //! The numbers of a tunnel.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 const KIB: u32 = 1024;
@@ -31,6 +32,8 @@ pub struct Settings {
     pub ping_every: Duration,
     /// How long it may take to say yes before the tunnel is given up: 20 s.
     pub ping_timeout: Duration,
+    /// The address that tunnels are dialled from, to peers of its family; `None` leaves it to the system.
+    pub dial_from: Option<IpAddr>,
     /// How long a TCP connection may take: 10 s.
     pub connect_timeout: Duration,
     /// How long TLS and the HTTP/2 preface may take: 10 s.
@@ -63,6 +66,7 @@ impl Default for Settings {
             server_header_list: 64 * KIB,
             ping_every: Duration::from_secs(10),
             ping_timeout: Duration::from_secs(20),
+            dial_from: None,
             connect_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
             answer_timeout: Duration::from_secs(20),

@@ -284,9 +284,13 @@ impl MeshBuilder {
         };
         let live = Arc::new(Live::new(Snapshot::default()));
         let meter = Meter::new();
+        let mut hbone = self.hbone.clone();
+        // Pods that share a machine's loopback are told apart by their addresses only if they dial from them; elsewhere the
+        // system does so by itself.
+        hbone.dial_from = hbone.dial_from.or(self.addr.filter(IpAddr::is_loopback));
         let tunnels = TunnelPool::metered(
             credential.clone(),
-            self.hbone.clone(),
+            hbone,
             meter.tunnels(Direction::Outbound).clone(),
         );
         let epoch = Arc::new(AtomicU64::new(credential.borrow().epoch()));

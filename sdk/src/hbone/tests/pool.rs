@@ -352,3 +352,35 @@ async fn a_server_rotates_between_two_tunnels() {
     let mut new = pool.open(&successor, head()).await.unwrap();
     ask(&mut new, b"new").await;
 }
+
+/// Elsewhere than on Linux 127.0.0.1 is the only loopback address of its family.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_tunnel_is_dialled_from_the_address_it_should_be() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = TunnelTarget::new(listener.local_addr().unwrap(), [id("server")]);
+    let from: std::net::IpAddr = "127.3.2.1".parse().unwrap();
+    let settings = Settings {
+        dial_from: Some(from),
+        ..Settings::default()
+    };
+    let pool = pool("client", settings);
+    let dialled = tokio::spawn(async move { pool.open(&target, head()).await });
+    let (_stream, peer) = listener.accept().await.unwrap();
+    assert_eq!(peer.ip(), from);
+    dialled.abort();
+}
+
+#[tokio::test]
+async fn an_address_to_dial_from_is_for_peers_of_its_family() {
+    let server = Server::echo(Settings::default()).await;
+    let settings = Settings {
+        dial_from: Some("::1".parse().unwrap()),
+        ..Settings::default()
+    };
+    let mut stream = pool("client", settings)
+        .open(&server.target(), head())
+        .await
+        .unwrap();
+    ask(&mut stream, b"here").await;
+}
