@@ -167,15 +167,16 @@ impl SpanCounts {
     pub fn dropped(&self) -> u64 {
         self.dropped.get()
     }
+}
 
-    #[cfg(feature = "otlp")]
-    pub(super) fn add_exported(&self, spans: usize) {
-        self.exported.inc_by(spans as u64);
+#[cfg(feature = "otlp")]
+impl super::export::Tally for SpanCounts {
+    fn arrived(&self, many: u64) {
+        self.exported.inc_by(many);
     }
 
-    #[cfg(feature = "otlp")]
-    pub(super) fn add_dropped(&self, spans: usize) {
-        self.dropped.inc_by(spans as u64);
+    fn lost(&self, many: u64) {
+        self.dropped.inc_by(many);
     }
 }
 

@@ -1,31 +1,39 @@
-//! HTTP/1.1 to the collector, over one connection that is kept.
+//! The way to a collector at an address of its own: one connection that is kept, HTTP/1.1 or, for gRPC, HTTP/2.
 
-use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{HeaderValue, Request, Response, Uri, Version, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use opentelemetry_http::{HttpClient, HttpError};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::Error;
+use super::destination::Carrier;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// An answer says at most how many spans were refused, and why.
 const ANSWER: usize = 64 * 1024;
 /// A collector that is there accepts at once.
 const CONNECT: Duration = Duration::from_secs(3);
 
-/// The client that OpenTelemetry's exporter speaks through. Needs the exporter thread's runtime.
+/// A collector at an address. Needs the exporter's runtime.
 #[derive(Debug)]
 pub(super) struct Collector {
     address: String,
     host: HeaderValue,
-    connection: Mutex<Option<SendRequest<Full<Bytes>>>>,
+    connection: Mutex<Option<Connection>>,
+}
+
+#[derive(Debug)]
+enum Connection {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
 }
 
 impl Collector {
@@ -53,48 +61,81 @@ impl Collector {
         })
     }
 
-    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let (head, body) = request.into_parts();
+    /// The way there.
+    pub(super) fn carrier(self) -> Carrier {
+        let collector = Arc::new(self);
+        Carrier::new(move |request| {
+            let collector = Arc::clone(&collector);
+            Box::pin(async move {
+                let answer = collector.send(request).await;
+                answer.map_err(|error| format!("{}: {error}", collector.address))
+            })
+        })
+    }
+
+    async fn send(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, Failure> {
+        let is_http2 = request.version() == Version::HTTP_2;
         let mut kept = self.connection.lock().await;
         // A connection goes back only after a full answer, so that a half-read one is never used again.
         let mut connection = match kept.take() {
             Some(connection) if !connection.is_closed() => connection,
-            _ => self.connect().await?,
+            _ => self.connect(is_http2).await?,
         };
-        if connection.ready().await.is_err() {
-            connection = self.connect().await?;
+        if !connection.ready().await {
+            connection = self.connect(is_http2).await?;
         }
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = head.method;
-        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-        *request.uri_mut() = path.parse()?;
-        *request.headers_mut() = head.headers;
-        request.headers_mut().insert(header::HOST, self.host.clone());
-        let (head, body) = connection.send_request(request).await?.into_parts();
-        let body = Limited::new(body, ANSWER).collect().await?.to_bytes();
+        if !is_http2 {
+            let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+            let path = path.parse()?;
+            *request.uri_mut() = path;
+            request.headers_mut().insert(header::HOST, self.host.clone());
+        }
+        let (mut head, body) = connection.send(request.map(Full::new)).await?.into_parts();
+        let body = Limited::new(body, ANSWER).collect().await?;
+        if let Some(trailers) = body.trailers() {
+            head.headers.extend(trailers.clone());
+        }
         *kept = Some(connection);
-        Ok(Response::from_parts(head, body))
+        Ok(Response::from_parts(head, body.to_bytes()))
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, HttpError> {
+    async fn connect(&self, is_http2: bool) -> Result<Connection, Failure> {
         let stream = timeout(CONNECT, TcpStream::connect(&self.address)).await??;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // Ends with the connection; its error is that of the request under way.
+        let io = TokioIo::new(stream);
+        // Both tasks end with the connection; its error is that of the request under way.
+        if is_http2 {
+            let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
+            tokio::spawn(connection);
+            return Ok(Connection::Http2(sender));
+        }
+        let (sender, connection) = http1::handshake(io).await?;
         tokio::spawn(connection);
-        Ok(sender)
+        Ok(Connection::Http1(sender))
     }
 }
 
-impl HttpClient for Collector {
-    // What `#[async_trait]` makes of `async fn send_bytes(&self, …)`, written out to do without the macro.
-    fn send_bytes<'life0, 'async_trait>(
-        &'life0 self,
-        request: Request<Bytes>,
-    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'async_trait>>
-    where
-        'life0: 'async_trait,
-        Self: 'async_trait,
-    {
-        Box::pin(self.send(request))
+impl Connection {
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Http1(sender) => sender.is_closed(),
+            Self::Http2(sender) => sender.is_closed(),
+        }
+    }
+
+    async fn ready(&mut self) -> bool {
+        match self {
+            Self::Http1(sender) => sender.ready().await.is_ok(),
+            Self::Http2(sender) => sender.ready().await.is_ok(),
+        }
+    }
+
+    async fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> hyper::Result<Response<hyper::body::Incoming>> {
+        match self {
+            Self::Http1(sender) => sender.send_request(request).await,
+            Self::Http2(sender) => sender.send_request(request).await,
+        }
     }
 }

@@ -1,25 +1,35 @@
-//! Spans to an OpenTelemetry collector: OTLP, http/protobuf.
+//! Telemetry to a collector: OTLP over http/protobuf or gRPC, spans to Zipkin too.
 //!
-//! A finished span is put into a bounded queue, and dropped and counted if that is full; a thread of the
-//! exporter's own empties it. So a slow or absent collector costs spans, never a request:
+//! A finished span is put into a bounded queue, and dropped and counted if that is full; somebody who serves no
+//! request empties it. So a slow or absent collector costs spans, never a request:
 //!
 //! ```text
-//! request thread ── push ──▶ [queue 2048] ── batches ──▶ exporter thread ── POST /v1/traces ──▶ collector
+//! request ── push ──▶ Queue [2048] ── batches ──▶ Worker ── Destination::request ──▶ Carrier ──▶ collector
 //! ```
 //!
-//! A program calls [`install`]; an application that composes its own subscriber takes [`layer`].
+//! Records of logs and metrics go the same way, each in a queue of their own. What a collector may take later is sent
+//! again, with back-off and a bound; what it says that it rejected counts as lost.
+//!
+//! A program calls [`install`]; an application that composes its own subscriber takes [`layer`]. Where the mesh
+//! configuration names a collector, the mesh itself opens the queue, and its worker asks through the mesh.
 
 mod collector;
+mod courier;
+mod destination;
+mod parcel;
 mod queue;
 mod settings;
+mod zipkin;
 
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue, Uri};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry::{Key, KeyValue};
-use opentelemetry_otlp::{RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_proto::tonic::resource::v1::Resource as Told;
+use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData};
 use tracing::Subscriber;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -27,10 +37,12 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use self::collector::Collector;
-use self::queue::{Courier, Queue};
+use self::courier::Courier;
 use super::SpanCounts;
 
-pub use self::settings::{OtlpSettings, Sampling};
+pub(crate) use self::destination::{Carrier, Destination, Protocol};
+pub(crate) use self::queue::{Pace, Queue, Tally, queue};
+pub use self::settings::{OtlpProtocol, OtlpSettings, Sampling};
 
 /// How long dropping a [`Guard`] may take.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
@@ -57,9 +69,6 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The exporter could not be built.
-    #[error("span exporter: {0}")]
-    Exporter(String),
     /// The exporter's thread could not be started.
     #[error("thread of the span exporter: {0}")]
     Thread(#[from] std::io::Error),
@@ -72,7 +81,8 @@ pub enum Error {
 #[derive(Debug)]
 #[must_use = "dropping the guard ends the export of spans"]
 pub struct Guard {
-    queue: Queue,
+    queue: Queue<SpanData>,
+    counts: SpanCounts,
 }
 
 impl Guard {
@@ -87,7 +97,7 @@ impl Guard {
 
     /// What became of the spans so far; give it to [`Meter::watch_spans`](super::Meter::watch_spans).
     pub fn counts(&self) -> SpanCounts {
-        self.queue.counts()
+        self.counts.clone()
     }
 }
 
@@ -132,7 +142,7 @@ pub fn layer<S>(settings: &OtlpSettings) -> Result<(impl Layer<S> + Send + Sync 
 where
     S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
 {
-    let (provider, queue) = provider(settings)?;
+    let (provider, guard) = provider(settings)?;
     let layer = tracing_opentelemetry::layer()
         .with_tracer(provider.tracer("inmesh"))
         .with_location(false)
@@ -143,7 +153,7 @@ where
                 .with_default(LevelFilter::INFO)
                 .with_target("inmesh::access", LevelFilter::OFF),
         );
-    Ok((layer, Guard { queue }))
+    Ok((layer, guard))
 }
 
 /// What is logged unless `RUST_LOG` says otherwise: not each request. `inmesh::access=info` is one line for each.
@@ -159,26 +169,49 @@ where
         .with_filter(filter)
 }
 
-fn provider(settings: &OtlpSettings) -> Result<(SdkTracerProvider, Queue), Error> {
-    let collector = Collector::new(&settings.endpoint)?;
-    let mut exporter = SpanExporter::builder()
-        .with_http()
-        .with_http_client(collector)
-        .with_endpoint(&settings.endpoint)
-        .with_timeout(settings.timeout)
-        // Its back-off puts the thread to sleep, beyond the reach of a deadline. The queue buffers instead.
-        .with_retry_policy(RetryPolicy::disabled())
-        .build()
-        .map_err(|error| Error::Exporter(error.to_string()))?;
+fn provider(settings: &OtlpSettings) -> Result<(SdkTracerProvider, Guard), Error> {
+    let (to, carrier) = destination(settings)?;
     let resource = resource(settings);
-    opentelemetry_sdk::trace::SpanExporter::set_resource(&mut exporter, &resource);
-    let queue = Queue::start(exporter, settings)?;
+    let told = Told {
+        attributes: ResourceAttributesWithSchema::from(&resource).attributes.0,
+        ..Told::default()
+    };
+    let pace = Pace {
+        queue: settings.queue,
+        batch: settings.batch,
+        interval: settings.interval,
+    };
+    let counts = SpanCounts::default();
+    let (queue, worker) = queue(to, carrier, told, pace, counts.clone());
+    worker.spawn_thread("mesh-spans")?;
     let provider = SdkTracerProvider::builder()
         .with_span_processor(Courier::new(queue.clone()))
         .with_sampler(sampler(settings.sampling))
         .with_resource(resource)
         .build();
-    Ok((provider, queue))
+    Ok((provider, Guard { queue, counts }))
+}
+
+/// The collector that the settings name, and the way to it.
+fn destination(settings: &OtlpSettings) -> Result<(Destination, Carrier), Error> {
+    let carrier = Collector::new(&settings.endpoint)?.carrier();
+    let uri: Uri = settings.endpoint.parse().unwrap_or_default();
+    let path = uri.path_and_query().map_or("", |path| path.as_str());
+    let header = |(name, value): &(String, String)| {
+        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        Some((name, HeaderValue::from_str(value).ok()?))
+    };
+    let to = Destination {
+        protocol: match settings.protocol {
+            OtlpProtocol::Http => Protocol::Http,
+            OtlpProtocol::Grpc => Protocol::Grpc,
+        },
+        base: format!("http://{}", uri.authority().map_or("", |it| it.as_str())),
+        path: path.to_owned(),
+        headers: settings.headers.iter().filter_map(header).collect(),
+        timeout: settings.timeout,
+    };
+    Ok((to, carrier))
 }
 
 fn resource(settings: &OtlpSettings) -> Resource {

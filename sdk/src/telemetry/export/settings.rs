@@ -2,16 +2,33 @@
 
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
+
 use super::Error;
 
 const TRACES: &str = "/v1/traces";
+
+/// How a collector is spoken to (`OTEL_EXPORTER_OTLP_PROTOCOL`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OtlpProtocol {
+    /// `http/protobuf`.
+    #[default]
+    Http,
+    /// `grpc`.
+    Grpc,
+}
 
 /// Where spans go and which. Made by [`OtlpSettings::new`] or [`OtlpSettings::from_env`].
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct OtlpSettings {
-    /// The full URL that batches are posted to.
+    /// The full URL that batches are posted to; of gRPC, whose paths are given, scheme and authority count.
     pub endpoint: String,
+    /// How the collector is spoken to.
+    pub protocol: OtlpProtocol,
+    /// Header fields that go with each batch, as of an API key.
+    pub headers: Vec<(String, String)>,
     /// `service.name`; `None` leaves it to `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`.
     pub service_name: Option<String>,
     /// Further attributes of the service: `k8s.namespace.name`, `k8s.pod.name`, `service.version` and so on.
@@ -57,6 +74,8 @@ impl OtlpSettings {
     fn at(endpoint: String) -> Self {
         Self {
             endpoint,
+            protocol: OtlpProtocol::default(),
+            headers: Vec::new(),
             service_name: None,
             attributes: Vec::new(),
             sampling: Sampling::default(),
@@ -81,13 +100,13 @@ impl OtlpSettings {
 
     /// What the environment asks for by OpenTelemetry's variables; `None` if it names no collector.
     ///
-    /// Read are `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_SERVICE_NAME`,
-    /// `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` and `OTEL_SDK_DISABLED`; and later, by the exporter,
-    /// `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_EXPORTER_OTLP_HEADERS`.
+    /// Read are `OTEL_EXPORTER_OTLP_ENDPOINT`, `…_PROTOCOL`, `…_HEADERS` and `…_TIMEOUT` and their forms for traces
+    /// (`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`), `OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` and
+    /// `OTEL_SDK_DISABLED`; and later, when the service is described, `OTEL_RESOURCE_ATTRIBUTES`.
     ///
     /// # Errors
     ///
-    /// If the sampler is unknown or its argument no share.
+    /// If a variable does not say what it should.
     pub fn from_env() -> Result<Option<Self>, Error> {
         Self::from_vars(|name| std::env::var(name).ok())
     }
@@ -102,10 +121,85 @@ impl OtlpSettings {
         let Some(mut settings) = exact.or_else(base) else {
             return Ok(None);
         };
+        let either = |name: &'static str, general: &'static str| {
+            let exact = var(name).map(|value| (name, value));
+            exact.or_else(|| var(general).map(|value| (general, value)))
+        };
+        let found = either(
+            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+            "OTEL_EXPORTER_OTLP_PROTOCOL",
+        );
+        settings.protocol = protocol(found)?;
+        let found = either("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS");
+        settings.headers = headers(found)?;
+        if let Some((name, value)) = either("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
+        {
+            let reason = "not a number of milliseconds";
+            let millis = value.trim().parse();
+            settings.timeout =
+                Duration::from_millis(millis.map_err(|_| Error::Variable { name, value, reason })?);
+        }
         settings.service_name = var("OTEL_SERVICE_NAME");
         settings.sampling = sampling(&var)?;
         Ok(Some(settings))
     }
+}
+
+fn protocol(found: Option<(&'static str, String)>) -> Result<OtlpProtocol, Error> {
+    match found {
+        None => Ok(OtlpProtocol::default()),
+        Some((_, value)) if value == "http/protobuf" => Ok(OtlpProtocol::Http),
+        Some((_, value)) if value == "grpc" => Ok(OtlpProtocol::Grpc),
+        Some((name, value)) => Err(Error::Variable {
+            name,
+            value,
+            reason: "neither http/protobuf nor grpc",
+        }),
+    }
+}
+
+/// `key=value` pairs, separated by commas, values as in a URL.
+fn headers(found: Option<(&'static str, String)>) -> Result<Vec<(String, String)>, Error> {
+    let Some((name, text)) = found else {
+        return Ok(Vec::new());
+    };
+    let pairs = text
+        .split(',')
+        .filter(|pair| !pair.trim().is_empty())
+        .map(|pair| {
+            let (key, value) = pair.split_once('=')?;
+            let (key, value) = (key.trim(), decoded(value.trim())?);
+            let is_header =
+                HeaderName::from_bytes(key.as_bytes()).is_ok() && HeaderValue::from_str(&value).is_ok();
+            is_header.then(|| (key.to_owned(), value))
+        });
+    pairs.collect::<Option<_>>().ok_or_else(|| Error::Variable {
+        name,
+        // It may hold a key that nobody should see.
+        value: "…".to_owned(),
+        reason: "not a list of header=value, separated by commas",
+    })
+}
+
+/// A text without its percent escapes; `None` if one of them is none.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let (digits, after) = rest.split_at_checked(2)?;
+        let digits = std::str::from_utf8(digits).ok()?;
+        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return None;
+        }
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        rest = after;
+    }
+    String::from_utf8(bytes).ok()
 }
 
 fn sampling(var: &impl Fn(&str) -> Option<String>) -> Result<Sampling, Error> {

@@ -1,6 +1,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -238,6 +239,161 @@ async fn a_collector_that_never_answers_fills_the_queue_and_is_cut_off_at_the_de
     assert_eq!(guard.counts().dropped(), 1_000);
 }
 
+/// A collector of gRPC that gives one answer after the other, and the last of them from then on.
+async fn grpc_collector(answers: Vec<(&'static str, Bytes)>) -> (SocketAddr, Posts) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (posted, posts) = mpsc::unbounded_channel();
+    let asked = Arc::new(AtomicUsize::new(0));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (posted, asked, answers) = (posted.clone(), Arc::clone(&asked), answers.clone());
+            let answer = service_fn(move |request: Request<Incoming>| {
+                let (posted, answers) = (posted.clone(), answers.clone());
+                let turn = asked.fetch_add(1, Ordering::SeqCst);
+                async move {
+                    let (head, body) = request.into_parts();
+                    let body = body.collect().await.unwrap().to_bytes();
+                    let _ = posted.send((head.headers, head.uri.path().to_owned(), body.slice(5..)));
+                    let (status, message) = answers[turn.min(answers.len() - 1)].clone();
+                    let mut framed = vec![0; 4];
+                    framed.push(message.len() as u8);
+                    framed.extend_from_slice(&message);
+                    let trailers = HeaderMap::from_iter([(
+                        HeaderName::from_static("grpc-status"),
+                        HeaderValue::from_static(status),
+                    )]);
+                    let body = Full::new(Bytes::from(framed)).with_trailers(async { Some(Ok(trailers)) });
+                    Ok::<_, Infallible>(Response::new(body))
+                }
+            });
+            let http = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+            tokio::spawn(http.serve_connection(TokioIo::new(stream), answer));
+        }
+    });
+    (addr, posts)
+}
+
+/// `many` spans of servers.
+fn told(settings: &OtlpSettings, many: usize) -> Arc<Guard> {
+    let (layer, guard) = layer(settings).unwrap();
+    let subscriber = tracing_subscriber::registry().with(layer);
+    tracing::subscriber::with_default(subscriber, || {
+        for _ in 0..many {
+            drop(server_span(&request(&Method::GET, "/")));
+        }
+    });
+    Arc::new(guard)
+}
+
+#[tokio::test]
+async fn grpc_is_spoken_where_it_is_asked_for() {
+    let (addr, mut posts) = grpc_collector(vec![("0", Bytes::new())]).await;
+    let mut settings = settings(addr);
+    settings.protocol = OtlpProtocol::Grpc;
+    settings.headers = vec![("x-api-key".to_owned(), "secret".to_owned())];
+    let guard = told(&settings, 3);
+    assert!(shut(Arc::clone(&guard), Duration::from_secs(10)).await);
+    let (headers, path, body) = posts.recv().await.unwrap();
+    assert_eq!(
+        path,
+        "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+    );
+    assert_eq!(headers["content-type"], "application/grpc");
+    assert_eq!(headers["x-api-key"], "secret");
+    assert_eq!(spans(&body).len(), 3);
+    assert_eq!((guard.counts().exported(), guard.counts().dropped()), (3, 0));
+}
+
+#[tokio::test]
+async fn what_a_collector_may_take_later_is_sent_again_and_what_it_rejects_is_lost() {
+    use opentelemetry_proto::tonic::collector::trace::v1::{
+        ExportTracePartialSuccess, ExportTraceServiceResponse,
+    };
+    let partial = ExportTraceServiceResponse {
+        partial_success: Some(ExportTracePartialSuccess {
+            rejected_spans: 2,
+            error_message: "too many".into(),
+        }),
+    };
+    let answers = vec![("14", Bytes::new()), ("0", partial.encode_to_vec().into())];
+    let (addr, mut posts) = grpc_collector(answers).await;
+    let mut settings = settings(addr);
+    settings.protocol = OtlpProtocol::Grpc;
+    settings.interval = Duration::from_millis(1);
+    let guard = told(&settings, 5);
+    let (_, _, first) = posts.recv().await.unwrap();
+    let (_, _, again) = posts.recv().await.unwrap();
+    assert_eq!(first, again);
+    shut(Arc::clone(&guard), Duration::from_secs(10)).await;
+    let sent = spans(&first).len() as u64;
+    assert!(
+        guard.counts().dropped() >= 2 && guard.counts().exported() <= 3,
+        "{sent}"
+    );
+    assert_eq!(guard.counts().exported() + guard.counts().dropped(), 5);
+}
+
+#[tokio::test]
+async fn records_of_logs_and_metrics_go_the_same_way() {
+    use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+    use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+    use opentelemetry_proto::tonic::logs::v1::LogRecord;
+    use opentelemetry_proto::tonic::metrics::v1::Metric;
+    let (addr, mut posts) = collector().await;
+    let (to, carrier) = destination(&OtlpSettings {
+        endpoint: format!("http://{addr}"),
+        ..settings(addr)
+    })
+    .unwrap();
+    let to = Destination {
+        path: String::new(),
+        ..to
+    };
+    let (logs, worker) = queue::<LogRecord>(
+        to.clone(),
+        carrier.clone(),
+        Told::default(),
+        Pace::default(),
+        SpanCounts::default(),
+    );
+    let working = tokio::spawn(worker.run());
+    logs.push(LogRecord {
+        severity_text: "INFO".into(),
+        ..LogRecord::default()
+    });
+    logs.end(Duration::from_secs(5));
+    working.await.unwrap();
+    let (_, path, body) = posts.recv().await.unwrap();
+    assert_eq!(path, "/v1/logs");
+    let told = ExportLogsServiceRequest::decode(body).unwrap();
+    assert_eq!(
+        told.resource_logs[0].scope_logs[0].log_records[0].severity_text,
+        "INFO"
+    );
+    let (metrics, worker) = queue::<Metric>(
+        to,
+        carrier,
+        Told::default(),
+        Pace::default(),
+        SpanCounts::default(),
+    );
+    let working = tokio::spawn(worker.run());
+    metrics.push(Metric {
+        name: "istio.requests".into(),
+        ..Metric::default()
+    });
+    metrics.end(Duration::from_secs(5));
+    working.await.unwrap();
+    let (_, path, body) = posts.recv().await.unwrap();
+    assert_eq!(path, "/v1/metrics");
+    let told = ExportMetricsServiceRequest::decode(body).unwrap();
+    assert_eq!(
+        told.resource_metrics[0].scope_metrics[0].metrics[0].name,
+        "istio.requests"
+    );
+}
+
 #[test]
 fn unusable_endpoints_are_refused_with_a_reason() {
     for (endpoint, reason) in [
@@ -296,4 +452,34 @@ fn the_environment_is_read_as_opentelemetry_says() {
     for (name, arg) in [("sometimes", ""), ("traceidratio", "2"), ("traceidratio", "NaN")] {
         assert!(sampler(name, arg).is_err(), "{name} {arg}");
     }
+}
+
+#[test]
+fn the_protocol_its_headers_and_its_patience_are_read_too() {
+    const BASE: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://otel:4317");
+    let with = |name: &'static str, value: &'static str| {
+        from_vars(&[BASE, (name, value)]).map(|settings| settings.unwrap())
+    };
+    assert_eq!(
+        with("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc").unwrap().protocol,
+        OtlpProtocol::Grpc
+    );
+    assert!(with("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json").is_err());
+    let headers = with("OTEL_EXPORTER_OTLP_HEADERS", "x-a=1, x-b = two%20words,")
+        .unwrap()
+        .headers;
+    assert_eq!(
+        headers,
+        [
+            ("x-a".to_owned(), "1".to_owned()),
+            ("x-b".to_owned(), "two words".to_owned())
+        ]
+    );
+    for odd in ["x-a", "a b=1", "x-a=%4", "x-a=%zz", "x-a=%0a", "x-a=%+1"] {
+        let error = with("OTEL_EXPORTER_OTLP_HEADERS", odd).unwrap_err();
+        assert!(!error.to_string().contains(odd), "{error}: it may be a secret");
+    }
+    let patience = with("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "2500").unwrap().timeout;
+    assert_eq!(patience, Duration::from_millis(2_500));
+    assert!(with("OTEL_EXPORTER_OTLP_TIMEOUT", "soon").is_err());
 }
