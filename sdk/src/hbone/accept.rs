@@ -126,6 +126,7 @@ impl Acceptor {
                 .max_age
                 .map(|age| age.mul_f64(0.9 + 0.2 * fastrand::f64())),
             max_resets: settings.max_resets,
+            untold: None,
             span,
         })
     }
@@ -164,6 +165,8 @@ pub struct Inbound {
     opened: usize,
     max_age: Option<Duration>,
     max_resets: usize,
+    /// Held until the peer has heard that it shall open no more streams.
+    untold: Option<Box<dyn Send>>,
     /// Ends with the connection.
     span: Span,
 }
@@ -222,6 +225,7 @@ impl Inbound {
             match self.keepalive.poll(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Beat::Sent) => {}
+                Poll::Ready(Beat::Heard) => self.untold = None,
                 Poll::Ready(Beat::Dead) => {
                     debug!(peer = ?self.carrier.peer, "the peer does not answer pings");
                     fail(&self.span, "broken", &io::Error::from(io::ErrorKind::TimedOut));
@@ -232,8 +236,12 @@ impl Inbound {
     }
 
     /// Tells the peer to open no more streams. Those that are open go on; [`Inbound::next`] says `None` after the last.
-    pub fn graceful_shutdown(&mut self) {
+    ///
+    /// `untold` is dropped when the peer has heard it, or is gone: from then on it starts nothing new in the streams either.
+    pub fn graceful_shutdown(&mut self, untold: impl Send + 'static) {
         self.connection.graceful_shutdown();
+        self.keepalive.ask();
+        self.untold = Some(Box::new(untold));
     }
 
     /// Sends a peer away that opens streams only to reset them. The HTTP/2 codec sees this when resets come faster than

@@ -66,12 +66,12 @@ impl Carrier {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Whether the peer has said that it goes away.
+    /// Whether nothing new is to be started: the peer has said that it goes away, or the tunnel has left its pool.
     pub(super) fn is_going(&self) -> bool {
         self.going.load(Ordering::Relaxed)
     }
 
-    /// Notes that the peer goes away.
+    /// Notes that nothing new is to be started.
     pub(super) fn set_going(&self) {
         self.going.store(true, Ordering::Relaxed);
     }

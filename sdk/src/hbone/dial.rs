@@ -49,6 +49,14 @@ pub(super) struct Tunnel {
     pub(super) cap: usize,
 }
 
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        // It has left the pool: what is under way goes on, but nothing new is started on it, in its streams neither. Nobody
+        // would see a GOAWAY from now on.
+        self.carrier.set_going();
+    }
+}
+
 /// The connection behind a [`Tunnel`], to be driven until it ends.
 pub(super) struct Driver {
     connection: Connection<Io, Bytes>,
@@ -224,6 +232,7 @@ impl Driver {
                 match keepalive.poll(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Beat::Sent) => beat(),
+                    Poll::Ready(Beat::Heard) => {}
                     Poll::Ready(Beat::Dead) => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
                 }
             }

@@ -40,7 +40,8 @@ pub struct TunnelStream {
 pub struct TunnelHandle(Arc<Carrier>);
 
 impl TunnelHandle {
-    /// Whether the peer has said GOAWAY: what is under way finishes, nothing new should be started.
+    /// Whether the peer has said GOAWAY, or the tunnel has left its pool: what is under way finishes, nothing new should
+    /// be started.
     pub fn is_going(&self) -> bool {
         self.0.is_going()
     }

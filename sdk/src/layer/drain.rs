@@ -14,10 +14,20 @@ pub enum Stage {
     LameDuck,
     /// Accepting nothing; tunnels are told to go away; what is under way finishes.
     GoingAway,
-    /// Idle inner connections are closed; what is under way still finishes.
+    /// All peers have heard that: idle inner connections are closed; what is under way still finishes.
     Closing,
     /// The grace is over: what is left is cut off.
     Over,
+}
+
+/// Held for a peer for as long as it has not heard that we go away.
+#[derive(Debug)]
+pub(crate) struct Untold(watch::Sender<usize>);
+
+impl Drop for Untold {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 /// Starts and awaits the end of everything that holds a [`Draining`].
@@ -27,12 +37,15 @@ pub struct Drain {
     /// Never sent on: it closes when the last holder is gone.
     gone: tokio::sync::Mutex<mpsc::Receiver<()>>,
     held: std::sync::Mutex<Option<mpsc::Sender<()>>>,
+    /// How many peers have not heard yet that we go away.
+    untold: watch::Sender<usize>,
 }
 
 /// Held by whatever must finish before the process may end.
 #[derive(Clone, Debug)]
 pub struct Draining {
     stage: watch::Receiver<Stage>,
+    untold: watch::Sender<usize>,
     _held: Option<mpsc::Sender<()>>,
 }
 
@@ -44,6 +57,7 @@ impl Drain {
             stage: watch::Sender::default(),
             gone: tokio::sync::Mutex::new(gone),
             held: std::sync::Mutex::new(Some(held)),
+            untold: watch::Sender::default(),
         }
     }
 
@@ -56,6 +70,7 @@ impl Drain {
             .clone()?;
         Some(Draining {
             stage: self.stage.subscribe(),
+            untold: self.untold.clone(),
             _held: Some(held),
         })
     }
@@ -64,6 +79,7 @@ impl Drain {
     pub fn watch(&self) -> Draining {
         Draining {
             stage: self.stage.subscribe(),
+            untold: self.untold.clone(),
             _held: None,
         }
     }
@@ -86,11 +102,19 @@ impl Drain {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .take();
-        // A GOAWAY needs a moment to arrive before idle connections inside the tunnels may be closed: a request that is
-        // sent on one in that moment would be lost.
-        let settle = Duration::from_millis(200);
-        if tokio::time::timeout(settle.min(grace), gone.recv()).await.is_ok() {
-            return true;
+        // A GOAWAY must have been heard before idle connections inside the tunnels may be closed: a request that is sent
+        // on one before would be lost. How long that takes is the peers' affair, who may be busy. One that never answers
+        // must leave the others time to finish.
+        let patience = tokio::time::Instant::now() + deadline.duration_since(tokio::time::Instant::now()) / 2;
+        let mut untold = self.untold.subscribe();
+        let told = async {
+            // The sender is ours.
+            let _ = untold.wait_for(|count| *count == 0).await;
+            tokio::time::sleep(SETTLE).await;
+        };
+        tokio::select! {
+            _ = gone.recv() => return true,
+            _ = tokio::time::timeout_at(patience, told) => {}
         }
         self.advance(Stage::Closing);
         if tokio::time::timeout_at(deadline, gone.recv()).await.is_ok() {
@@ -113,6 +137,10 @@ impl Drain {
     }
 }
 
+/// What was written before a GOAWAY was heard, by tasks that had just begun, comes a moment after; and who is not told by
+/// a GOAWAY (HTTP/1.1 without a tunnel) is spared what can be spared.
+const SETTLE: Duration = Duration::from_millis(200);
+
 impl Default for Drain {
     fn default() -> Self {
         Self::new()
@@ -120,6 +148,12 @@ impl Default for Drain {
 }
 
 impl Draining {
+    /// To be held for a peer for as long as it has not heard that we go away.
+    pub(crate) fn untold(&self) -> Untold {
+        self.untold.send_modify(|count| *count += 1);
+        Untold(self.untold.clone())
+    }
+
     /// The stage now.
     pub fn now(&self) -> Stage {
         *self.stage.borrow()
@@ -155,6 +189,30 @@ mod tests {
         assert!(drain.hold().is_none());
         hold.reached(Stage::Closing).await;
         drop(hold);
+        assert!(running.await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_closed_before_all_peers_have_heard() {
+        let drain = Arc::new(Drain::new());
+        let mut hold = drain.hold().unwrap();
+        let (busy, deaf) = (hold.untold(), hold.untold());
+        let running = tokio::spawn({
+            let drain = Arc::clone(&drain);
+            async move { drain.run(Duration::ZERO, Duration::from_secs(30)).await }
+        });
+        hold.reached(Stage::GoingAway).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(hold.now(), Stage::GoingAway);
+        let began = tokio::time::Instant::now();
+        drop(busy);
+        hold.reached(Stage::Closing).await;
+        assert_eq!(
+            began.elapsed().as_secs(),
+            10,
+            "half of the time is enough for one that is deaf"
+        );
+        drop((deaf, hold));
         assert!(running.await.unwrap());
     }
 

@@ -57,7 +57,8 @@ pub(crate) async fn serve_hbone(
 async fn tunnel(mut inbound: crate::hbone::Inbound, dispatch: Arc<dyn Dispatch>, draining: Draining) {
     let mut going_away = draining.clone();
     let mut over = draining.clone();
-    let mut told = false;
+    // As long as it is held no idle connection in the streams is closed: the peer may just be using one.
+    let mut untold = Some(draining.untold());
     let age = inbound.max_age();
     let mut old = std::pin::pin!(async {
         match age {
@@ -68,14 +69,12 @@ async fn tunnel(mut inbound: crate::hbone::Inbound, dispatch: Arc<dyn Dispatch>,
     loop {
         let incoming = tokio::select! {
             incoming = inbound.next() => incoming,
-            () = &mut old, if !told => {
-                told = true;
-                inbound.graceful_shutdown();
+            () = &mut old, if untold.is_some() => {
+                inbound.graceful_shutdown(untold.take());
                 continue;
             }
-            () = going_away.reached(Stage::GoingAway), if !told => {
-                told = true;
-                inbound.graceful_shutdown();
+            () = going_away.reached(Stage::GoingAway), if untold.is_some() => {
+                inbound.graceful_shutdown(untold.take());
                 continue;
             }
             () = over.reached(Stage::Over) => return,

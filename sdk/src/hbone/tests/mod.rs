@@ -128,7 +128,7 @@ async fn serve(
             },
             Ok(()) = leaving.changed(), if !told => {
                 told = true;
-                inbound.graceful_shutdown();
+                inbound.graceful_shutdown(());
             }
         }
     }
