@@ -12,7 +12,7 @@ use super::namespace::Namespaces;
 use super::workload::Members;
 use crate::config::{Entry, Labels, Problem, Resource, ResourceStore, Severity};
 use crate::matcher::TextSet;
-use crate::name::{Kind, ResourceRef};
+use crate::name::ResourceRef;
 use crate::snapshot::Node;
 
 /// Everything that carries our own annotations.
@@ -40,34 +40,10 @@ impl Explained<'_, '_> {
             .or_else(|| self.namespaces.annotation(namespace, labels::EXPLAIN_TO));
         TextSet::parse(entries(value.unwrap_or_default()).filter(|entry| amiss(entry).is_none()))
     }
-
-    /// What is wrong with annotations of ours, wherever they are.
-    pub(crate) fn report(&self, problems: &mut Vec<Problem>) {
-        for entry in self.store.iter() {
-            let meta = entry.resource.metadata();
-            for (key, value) in ours(&meta.annotations) {
-                let field = format!("metadata.annotations.{key}");
-                if key != labels::EXPLAIN_TO {
-                    let text = "no annotation is called so, so it has no effect";
-                    problems.push(entry.problem(Severity::Ignored, field, text, "check its spelling"));
-                } else if !bears(entry.resource.kind()) {
-                    let text = format!("it has no effect on a {}", entry.resource.kind());
-                    let remedy = "put it on a Gateway, a Namespace or a Pod";
-                    problems.push(entry.problem(Severity::Ignored, field, text, remedy));
-                } else {
-                    report(entry, &field, value, problems);
-                }
-            }
-            for (key, _) in ours(&meta.labels) {
-                let text = "it is an annotation; as a label it has no effect";
-                let field = format!("metadata.labels.{key}");
-                problems.push(entry.problem(Severity::Ignored, field, text, "put it under annotations"));
-            }
-        }
-    }
 }
 
-fn report(entry: &Arc<Entry>, field: &str, value: &str, problems: &mut Vec<Problem>) {
+/// What is wrong with a value.
+pub(super) fn judge(entry: &Arc<Entry>, field: &str, value: &str, problems: &mut Vec<Problem>) {
     for (part, remedy) in entries(value).filter_map(|part| Some((part, amiss(part)?))) {
         let text = format!("`{part}` names nobody who can be trusted with decisions, so it is passed over");
         problems.push(entry.problem(Severity::Warning, field, text, remedy));
@@ -77,19 +53,6 @@ fn report(entry: &Arc<Entry>, field: &str, value: &str, problems: &mut Vec<Probl
 /// Where a Pod has none of its own, its Deployment's template has none either: the API server copies them.
 fn annotations(resource: &Resource) -> &Labels {
     &resource.metadata().annotations
-}
-
-fn ours(all: &Labels) -> impl Iterator<Item = (&str, &str)> {
-    all.iter()
-        .filter(|(key, _)| key.starts_with(labels::OWN))
-        .map(|(key, value)| (key.as_str(), value.as_str()))
-}
-
-fn bears(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::Gateway | Kind::Namespace | Kind::Pod | Kind::WorkloadEntry
-    )
 }
 
 fn entries(value: &str) -> impl Iterator<Item = &str> {

@@ -32,6 +32,11 @@ pub(crate) const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distr
 pub(crate) const OWN: &str = "inmesh.io/";
 /// Annotation of a Gateway, Pod or Namespace: principals that are told why something was decided.
 pub(crate) const EXPLAIN_TO: &str = "inmesh.io/explain-to";
+/// Annotation of a Service, ServiceEntry or DestinationRule: how the least loaded endpoint is told, where the least loaded
+/// is what is asked for; `peak-ewma` is by how long endpoints took of late.
+pub(crate) const LOAD_BALANCER: &str = "inmesh.io/load-balancer";
+/// The value of [`LOAD_BALANCER`] that there is.
+pub(crate) const PEAK_EWMA: &str = "peak-ewma";
 /// On a workload: where it is, as `region.zone.subzone`.
 pub(crate) const LOCALITY: &str = "istio-locality";
 /// On a Node, or a workload: its region.

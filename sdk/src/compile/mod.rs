@@ -10,6 +10,7 @@
 //! clock, no network and no file. What must be known of time comes in as a [`Handover`].
 
 mod access_log;
+mod annotations;
 pub mod authn;
 pub mod authz;
 mod backend_tls;
@@ -164,7 +165,7 @@ pub fn compile(
         store,
         namespaces: &namespaces,
     };
-    explained.report(&mut problems);
+    annotations::report(store, &mut problems);
     let mut directory = backends::Directory::new(&grants);
     let mut registry = registry::Registry::default();
     let mut snapshot = Snapshot {

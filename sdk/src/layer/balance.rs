@@ -101,7 +101,7 @@ where
             _endpoint: endpoint.cell.enter(),
             _cluster: ticket,
         };
-        let until = routed.until;
+        let (began, until) = (routed.at, routed.until);
         let directed = Directed {
             routed,
             endpoint: Arc::clone(&endpoint),
@@ -114,6 +114,7 @@ where
                 endpoint,
                 cluster,
                 held,
+                began,
                 meter: self.meter.clone(),
             }),
         }
@@ -138,12 +139,24 @@ struct Asked {
     endpoint: Arc<Endpoint>,
     cluster: Option<Arc<Cluster>>,
     held: Held,
+    began: std::time::Instant,
     meter: Meter,
 }
 
 impl Asked {
+    /// How long it took, where the choice goes by that.
+    fn timed(&self, failed: bool) {
+        let timed = |it: &&Arc<Cluster>| it.endpoints.policy().balance.algorithm.is_timed();
+        if let Some(cluster) = self.cluster.as_ref().filter(timed) {
+            let now = Instant::now().into_std();
+            let took = now.saturating_duration_since(self.began);
+            cluster.endpoints.took(&self.endpoint, took, failed, now);
+        }
+    }
+
     /// The answer, reported.
     fn answered(self, result: Result<Response<MeshBody>, Refusal>) -> Result<Response<MeshBody>, Refusal> {
+        self.timed(result.as_ref().map_or(true, |it| it.status().is_server_error()));
         // The answer, and the clock, are looked at only where somebody is watched.
         let watched = self
             .cluster
@@ -184,7 +197,7 @@ impl Asked {
 }
 
 pin_project! {
-    /// The future of [`Balance`].
+    /// The future of [`Balance`]. Dropped before its end it has taken at least so long, and told nothing better.
     #[project = BalanceProjection]
     #[allow(missing_docs)] // the variants are not for callers
     pub enum BalanceFuture<F> {
@@ -195,6 +208,16 @@ pin_project! {
             asked: Option<Asked>,
         },
         Refused { refusal: Option<Refusal> },
+    }
+
+    impl<F> PinnedDrop for BalanceFuture<F> {
+        fn drop(this: Pin<&mut Self>) {
+            if let BalanceProjection::Inner { asked, .. } = this.project()
+                && let Some(asked) = asked.take()
+            {
+                asked.timed(true);
+            }
+        }
     }
 }
 

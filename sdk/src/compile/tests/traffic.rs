@@ -196,15 +196,49 @@ spec:
 }
 
 #[test]
-fn what_cannot_be_is_told() {
-    let spec = "{host: reviews, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}, \
-                portLevelSettings: [{port: {number: 1}, loadBalancer: {simple: PASSTHROUGH}}]}}";
-    let compiled = caller(&[TOWN, &rule("default", "a", spec)]);
-    let passthrough = compiled.problem("LEAST_REQUEST is used");
-    assert_eq!(passthrough.severity, Severity::Ignored);
-    assert_eq!(passthrough.field, "spec.trafficPolicy.loadBalancer.simple");
-    let port = "spec.trafficPolicy.portLevelSettings[0].loadBalancer.simple";
-    assert_eq!(compiled.problem(port).severity, Severity::Ignored);
+fn who_is_least_loaded_is_told_as_the_annotation_says() {
+    let annotated = |spec: &str, value: &str| {
+        rule("default", "a", spec).replace(
+            "namespace: default",
+            &format!("namespace: default, annotations: {{inmesh.io/load-balancer: {value}}}"),
+        )
+    };
+    let algorithm = |compiled: &Compiled| {
+        compiled
+            .cluster("reviews:9080")
+            .endpoints
+            .policy()
+            .balance
+            .algorithm
+    };
+    let least = "{host: reviews, trafficPolicy: {loadBalancer: {simple: LEAST_REQUEST}}}";
+    for spec in ["{host: reviews}", least] {
+        let compiled = caller(&[TOWN, &annotated(spec, "peak-ewma")]);
+        assert_eq!(algorithm(&compiled), Algorithm::PeakEwma, "{spec}");
+        assert_eq!(told(&compiled), Vec::<String>::new());
+    }
+    let service = TOWN.replacen(
+        "name: reviews, namespace: default}",
+        "name: reviews, namespace: default, annotations: {inmesh.io/load-balancer: peak-ewma}}",
+        1,
+    );
+    assert_eq!(algorithm(&caller(&[&service])), Algorithm::PeakEwma);
+    let random = "{host: reviews, trafficPolicy: {loadBalancer: {simple: RANDOM}}}";
+    let compiled = caller(&[TOWN, &annotated(random, "peak-ewma")]);
+    assert_eq!(algorithm(&compiled), Algorithm::Random);
+    assert_eq!(compiled.problem("asks for another").severity, Severity::Ignored);
+    let compiled = caller(&[TOWN, &annotated("{host: reviews}", "fastest")]);
+    assert_eq!(algorithm(&compiled), Algorithm::LeastRequest);
+    assert_eq!(
+        compiled.problem("`fastest`").field,
+        "metadata.annotations.inmesh.io/load-balancer"
+    );
+}
+
+#[test]
+fn who_dials_a_service_that_passes_through_gets_any_of_its_endpoints() {
+    let spec = "{host: reviews, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}}";
+    assert_eq!(with(spec).balance.algorithm, Algorithm::Random);
 }
 
 /// Three pods: one on our node, one in our zone, one in another region.

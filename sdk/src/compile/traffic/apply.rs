@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::rules::is_timed;
 use super::tls::{Writer, unproved};
 use super::{Applied, Blocks, Constraints, Credentials, Demand, Nearness, Rules, Spot, constraint};
 use crate::compile::labels::TRAFFIC_DISTRIBUTION;
@@ -10,7 +11,7 @@ use crate::compile::service::{Backing, Destination, Port};
 use crate::compile::workload::Members;
 use crate::config::istio::destination_rule::Subset;
 use crate::config::{Entry, Problem, Resource};
-use crate::policy::balance::Rank;
+use crate::policy::balance::{Algorithm, Rank};
 use crate::policy::tls::Origination;
 use crate::policy::traffic::TrafficPolicy;
 
@@ -43,6 +44,12 @@ impl Traffic<'_> {
             blocks.outlier_detection.is_some(),
         );
         let mut policy = blocks.shared(&self.default);
+        let timed = applied.timed || is_timed(destination.entry);
+        if timed && policy.balance.algorithm == Algorithm::LeastRequest {
+            let mut own = TrafficPolicy::clone(&policy);
+            own.balance.algorithm = Algorithm::PeakEwma;
+            policy = Arc::new(own);
+        }
         // A rule's own budget comes first.
         if blocks.retry_budget.is_none()
             && let Some(written) = self.constraints.of(destination.kind, &destination.name)

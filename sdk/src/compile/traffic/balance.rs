@@ -9,17 +9,16 @@ use crate::config::istio::destination_rule::{
 };
 use crate::policy::balance::{Algorithm, BalancePolicy, HashCookie, HashKey, Warmup, is_prime};
 
-/// Who is chosen. `PASSTHROUGH` means the address that the caller meant, which is what a caller of an address gets
-/// anyway; where it named a service there is none, and the default applies (compile says so).
+/// Who is chosen. `PASSTHROUGH` means the address that the caller meant: whoever dials an endpoint gets that one anyway,
+/// and whoever dials a service gets any, as from whoever else serves the service's address (kube-proxy).
 pub fn balance(written: &LoadBalancerSettings) -> BalancePolicy {
     let mut policy = BalancePolicy {
         algorithm: match written.simple {
-            None
-            | Some(
-                SimpleLB::Unspecified | SimpleLB::LeastConn | SimpleLB::LeastRequest | SimpleLB::Passthrough,
-            ) => Algorithm::LeastRequest,
+            None | Some(SimpleLB::Unspecified | SimpleLB::LeastConn | SimpleLB::LeastRequest) => {
+                Algorithm::LeastRequest
+            }
             Some(SimpleLB::RoundRobin) => Algorithm::RoundRobin,
-            Some(SimpleLB::Random) => Algorithm::Random,
+            Some(SimpleLB::Random | SimpleLB::Passthrough) => Algorithm::Random,
         },
         warmup: warmup(written),
         ..BalancePolicy::default()

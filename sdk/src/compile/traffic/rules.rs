@@ -7,10 +7,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::balance;
+use crate::compile::labels::{LOAD_BALANCER, PEAK_EWMA};
 use crate::config::istio::DestinationRule;
-use crate::config::istio::destination_rule::{SimpleLB, Subset, TrafficPolicy};
+use crate::config::istio::destination_rule::{LoadBalancerSettings, Subset, TrafficPolicy};
 use crate::config::{Entry, Labels, Problem, ResourceStore, Severity};
 use crate::name::Host;
+use crate::policy::balance::Algorithm;
 use crate::snapshot::Node;
 
 /// All DestinationRules, by namespace.
@@ -43,6 +46,8 @@ enum Pattern {
 pub(crate) struct Applied<'a> {
     /// Its policy, and where that is written.
     pub(crate) policy: Option<(&'a TrafficPolicy, &'a Arc<Entry>)>,
+    /// Whether one of them asks for endpoints to be told by how long they took of late.
+    pub(crate) timed: bool,
     /// The first of them that cannot be read as it was written, and speaks of TLS.
     pub(crate) broken: Option<&'a Arc<Entry>>,
     /// Its subsets, each name once, and where each is written.
@@ -149,31 +154,27 @@ impl<'a> Rules<'a> {
     }
 }
 
-/// Says what of a rule cannot be carried out as written.
+/// Whether a rule or a service asks for endpoints to be told by how long they took of late.
+pub(super) fn is_timed(entry: &Entry) -> bool {
+    let written = entry.resource.metadata().annotations.get(LOAD_BALANCER);
+    written.is_some_and(|it| it == PEAK_EWMA)
+}
+
+/// Says where a rule asks for endpoints to be told by how long they took, and chooses them by something else.
 fn check(rule: &DestinationRule, entry: &Entry, problems: &mut Vec<Problem>) {
-    let spec = &rule.spec;
-    let own = spec.traffic_policy.as_deref().map(|it| ("spec".to_owned(), it));
-    let subsets = spec.subsets.iter().enumerate().filter_map(|(at, it)| {
-        let policy = it.traffic_policy.as_deref()?;
-        Some((format!("spec.subsets[{at}]"), policy))
-    });
-    for (at, policy) in own.into_iter().chain(subsets) {
-        let ports = policy.port_level_settings.iter().enumerate().map(|(port, it)| {
-            let at = format!("{at}.trafficPolicy.portLevelSettings[{port}]");
-            (at, it.load_balancer.as_ref())
-        });
-        let all =
-            std::iter::once((format!("{at}.trafficPolicy"), policy.load_balancer.as_ref())).chain(ports);
-        for (at, balancer) in all {
-            if balancer.is_some_and(|it| it.simple == Some(SimpleLB::Passthrough)) {
-                problems.push(entry.problem(
-                    Severity::Ignored,
-                    format!("{at}.loadBalancer.simple"),
-                    "a caller that names a service means none of its endpoints; LEAST_REQUEST is used",
-                    "call a workload by its address, or choose an algorithm",
-                ));
-            }
-        }
+    let chosen = |it: &LoadBalancerSettings| balance(it).algorithm != Algorithm::LeastRequest;
+    let written = rule.spec.traffic_policy.as_deref();
+    if is_timed(entry)
+        && written
+            .and_then(|it| it.load_balancer.as_ref())
+            .is_some_and(chosen)
+    {
+        problems.push(entry.problem(
+            Severity::Ignored,
+            format!("metadata.annotations.{LOAD_BALANCER}"),
+            "it says how the least loaded endpoint is told; the rule's loadBalancer asks for another",
+            "remove one of the two",
+        ));
     }
 }
 
@@ -198,6 +199,7 @@ fn merge<'a>(rules: Vec<&Rule<'a>>) -> Applied<'a> {
         if it.entry.broken.is_some() {
             applied.broken.get_or_insert(it.entry);
         }
+        applied.timed |= is_timed(it.entry);
         if applied.policy.is_none() {
             applied.policy = spec.traffic_policy.as_deref().map(|policy| (policy, it.entry));
         }

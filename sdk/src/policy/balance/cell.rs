@@ -3,8 +3,9 @@
 use std::any::Any;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::latency::Latency;
 use crate::policy::outlier::OutlierCell;
 
 /// The live state of an endpoint: atomics, shared by every snapshot that lists the endpoint.
@@ -12,6 +13,7 @@ use crate::policy::outlier::OutlierCell;
 pub struct EndpointCell {
     in_flight: AtomicU32,
     outlier: OutlierCell,
+    latency: Latency,
     /// When it was first seen: what its warm-up counts from.
     born: OnceLock<Instant>,
     /// Whatever the sending end keeps per endpoint (its idle connections). Typed by that end alone, so that
@@ -37,6 +39,20 @@ impl EndpointCell {
     /// What outlier detection remembers of it.
     pub fn outlier(&self) -> &OutlierCell {
         &self.outlier
+    }
+
+    /// Takes down how long an attempt took; whether it failed is asked because failing quickly is not being quick.
+    pub(in crate::policy) fn took(&self, time: Duration, failed: bool, now: Instant) {
+        self.latency.observe(time, failed, self.age(now));
+    }
+
+    /// What one more request costs, where that is judged by how long those before took.
+    pub(super) fn cost(&self, now: Instant) -> f32 {
+        self.latency.cost(self.in_flight(), self.age(now))
+    }
+
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.born(now))
     }
 
     /// When it was first seen; `now`, if nobody has looked before.

@@ -27,6 +27,7 @@ struct Slot {
 #[derive(Debug)]
 enum Rule {
     LeastRequest(Option<Alias>),
+    PeakEwma(Option<Alias>),
     RoundRobin(Option<Stride>),
     Random,
     Ring(Ring),
@@ -46,6 +47,7 @@ impl Group {
         };
         let rule = match algorithm {
             Algorithm::LeastRequest => Rule::LeastRequest(Alias::new(&weights())),
+            Algorithm::PeakEwma => Rule::PeakEwma(Alias::new(&weights())),
             Algorithm::RoundRobin => Rule::RoundRobin(Stride::new(&weights())),
             Algorithm::Random => Rule::Random,
             Algorithm::RingHash { min } => Rule::Ring(Ring::new(&names(), min)),
@@ -90,7 +92,11 @@ impl Group {
         let random = draw.random;
         let at = match &self.rule {
             _ if self.slots.len() < 2 => 0,
-            Rule::LeastRequest(alias) => self.least(alias.as_ref(), draw, warmup),
+            Rule::LeastRequest(alias) => {
+                let two = self.two(alias.as_ref(), draw, warmup);
+                self.least(two, alias.is_some())
+            }
+            Rule::PeakEwma(alias) => self.soonest(self.two(alias.as_ref(), draw, warmup), draw.now),
             Rule::RoundRobin(stride) => self.next(stride.as_ref(), draw, cluster, warmup),
             Rule::Random => reduce(random as u32, self.slots.len()),
             Rule::Ring(ring) => ring.pick(draw.hash.unwrap_or(random), attempt)?,
@@ -99,10 +105,10 @@ impl Group {
         self.slots.get(at).map(|slot| &slot.endpoint)
     }
 
-    /// Of two the one with less to do; the first if both have as much.
-    fn least(&self, alias: Option<&Alias>, draw: &Draw, warmup: Option<&Warmup>) -> usize {
+    /// Two to choose between, heavier ones more often.
+    fn two(&self, alias: Option<&Alias>, draw: &Draw, warmup: Option<&Warmup>) -> (usize, usize) {
         let count = self.slots.len();
-        let (first, second) = match (alias, warmup) {
+        match (alias, warmup) {
             (None, None) => {
                 let first = reduce(draw.random as u32, count);
                 // The second draw is over the others, so that the two always differ.
@@ -119,17 +125,32 @@ impl Group {
                 let drawn = |random| self.drawn(any, random, draw.now, warmup);
                 (drawn(mix(draw.random)), drawn(mix(!draw.random)))
             }
-        };
+        }
+    }
+
+    /// Of two the one with less to do; the first if both have as much.
+    fn least(&self, (first, second): (usize, usize), weighted: bool) -> usize {
         // Heavier ones are drawn more often and may have more under way; compared without division.
         let (one, other) = (&self.slots[first], &self.slots[second]);
         let load = |slot: &Slot, other: &Slot| {
             u64::from(slot.cell.in_flight()) * u64::from(other.endpoint.weight.max(1))
         };
-        let lighter = match alias {
-            None => other.cell.in_flight() < one.cell.in_flight(),
-            Some(_) => load(other, one) < load(one, other),
+        let lighter = match weighted {
+            false => other.cell.in_flight() < one.cell.in_flight(),
+            true => load(other, one) < load(one, other),
         };
         if lighter { second } else { first }
+    }
+
+    /// Of two the one that is expected to answer sooner; the first if both are.
+    fn soonest(&self, (first, second): (usize, usize), now: Instant) -> usize {
+        let (one, other) = (&self.slots[first], &self.slots[second]);
+        let cost = |slot: &Slot, other: &Slot| slot.cell.cost(now) * other.endpoint.weight.max(1) as f32;
+        if cost(other, one) < cost(one, other) {
+            second
+        } else {
+            first
+        }
     }
 
     /// Draws until somebody is drawn who takes it, or patience ends.

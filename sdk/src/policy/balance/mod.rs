@@ -3,7 +3,7 @@
 //! ```text
 //! EndpointSet ── Picks (rebuilt when somebody is ejected or comes back) ── Level by priority ── Group by locality
 //!                                                                                                │
-//!                                  least request · round robin · random · ring hash · Maglev ────┘
+//!                                  least request · peak EWMA · round robin · random · ring hash · Maglev ────┘
 //! ```
 //!
 //! All that can be known beforehand is prepared: a choice reads one pointer, draws, and compares at most two counters.
@@ -14,6 +14,7 @@ mod endpoint;
 mod group;
 mod hash;
 mod health;
+mod latency;
 mod locality;
 mod maglev;
 mod picks;

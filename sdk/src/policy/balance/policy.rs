@@ -21,6 +21,9 @@ pub enum Algorithm {
     /// Of two at random the one with fewer requests under way: Istio's default.
     #[default]
     LeastRequest,
+    /// Of two at random the one that is expected to answer sooner: by a peak-sensitive moving average of how long it took
+    /// of late, times the requests under way to it.
+    PeakEwma,
     /// One after another.
     RoundRobin,
     /// Any; weights do not matter, as in Envoy.
@@ -42,6 +45,11 @@ impl Algorithm {
     pub const RING: Self = Self::RingHash { min: 1_024 };
     /// Envoy's table.
     pub const MAGLEV: Self = Self::Maglev { size: 65_537 };
+
+    /// Whether it is told how long attempts took.
+    pub fn is_timed(&self) -> bool {
+        matches!(self, Self::PeakEwma)
+    }
 
     /// Whether like requests find the same endpoint.
     pub fn is_consistent(&self) -> bool {

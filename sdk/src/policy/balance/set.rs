@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
@@ -166,6 +166,13 @@ impl EndpointSet {
         let all = group.endpoints().skip(start).chain(group.endpoints().take(start));
         let other = all.into_iter().find(|it| !tried_before(it));
         Some(Arc::clone(other.unwrap_or(first)))
+    }
+
+    /// Tells how long an attempt at an endpoint took, where the choice goes by that.
+    pub fn took(&self, endpoint: &Endpoint, time: Duration, failed: bool, now: Instant) {
+        if self.policy.balance.algorithm.is_timed() {
+            endpoint.cell.took(time, failed, now);
+        }
     }
 
     /// Tells how an attempt at an endpoint ended; true if the endpoint was ejected for it.
