@@ -118,7 +118,7 @@ impl Wire {
         berth: Berth,
     ) -> Result<Io, Refusal> {
         let connections = &policy(service).connections;
-        let within = connections.connect_timeout;
+        let within = connections.connect_within();
         let origin = match &endpoint.tls {
             Origination::None => None,
             Origination::Tls(origin) => Some(origin),
@@ -127,7 +127,7 @@ impl Wire {
         let raw = match &endpoint.key.authority {
             None => plain(endpoint, connections).await?,
             // Whoever is at the other end connects in turn, which has its own limits: more than Istio's default in all.
-            Some(authority) if within == ConnectionPolicy::CONNECT_TIMEOUT => {
+            Some(authority) if connections.connect_timeout.is_none() => {
                 self.tunnelled(view, endpoint, authority, service).await?
             }
             Some(authority) => {
@@ -233,7 +233,7 @@ pub(super) fn lane(endpoint: &Endpoint) -> Result<&Lane, Refusal> {
 }
 
 async fn plain(endpoint: &Endpoint, connections: &ConnectionPolicy) -> Result<Raw, Refusal> {
-    let (to, within) = (endpoint.key.dial, connections.connect_timeout);
+    let (to, within) = (endpoint.key.dial, connections.connect_within());
     match tokio::time::timeout(within, TcpStream::connect(to)).await {
         Ok(Ok(stream)) => {
             if let Err(error) = socket::prepare(&stream, connections.keepalive.as_ref()) {

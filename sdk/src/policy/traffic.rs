@@ -31,8 +31,8 @@ pub struct TrafficPolicy {
 /// How connections to a destination are made and kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionPolicy {
-    /// How long connecting may take.
-    pub connect_timeout: Duration,
+    /// How long connecting may take; `None` leaves it to Istio's default, and through a tunnel to the limits of its two ends.
+    pub connect_timeout: Option<Duration>,
     /// How long a connection may idle; `None` leaves it to the pool.
     pub idle_timeout: Option<Duration>,
     /// How old a connection may become before it is used no more.
@@ -75,12 +75,17 @@ pub enum Upgrade {
 impl ConnectionPolicy {
     /// Istio's `connectTimeout`.
     pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// How long connecting to a socket may take.
+    pub fn connect_within(&self) -> Duration {
+        self.connect_timeout.unwrap_or(Self::CONNECT_TIMEOUT)
+    }
 }
 
 impl Default for ConnectionPolicy {
     fn default() -> Self {
         Self {
-            connect_timeout: Self::CONNECT_TIMEOUT,
+            connect_timeout: None,
             idle_timeout: None,
             max_age: None,
             max_requests: None,

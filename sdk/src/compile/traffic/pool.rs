@@ -19,7 +19,6 @@ pub fn limits(written: &ConnectionPoolSettings) -> Limits {
 pub fn connections(written: &ConnectionPoolSettings) -> ConnectionPolicy {
     let (tcp, http) = (written.tcp.as_ref(), written.http.as_ref());
     let some = |it: Option<u32>| it.filter(|it| *it > 0);
-    let default = ConnectionPolicy::default();
     let idle = http
         .and_then(|it| it.idle_timeout)
         .or_else(|| tcp.and_then(|it| it.idle_timeout));
@@ -30,9 +29,7 @@ pub fn connections(written: &ConnectionPoolSettings) -> ConnectionPolicy {
         _ => Upgrade::Declared,
     };
     ConnectionPolicy {
-        connect_timeout: tcp
-            .and_then(|it| it.connect_timeout)
-            .map_or(default.connect_timeout, |it| it.0),
+        connect_timeout: tcp.and_then(|it| it.connect_timeout).map(|it| it.0),
         idle_timeout: idle.map(|it| it.0),
         max_age: tcp.and_then(|it| it.max_connection_duration).map(|it| it.0),
         max_requests: some(http.and_then(|it| it.max_requests_per_connection)),

@@ -38,7 +38,7 @@ pub(super) fn effective(row: Row) -> Result<Seen> {
         ("max_retries", retries.unwrap_or(u32::MAX).into()),
         (
             "connect_timeout_ms",
-            (connections.connect_timeout.as_millis() as u64).into(),
+            (connections.connect_within().as_millis() as u64).into(),
         ),
         ("max_requests_per_connection", connections.max_requests.into()),
         ("max_concurrent_streams", connections.max_streams.into()),
