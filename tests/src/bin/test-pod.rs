@@ -1,4 +1,5 @@
 //! A pod as a process of the tests: the echo application on port 9080, spans to `OTEL_EXPORTER_OTLP_ENDPOINT` if set.
+//! `ECHO_PAUSE` makes it slow, by so many milliseconds.
 
 use std::time::Duration;
 
@@ -16,7 +17,9 @@ async fn main() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mesh = Mesh::from_env().await?;
     let name = std::env::var("POD_NAME")?;
-    mesh.attach(PORT, Echo::new(&name, Some(mesh.client()))).await?;
+    let pause = std::env::var("ECHO_PAUSE").map_or(Ok(0), |it| it.parse())?;
+    let echo = Echo::new(&name, Some(mesh.client())).pausing(Duration::from_millis(pause));
+    mesh.attach(PORT, echo).await?;
     terminate.recv().await;
     let finished = mesh.shutdown(Duration::from_secs(20)).await;
     if let Some(exporter) = exporter {

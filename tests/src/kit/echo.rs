@@ -11,7 +11,7 @@
 //! | `/sink` | how many bytes came |
 //! | `/mirror` | the request's body, streamed, and its trailers |
 //! | `/upgrade` | 101 (200 to an extended CONNECT), and then every byte comes back |
-//! | `/fan?to=URL&to=URL` | what those answered, called with the application's own client |
+//! | `/fan?to=URL&to=URL` | what those answered, called with the application's own client; 502 if one failed |
 //! | anything else | JSON: [`Seen`] |
 
 use std::collections::BTreeMap;
@@ -57,6 +57,7 @@ pub struct Echo {
     served: Arc<AtomicUsize>,
     sunk: Arc<AtomicU64>,
     failed: Arc<Mutex<BTreeMap<String, usize>>>,
+    pause: Duration,
 }
 
 impl Echo {
@@ -68,7 +69,14 @@ impl Echo {
             served: Arc::default(),
             sunk: Arc::default(),
             failed: Arc::default(),
+            pause: Duration::ZERO,
         }
+    }
+
+    /// The same, but each answer comes so much later.
+    pub fn pausing(mut self, pause: Duration) -> Self {
+        self.pause = pause;
+        self
     }
 
     /// How many bytes `/sink` has read to the end of a body.
@@ -94,6 +102,9 @@ impl Echo {
 
     async fn answer(self, mut request: Request<Body>) -> Response<Body> {
         self.served.fetch_add(1, Ordering::SeqCst);
+        if !self.pause.is_zero() {
+            tokio::time::sleep(self.pause).await;
+        }
         let path = request.uri().path().to_owned();
         let number = |prefix: &str| path.strip_prefix(prefix)?.parse::<u64>().ok();
         if let Some(pause) = number("/sleep/") {
@@ -170,17 +181,25 @@ impl Echo {
 
     async fn fan(&self, query: &str) -> Response<Body> {
         let mut answers = String::new();
+        let mut status = StatusCode::OK;
         for url in query.split('&').filter_map(|pair| pair.strip_prefix("to=")) {
             let answer = match &self.client {
                 Some(client) => client.get(url).await,
                 None => continue,
             };
             match answer {
+                Ok(response) if response.status().is_success() => {
+                    answers.push_str(&format!("{url} {}\n", response.status()));
+                    continue;
+                }
                 Ok(response) => answers.push_str(&format!("{url} {}\n", response.status())),
                 Err(refusal) => answers.push_str(&format!("{url} {refusal}\n")),
             }
+            status = StatusCode::BAD_GATEWAY;
         }
-        Response::new(Body::from(answers))
+        let mut response = Response::new(Body::from(answers));
+        *response.status_mut() = status;
+        response
     }
 
     fn seen(&self, request: &Request<Body>) -> Response<Body> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use inmesh::hbone::Settings;
 use inmesh::{Client, Mesh};
 
 use super::Shape;
@@ -39,13 +40,23 @@ pub struct Town {
 pub const URL: &str = "http://reviews:9080";
 
 impl Town {
-    /// Starts so many replicas; `files` are there from the beginning. The caller's tunnels and the waypoint's are asked
-    /// every second whether their peers are still there.
+    /// Starts so many replicas; `files` are there from the beginning.
     pub async fn start(
         binaries: Binaries,
         shape: Shape,
         replicas: usize,
         files: &[(&str, &str)],
+    ) -> Result<Self> {
+        Self::tunnelling(binaries, shape, replicas, files, Settings::default()).await
+    }
+
+    /// As [`Town::start`]; the caller's tunnels are as the settings say.
+    pub async fn tunnelling(
+        binaries: Binaries,
+        shape: Shape,
+        replicas: usize,
+        files: &[(&str, &str)],
+        hbone: Settings,
     ) -> Result<Self> {
         let cluster = Cluster::new()?;
         cluster.service("reviews", "reviews", None)?;
@@ -59,20 +70,19 @@ impl Town {
             cluster.apply("namespace", &namespace("default", &bound))?;
             cluster.declare(&waypoint)?;
         }
-        let mut hbone = inmesh::hbone::Settings::default();
-        hbone.ping_every = Duration::from_secs(1);
-        hbone.ping_timeout = Duration::from_secs(1);
         let mesh = cluster
             .participant("default", "curl")?
             .hbone(hbone)
             .start()
             .await?;
+        let vars = [("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_default())];
+        let vars = vars.each_ref().map(|(name, value)| (*name, value.as_str()));
         let mut town = Self {
             curl: mesh.client(),
             pods: Vec::new(),
             _waypoint: match shape {
                 Shape::InProcess => None,
-                Shape::Waypoint => Some(Process::waypoint(binaries.waypoint, &cluster, &waypoint, &[])?),
+                Shape::Waypoint => Some(Process::waypoint(binaries.waypoint, &cluster, &waypoint, &vars)?),
             },
             _mesh: mesh,
             binaries,
@@ -80,7 +90,7 @@ impl Town {
             cluster,
         };
         for _ in 0..replicas {
-            let replica = town.replica().await?;
+            let replica = town.replica_of("reviews", &[]).await?;
             town.pods.push(replica);
         }
         if shape == Shape::Waypoint {
@@ -93,17 +103,35 @@ impl Town {
         Ok(town)
     }
 
-    /// Starts one more replica, and makes it known when it listens.
+    /// Starts one more replica of `reviews`, and makes it known when it listens.
     pub async fn replica(&mut self) -> Result<(PodSpec, Process)> {
-        let name = format!("reviews-{}", self.started);
+        self.replica_of("reviews", &[]).await
+    }
+
+    /// Starts one more replica of a service, with variables of its environment, and makes it known when it listens.
+    pub async fn replica_of(&mut self, app: &str, vars: &[(&str, &str)]) -> Result<(PodSpec, Process)> {
+        let name = format!("{app}-{}", self.started);
         self.started += 1;
-        let spec = self.cluster.pod(&name).account("reviews").label("app", "reviews");
+        let spec = self.cluster.pod(&name).account(app).label("app", app);
         // A server must know itself before it lets anybody in.
         self.cluster.apply(&format!("pod-{name}"), &unready(&spec))?;
-        let process = Process::pod(self.binaries.pod, &self.cluster, &spec, &[])?;
+        let process = Process::pod(self.binaries.pod, &self.cluster, &spec, vars)?;
         listens(&spec).await;
         self.cluster.declare(&spec)?;
         Ok((spec, process))
+    }
+
+    /// Puts another replica in the place of the first one: the new one is there before the old one is told to go. It must end
+    /// by itself.
+    pub async fn replace(&mut self) -> Result<()> {
+        let (spec, mut old) = self.pods.remove(0);
+        let next = self.replica_of(&spec.account, &[]).await?;
+        self.pods.push(next);
+        old.terminate()?;
+        self.going(&spec)?;
+        let code = old.ended(Duration::from_secs(25)).await?;
+        anyhow::ensure!(code == Some(0), "{} ended with {code:?}", spec.name);
+        self.cluster.remove(&format!("pod-{}", spec.name))
     }
 
     /// Tells everybody that a replica is going, as the API server would.

@@ -1,17 +1,18 @@
-//! What goes wrong in a day, at a steady rate of requests, with real processes. Short and slow by default;
-//! `INMESH_SCENARIOS=long` takes its time, and says what was seen.
+//! What goes wrong in a day, at a steady rate of requests, with real processes. Short by default; `INMESH_SCENARIOS=long`
+//! takes its time, and says what was seen.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+mod paced;
+mod restarts;
+
+use std::time::Duration;
 
 use anyhow::Result;
-use http_body_util::BodyExt;
-use inmesh::Client;
+use inmesh::hbone::Settings;
 use inmesh_tests::kit::town::{Binaries, Town, URL};
 use inmesh_tests::kit::wait::until;
 use inmesh_tests::kit::world::status;
 use inmesh_tests::kit::{Load, Shape, World};
+use paced::Paced;
 use tokio::task::JoinSet;
 
 const BINARIES: Binaries = Binaries {
@@ -20,10 +21,10 @@ const BINARIES: Binaries = Binaries {
 };
 
 in_both_shapes!(
-    every_replica_is_replaced_and_no_request_fails,
     a_killed_replica_costs_what_it_had_in_hand_and_with_retries_nothing,
     a_peer_that_answers_no_more_is_noticed_by_its_silence,
     an_upstream_that_always_fails_is_asked_little_more,
+    a_slow_replica_is_hardly_asked,
     a_thousand_changes_are_not_felt,
     whoever_comes_back_is_found_by_everybody,
 );
@@ -32,91 +33,15 @@ fn is_long() -> bool {
     std::env::var("INMESH_SCENARIOS").is_ok_and(|it| it == "long")
 }
 
-/// Requests a second, whatever becomes of them; fewer where a test shares its machine with others.
-fn rate() -> u64 {
-    if is_long() { 300 } else { 100 }
+/// Requests a second.
+const RATE: u64 = 300;
+
+fn load(town: &Town, path: &str) -> Paced {
+    Paced::start(&town.curl, &format!("{URL}{path}"), RATE)
 }
 
-/// Requests at a steady rate, each a task of its own: one that is slow holds up no other.
-struct Paced {
-    stop: tokio::sync::watch::Sender<bool>,
-    task: tokio::task::JoinHandle<Seen>,
-}
-
-#[derive(Debug, Default)]
-struct Seen {
-    times: Vec<Duration>,
-    failed: BTreeMap<String, usize>,
-}
-
-impl Seen {
-    fn failures(&self) -> usize {
-        self.failed.values().sum()
-    }
-
-    fn say(&mut self, what: &str, shape: Shape) {
-        self.times.sort_unstable();
-        let at = |share: f64| {
-            self.times
-                .get(((self.times.len() as f64) * share) as usize)
-                .copied()
-                .unwrap_or_default()
-        };
-        println!(
-            "{what} ({shape:?}): {} answered, {} failed {:?}, p50 {:?}, p99 {:?}, longest {:?}",
-            self.times.len(),
-            self.failures(),
-            self.failed,
-            at(0.5),
-            at(0.99),
-            self.times.last(),
-        );
-    }
-}
-
-impl Paced {
-    fn start(client: &Client, path: &str) -> Self {
-        let (stop, stopped) = tokio::sync::watch::channel(false);
-        let (client, url) = (client.clone(), format!("{URL}{path}"));
-        let task = tokio::spawn(async move {
-            let seen = Arc::new(Mutex::new(Seen::default()));
-            let mut requests = JoinSet::new();
-            let mut ticks = tokio::time::interval(Duration::from_micros(1_000_000 / rate()));
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
-            while !*stopped.borrow() {
-                ticks.tick().await;
-                requests.spawn(one(client.clone(), url.clone(), Arc::clone(&seen)));
-                while requests.try_join_next().is_some() {}
-            }
-            while requests.join_next().await.is_some() {}
-            Arc::into_inner(seen)
-                .map(|it| it.into_inner().unwrap_or_else(PoisonError::into_inner))
-                .unwrap_or_default()
-        });
-        Self { stop, task }
-    }
-
-    async fn stop(self) -> Result<Seen> {
-        self.stop.send_replace(true);
-        Ok(self.task.await?)
-    }
-}
-
-async fn one(client: Client, url: String, seen: Arc<Mutex<Seen>>) {
-    let began = Instant::now();
-    let failure = match client.get(url).await {
-        Ok(response) if response.status() == 200 => match response.into_body().collect().await {
-            Ok(_) => None,
-            Err(error) => Some(format!("body: {error}")),
-        },
-        Ok(response) => Some(response.status().to_string()),
-        Err(refusal) => Some(refusal.reason.as_str().to_owned()),
-    };
-    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-    match failure {
-        None => seen.times.push(began.elapsed()),
-        Some(what) => *seen.failed.entry(what).or_default() += 1,
-    }
+async fn seconds(long: u64, short: u64) {
+    tokio::time::sleep(Duration::from_secs(if is_long() { long } else { short })).await;
 }
 
 /// Retries of whatever became of an attempt.
@@ -124,37 +49,16 @@ const RETRIES: &str = "apiVersion: networking.istio.io/v1\nkind: VirtualService\
     spec: {hosts: [reviews], http: [{retries: {attempts: 3, retryOn: 'reset,connect-failure,refused-stream,unavailable'}, \
     route: [{destination: {host: reviews}}]}]}\n";
 
-async fn every_replica_is_replaced_and_no_request_fails(shape: Shape) -> Result<()> {
-    let mut town = Town::start(BINARIES, shape, 3, &[]).await?;
-    let pause = Duration::from_secs(if is_long() { 15 } else { 0 });
-    let load = Paced::start(&town.curl, "/sleep/5");
-    for _ in 0..3 {
-        let next = town.replica().await?;
-        town.pods.push(next);
-        let (spec, mut old) = town.pods.remove(0);
-        old.terminate()?;
-        town.going(&spec)?;
-        assert_eq!(old.ended(Duration::from_secs(25)).await?, Some(0));
-        town.cluster.remove(&format!("pod-{}", spec.name))?;
-        tokio::time::sleep(pause).await;
-    }
-    let mut seen = load.stop().await?;
-    seen.say("rolling restart of three replicas", shape);
-    assert_eq!(seen.failures(), 0, "{:?}", seen.failed);
-    assert!(seen.times.len() > 100);
-    Ok(())
-}
-
 async fn a_killed_replica_costs_what_it_had_in_hand_and_with_retries_nothing(shape: Shape) -> Result<()> {
     for (files, what) in [
         (&[][..], "without retries of resets"),
         (&[("retries", RETRIES)][..], "with them"),
     ] {
         let mut town = Town::start(BINARIES, shape, 3, files).await?;
-        let load = Paced::start(&town.curl, "/sleep/20");
-        tokio::time::sleep(Duration::from_secs(if is_long() { 10 } else { 1 })).await;
+        let load = load(&town, "/sleep/20");
+        seconds(10, 1).await;
         town.pods[0].1.kill()?;
-        tokio::time::sleep(Duration::from_secs(if is_long() { 10 } else { 2 })).await;
+        seconds(10, 2).await;
         let mut seen = load.stop().await?;
         seen.say(&format!("kill -9 of one of three, {what}"), shape);
         // At 300 a second for 20 ms each, a third of them there, two are under way at once; ten times as many are too many.
@@ -171,16 +75,18 @@ async fn a_peer_that_answers_no_more_is_noticed_by_its_silence(shape: Shape) -> 
             return Ok(());
         }
     }
-    let town = Town::start(BINARIES, shape, 3, &[("retries", RETRIES)]).await?;
-    let load = Paced::start(&town.curl, "/");
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut hbone = Settings::default();
+    (hbone.ping_every, hbone.ping_timeout) = (Duration::from_secs(1), Duration::from_secs(1));
+    let town = Town::tunnelling(BINARIES, shape, 3, &[("retries", RETRIES)], hbone).await?;
+    let load = load(&town, "/");
+    seconds(1, 1).await;
     // Stopped: its kernel acknowledges, nobody answers.
     town.pods[0].1.signal("STOP")?;
     tokio::time::sleep(Duration::from_secs(if shape == Shape::Waypoint { 40 } else { 5 })).await;
     let mut seen = load.stop().await?;
     seen.say("one of three is stopped, and silent", shape);
     assert_eq!(seen.failures(), 0, "{:?}", seen.failed);
-    let longest = seen.times.last().copied().unwrap_or_default();
+    let longest = seen.within(1.0);
     // A ping each second and one second to answer, or ten and twenty; then the request is sent elsewhere.
     let bound = if shape == Shape::Waypoint { 35 } else { 15 };
     assert!(longest < Duration::from_secs(bound), "{longest:?}");
@@ -214,10 +120,50 @@ async fn an_upstream_that_always_fails_is_asked_little_more(shape: Shape) -> Res
     Ok(())
 }
 
+/// Endpoints are told by how long they took of late.
+const TIMED: &str = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: reviews, namespace: default, \
+    annotations: {inmesh.io/load-balancer: peak-ewma}}\nspec: {host: reviews}\n";
+
+async fn a_slow_replica_is_hardly_asked(shape: Shape) -> Result<()> {
+    let mut town = Town::start(BINARIES, shape, 3, &[("timed", TIMED)]).await?;
+    let healthy = load(&town, "/");
+    seconds(20, 2).await;
+    let mut healthy = healthy.stop().await?;
+    healthy.say("three alike", shape);
+    let (gone, _) = town.pods.remove(0);
+    town.cluster.remove(&format!("pod-{}", gone.name))?;
+    let (slow, process) = town.replica_of("reviews", &[("ECHO_PAUSE", "400")]).await?;
+    let name = slow.name.clone();
+    town.pods.push((slow, process));
+    until("the slow one is asked", || async {
+        let answer = town.curl.get(URL).await;
+        answer.is_ok_and(|it| {
+            it.headers()
+                .get("x-pod")
+                .is_some_and(|it| it.as_bytes() == name.as_bytes())
+        })
+    })
+    .await;
+    let load = load(&town, "/");
+    seconds(60, 3).await;
+    let mut seen = load.stop().await?;
+    seen.say("one of three is slow", shape);
+    let asked = seen.by.get(&name).copied().unwrap_or_default();
+    println!("  it was asked {asked} times: {:?}", seen.by);
+    assert_eq!(seen.failures(), 0, "{:?}", seen.failed);
+    // So few that they cannot be seen in the slowest hundredth.
+    assert!(asked * 100 < seen.times.len(), "{asked} of {}", seen.times.len());
+    if is_long() {
+        let (with, without) = (seen.within(0.99), healthy.within(0.99));
+        assert!(with < without * 3 / 2, "{with:?}, and {without:?} without it");
+    }
+    Ok(())
+}
+
 async fn a_thousand_changes_are_not_felt(shape: Shape) -> Result<()> {
     let changes = if is_long() { 1_000 } else { 200 };
     let town = Town::start(BINARIES, shape, 2, &[]).await?;
-    let load = Paced::start(&town.curl, "/sleep/5");
+    let load = load(&town, "/sleep/5");
     let mut ticks = tokio::time::interval(Duration::from_millis(10));
     for n in 0..changes {
         ticks.tick().await;
