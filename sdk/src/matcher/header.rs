@@ -30,6 +30,14 @@ impl ValuePattern {
         }
     }
 
+    /// The expression, if it is one.
+    pub fn expression_mut(&mut self) -> Option<&mut FullRegex> {
+        match self {
+            Self::Regex(regex) => Some(regex),
+            _ => None,
+        }
+    }
+
     /// As [`ValuePattern::matches`], for bytes that may be no UTF-8, which no expression matches.
     pub fn matches_bytes(&self, value: &[u8]) -> bool {
         match self {

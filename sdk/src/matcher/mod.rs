@@ -18,7 +18,7 @@ pub use host::HostPattern;
 pub use host_map::HostMap;
 pub use path::{PathPattern, method_of};
 pub use prefix::PrefixMap;
-pub use regex::{FullRegex, RegexError};
+pub use regex::{Automata, FullRegex, Literals, RegexError};
 pub use substitute::{Substitution, SubstitutionError};
 pub use template::{PathTemplate, TemplateError, Width};
 pub use text::{Glob, TextMatch, TextSet};

@@ -22,6 +22,8 @@ enum World {
     Beginnings,
     /// Any other, as a path.
     Expressions,
+    /// One that begins and ends like all others, as a path.
+    Middles,
     /// A header's value; every rule asks for another as well.
     Tenants,
     /// A query parameter's value.
@@ -33,11 +35,12 @@ enum World {
 }
 
 impl World {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Prefixes,
         Self::Paths,
         Self::Beginnings,
         Self::Expressions,
+        Self::Middles,
         Self::Tenants,
         Self::Parameters,
         Self::Authorities,
@@ -50,6 +53,7 @@ impl World {
             Self::Paths => "paths, any case",
             Self::Beginnings => "beginnings (.*)",
             Self::Expressions => "expressions",
+            Self::Middles => "middles",
             Self::Tenants => "two headers",
             Self::Parameters => "parameter",
             Self::Authorities => "authority",
@@ -70,15 +74,9 @@ impl World {
                 let path = exact(format!("/Service/V1/item{n}/detail"));
                 conditions.path = Some(PathCondition::new(path, true));
             }
-            Self::Beginnings | Self::Expressions => {
-                let end = if matches!(self, Self::Beginnings) {
-                    ".*"
-                } else {
-                    "[a-z]+"
-                };
-                let expression = FullRegex::parse(&format!("/service/v1/item{n}/{end}"))?;
-                conditions.path = Some(PathCondition::new(ValuePattern::Regex(expression), false));
-            }
+            Self::Beginnings => conditions.path = expression(&format!("/service/v1/item{n}/.*"))?,
+            Self::Expressions => conditions.path = expression(&format!("/service/v1/item{n}/[a-z]+"))?,
+            Self::Middles => conditions.path = expression(&format!("/[a-z]+/v1/item{n}/[a-z]+"))?,
             Self::Tenants => {
                 let header = |name, value| condition(Subject::Header(HeaderName::from_static(name)), value);
                 let both = [
@@ -99,6 +97,11 @@ impl World {
         }
         Ok((host, conditions))
     }
+}
+
+fn expression(text: &str) -> Result<Option<PathCondition>> {
+    let value = ValuePattern::Regex(FullRegex::parse(text)?);
+    Ok(Some(PathCondition::new(value, false)))
 }
 
 fn condition(subject: Subject, value: ValuePattern) -> Condition {

@@ -21,6 +21,8 @@ enum World {
     Beginnings,
     /// Any other, as a path.
     Expressions,
+    /// One that begins and ends like all others, as a path.
+    Middles,
     /// The same path, but a header's value.
     Tenants,
     /// The same path, a header that all ask for, and one that differs.
@@ -32,11 +34,12 @@ enum World {
 }
 
 impl World {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Prefixes,
         Self::Paths,
         Self::Beginnings,
         Self::Expressions,
+        Self::Middles,
         Self::Tenants,
         Self::TwoHeaders,
         Self::Parameters,
@@ -49,6 +52,7 @@ impl World {
             Self::Paths => "exact paths",
             Self::Beginnings => "beginnings (.*)",
             Self::Expressions => "expressions",
+            Self::Middles => "middles",
             Self::Tenants => "one header",
             Self::TwoHeaders => "two headers",
             Self::Parameters => "parameter",
@@ -67,13 +71,9 @@ impl World {
                 }
             }
             Self::Paths => predicates.path = PathPattern::Exact(format!("/service/v1/item{n}/detail").into()),
-            Self::Beginnings => {
-                predicates.path = PathPattern::Regex(FullRegex::parse(&format!("/service/v1/item{n}/.*"))?);
-            }
-            Self::Expressions => {
-                let text = format!("/service/v1/item{n}/[a-z]+");
-                predicates.path = PathPattern::Regex(FullRegex::parse(&text)?);
-            }
+            Self::Beginnings => predicates.path = expression(&format!("/service/v1/item{n}/.*"))?,
+            Self::Expressions => predicates.path = expression(&format!("/service/v1/item{n}/[a-z]+"))?,
+            Self::Middles => predicates.path = expression(&format!("/[a-z]+/v1/item{n}/[a-z]+"))?,
             Self::Tenants => predicates.headers = Box::new([header("x-tenant", &format!("v{n}"))]),
             Self::TwoHeaders => {
                 let both = [header("x-env", "prod"), header("x-tenant", &format!("v{n}"))];
@@ -89,6 +89,10 @@ impl World {
         }
         Ok((host, predicates))
     }
+}
+
+fn expression(text: &str) -> Result<PathPattern> {
+    Ok(PathPattern::Regex(FullRegex::parse(text)?))
 }
 
 fn header(name: &'static str, value: &str) -> HeaderPattern {

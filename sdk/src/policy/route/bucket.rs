@@ -3,16 +3,17 @@
 use std::collections::HashMap;
 
 use http::HeaderName;
+use smallvec::SmallVec;
 
-use super::texts::Texts;
+use super::texts::{Texts, TextsBuilder};
 use crate::matcher::{ValuePattern, parameters, with_joined_bytes};
 use crate::policy::RequestHead;
 
 /// Positions in the order of precedence, ascending: the best first.
-pub(super) type Ranks = Vec<u32>;
+pub(super) type Ranks = SmallVec<[u32; 4]>;
 
 /// So few are looked at one after the other. Random tables have hardly more at one place, and shall find them by value.
-const FEW: usize = if cfg!(test) { 1 } else { 8 };
+pub(super) const FEW: usize = if cfg!(test) { 1 } else { 8 };
 
 /// What can be filed.
 pub(super) trait Filed {
@@ -44,9 +45,13 @@ impl<'a> Key<'a> {
     /// `None` if the pattern names no value that could be looked up.
     pub(super) fn new(of: Of<'a>, value: &'a ValuePattern) -> Option<Self> {
         let (text, is_prefix) = match value {
-            ValuePattern::Exact(text) => (text, false),
-            ValuePattern::Prefix(text) => (text, true),
-            ValuePattern::Any | ValuePattern::Regex(_) => return None,
+            ValuePattern::Exact(text) => (&**text, false),
+            ValuePattern::Prefix(text) => (&**text, true),
+            ValuePattern::Regex(regex) => match &*regex.literals().prefix {
+                "" => return None,
+                text => (text, true),
+            },
+            ValuePattern::Any => return None,
         };
         Some(Self { of, text, is_prefix })
     }
@@ -72,14 +77,12 @@ pub(super) struct Bucket {
 }
 
 /// Alternatives by the value they ask for.
-type Values = Texts<Ranks>;
-
 #[derive(Debug, Default)]
-struct ByValue {
-    headers: HashMap<HeaderName, Values>,
-    parameters: HashMap<Box<str>, Values>,
-    methods: Values,
-    authorities: Values,
+struct ByValue<V = Texts<Ranks>> {
+    headers: HashMap<HeaderName, V>,
+    parameters: HashMap<Box<str>, V>,
+    methods: V,
+    authorities: V,
 }
 
 impl Bucket {
@@ -96,7 +99,7 @@ impl Bucket {
         for key in ranks.iter().flat_map(|rank| keys(*rank)) {
             *shared.entry(key).or_default() += 1;
         }
-        let (mut rest, mut by_value) = (Vec::new(), ByValue::default());
+        let (mut rest, mut by_value) = (Ranks::new(), ByValue::<TextsBuilder<Ranks>>::default());
         for rank in ranks {
             let rarest = keys(rank).min_by_key(|key| (shared.get(key), key.is_prefix));
             match rarest {
@@ -106,7 +109,7 @@ impl Bucket {
         }
         Self {
             rest,
-            by_value: (!shared.is_empty()).then(|| Box::new(by_value)),
+            by_value: (!shared.is_empty()).then(|| Box::new(by_value.build())),
         }
     }
 
@@ -127,7 +130,7 @@ impl Bucket {
     }
 }
 
-impl ByValue {
+impl ByValue<TextsBuilder<Ranks>> {
     fn slot(&mut self, key: Key<'_>) -> &mut Ranks {
         let values = match key.of {
             Of::Header(name) => self.headers.entry(name.clone()).or_default(),
@@ -142,11 +145,31 @@ impl ByValue {
         }
     }
 
+    fn build(self) -> ByValue {
+        let values = |it: TextsBuilder<Ranks>| it.build(|ranks| ranks);
+        ByValue {
+            headers: self
+                .headers
+                .into_iter()
+                .map(|(name, it)| (name, values(it)))
+                .collect(),
+            parameters: self
+                .parameters
+                .into_iter()
+                .map(|(name, it)| (name, values(it)))
+                .collect(),
+            methods: values(self.methods),
+            authorities: values(self.authorities),
+        }
+    }
+}
+
+impl ByValue {
     /// Calls with all that ask for a value that the request has.
     fn of(&self, head: &RequestHead<'_>, mut then: impl FnMut(&Ranks)) {
         self.methods.of(head.method.as_str().as_bytes(), &mut then);
         self.authorities.of(head.authority.as_bytes(), &mut then);
-        let mut header = |name: &HeaderName, values: &Values| {
+        let mut header = |name: &HeaderName, values: &Texts<Ranks>| {
             with_joined_bytes(head.headers, name, |value| values.of(value, &mut then));
         };
         // Whichever are fewer: the names that are asked for, or those that the request has.

@@ -8,7 +8,9 @@ use http::{HeaderMap, Method};
 use super::listed::{Conditions, Entry, Listed};
 use super::table::{Ranked, Section};
 use super::{RouteRule, RouteTable, RuleId};
-use crate::matcher::{HeaderPattern, HostPattern, PathPattern, QueryPattern};
+use crate::matcher::{
+    Automata, FullRegex, HeaderPattern, HostPattern, PathPattern, QueryPattern, ValuePattern,
+};
 use crate::policy::RequestHead;
 
 /// What one match of a rule asks of a request; all of it must hold.
@@ -46,6 +48,17 @@ impl Predicates {
 
     fn headers_hold(&self, headers: &HeaderMap) -> bool {
         self.headers.iter().all(|header| header.matches(headers))
+    }
+
+    fn expressions_mut(&mut self) -> impl Iterator<Item = &mut FullRegex> {
+        let path = match &mut self.path {
+            PathPattern::Regex(regex) => Some(regex),
+            _ => None,
+        };
+        let headers = self.headers.iter_mut().map(|it| &mut it.value);
+        let query = self.query.iter_mut().map(|it| &mut it.value);
+        let values = headers.chain(query).filter_map(ValuePattern::expression_mut);
+        path.into_iter().chain(values)
     }
 
     /// Whether only host and path are asked for.
@@ -113,6 +126,7 @@ pub struct RouteTableBuilder {
     rules: Vec<RouteRule>,
     created: Vec<Option<u64>>,
     sections: Vec<Unsorted>,
+    automata: Automata,
 }
 
 #[derive(Debug)]
@@ -143,11 +157,14 @@ impl RouteTableBuilder {
         rule: RuleId,
         match_index: u32,
         hosts: &[HostPattern],
-        predicates: Predicates,
+        mut predicates: Predicates,
     ) {
         if rule.0 as usize >= self.rules.len() {
             return;
         }
+        predicates
+            .expressions_mut()
+            .for_each(|it| it.share(&mut self.automata));
         let predicates = Arc::new(predicates);
         let alternatives = hosts.iter().map(|host| Alternative {
             rule,
@@ -162,10 +179,19 @@ impl RouteTableBuilder {
     }
 
     /// Appends a match of a rule to a list, on every host given. An unknown rule is left out.
-    pub fn listed(&mut self, rule: RuleId, match_index: u32, hosts: &[HostPattern], conditions: Conditions) {
+    pub fn listed(
+        &mut self,
+        rule: RuleId,
+        match_index: u32,
+        hosts: &[HostPattern],
+        mut conditions: Conditions,
+    ) {
         if rule.0 as usize >= self.rules.len() {
             return;
         }
+        conditions
+            .expressions_mut()
+            .for_each(|it| it.share(&mut self.automata));
         let conditions = Arc::new(conditions);
         let entries = hosts.iter().map(|host| Entry {
             rule,
@@ -189,6 +215,7 @@ impl RouteTableBuilder {
             rules,
             created,
             sections,
+            automata: _,
         } = self;
         let section = |section| match section {
             Unsorted::Ranked(list) if list.is_empty() => None,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::Found;
 use super::bucket::{Bucket, Filed, Key, Of, Ranks};
 use super::builder::{Alternative, Class, Predicates};
-use super::texts::Texts;
+use super::expressions::{Expressions, ExpressionsBuilder};
 use crate::matcher::{HostPattern, PathPattern, method_of};
 use crate::policy::RequestHead;
 
@@ -21,13 +21,12 @@ pub(super) struct Index {
 
 /// By path, within one host.
 #[derive(Debug, Default)]
-struct Paths<T = Bucket> {
+struct Paths<T = Bucket, E = Expressions<Bucket>> {
     exact: HashMap<Box<str>, T>,
     prefixes: Trie<T>,
     /// gRPC methods of whatever service.
     methods: HashMap<Box<str>, T>,
-    /// Expressions, by what every match begins with.
-    expressions: Texts<T>,
+    expressions: E,
     /// The best alternative that asks for nothing but the prefix `/`.
     catch_all: Option<u32>,
 }
@@ -79,14 +78,14 @@ impl Filed for Alternative {
 impl Index {
     /// Indexes alternatives that are in order of precedence.
     pub(super) fn new(alternatives: &[Alternative]) -> Self {
-        let mut by_host: HashMap<&HostPattern, Paths<Ranks>> = HashMap::new();
+        let mut by_host: HashMap<&HostPattern, Draft<'_>> = HashMap::new();
         for (rank, alternative) in alternatives.iter().enumerate() {
             let paths = by_host.entry(&alternative.host).or_default();
             paths.add(rank as u32, alternative);
         }
         let mut index = Self::default();
         for (host, paths) in by_host {
-            let paths = paths.map(|ranks| Bucket::new(ranks, alternatives));
+            let paths = paths.build(|ranks| Bucket::new(ranks, alternatives));
             match host {
                 HostPattern::Any => index.any = Some(paths),
                 HostPattern::Suffix(suffix) => {
@@ -125,8 +124,11 @@ impl Index {
     }
 }
 
-impl Paths<Ranks> {
-    fn add(&mut self, rank: u32, alternative: &Alternative) {
+/// Paths, while they are collected.
+type Draft<'a> = Paths<Ranks, ExpressionsBuilder<'a>>;
+
+impl<'a> Draft<'a> {
+    fn add(&mut self, rank: u32, alternative: &'a Alternative) {
         let predicates = &alternative.predicates;
         let slot = match (&predicates.path, predicates.class()) {
             (_, Class::CatchAll) => {
@@ -140,18 +142,18 @@ impl Paths<Ranks> {
             // Any other prefix matches nothing.
             (PathPattern::Prefix(_), _) => return,
             (PathPattern::Method(method), _) => self.methods.entry(method.clone()).or_default(),
-            (PathPattern::Regex(regex), _) => self.expressions.prefix(regex.literal_prefix()),
+            (PathPattern::Regex(regex), _) => return self.expressions.add(rank, regex),
         };
         slot.push(rank);
     }
 
-    fn map(self, to: impl Fn(Ranks) -> Bucket) -> Paths {
+    fn build(self, to: impl Fn(Ranks) -> Bucket) -> Paths {
         let each = |map: HashMap<_, _>| map.into_iter().map(|(key, ranks)| (key, to(ranks))).collect();
         Paths {
             exact: each(self.exact),
             methods: each(self.methods),
             prefixes: self.prefixes.map(&to),
-            expressions: self.expressions.map(&to),
+            expressions: self.expressions.build(&to),
             catch_all: self.catch_all,
         }
     }

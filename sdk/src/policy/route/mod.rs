@@ -17,6 +17,7 @@ mod builder;
 mod cors;
 mod edit;
 mod explain;
+mod expressions;
 mod index;
 pub mod listed;
 mod mirror;

@@ -434,9 +434,20 @@ fn any_path() -> impl Strategy<Value = String> {
 
 /// Compiled once: that is what takes time.
 static EXPRESSIONS: LazyLock<Vec<FullRegex>> = LazyLock::new(|| {
-    ["/a.*", "/[ab]+", "/.*"]
-        .map(|text| FullRegex::parse(text).unwrap())
-        .into()
+    [
+        "/a.*",
+        "/[ab]+",
+        "/.*",
+        "/[ab]*/b",
+        "/a/[ab]*/b",
+        "/.*/ab/.*",
+        "^/a/[^/]*$",
+        "/[ab]+/a/b*",
+        "/ab?|/b.*",
+        ".*\\bb",
+    ]
+    .map(|text| FullRegex::parse(text).unwrap())
+    .into()
 });
 
 fn any_predicates() -> impl Strategy<Value = Predicates> {
@@ -444,7 +455,7 @@ fn any_predicates() -> impl Strategy<Value = Predicates> {
         3 => any_path().prop_map(|path| PathPattern::Exact(path.into())),
         5 => any_path().prop_map(|path| PathPattern::prefix(&path)),
         1 => proptest::sample::select(vec!["a", "b", "ab"]).prop_map(|name| PathPattern::Method(name.into())),
-        1 => (0..EXPRESSIONS.len()).prop_map(|at| PathPattern::Regex(EXPRESSIONS[at].clone())),
+        3 => (0..EXPRESSIONS.len()).prop_map(|at| PathPattern::Regex(EXPRESSIONS[at].clone())),
     ];
     let method = proptest::option::weighted(0.2, prop_oneof![Just(Method::GET), Just(Method::PUT)]);
     let headers = proptest::sample::subsequence(vec![("x", "1"), ("y", "1"), ("z", "2")], 0..3);

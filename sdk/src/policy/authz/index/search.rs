@@ -117,10 +117,10 @@ impl<'t, 'f, 'r> Search<'t, 'f, 'r> {
         {
             self.bucket(bucket);
         }
-        for bucket in shelf.prefix.along(text.iter().copied()) {
+        for bucket in shelf.prefix.along(text) {
             self.bucket(bucket);
         }
-        for bucket in shelf.suffix.along(text.iter().rev().copied()) {
+        for bucket in shelf.suffix.along_reversed(text) {
             self.bucket(bucket);
         }
     }

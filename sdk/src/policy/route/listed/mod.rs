@@ -6,7 +6,7 @@
 //! ```text
 //! host ──► exact path ───┐
 //!          prefixes ─────┼─► by header, parameter, method or authority ─► the lowest position that holds
-//!          expressions ──┘   (by their literal beginning, and last)
+//!          expressions ──┘   (by the text that every match has, and last)
 //! ```
 
 mod predicates;
@@ -19,7 +19,8 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::bucket::{Bucket, Filed, Key, Of, Ranks};
-use super::texts::Texts;
+use super::expressions::{Expressions, ExpressionsBuilder};
+use super::texts::{Texts, TextsBuilder};
 use super::{Found, RuleId};
 use crate::matcher::{HostPattern, ValuePattern};
 use crate::policy::RequestHead;
@@ -40,7 +41,13 @@ impl Filed for Entry {
     }
 
     fn holds(&self, head: &RequestHead<'_>) -> bool {
-        self.conditions.hold(head)
+        // The cheap conditions first, the expression last.
+        self.conditions.others.iter().all(|it| it.holds(head))
+            && match self.conditions.path.as_ref().map(PathCondition::value) {
+                Some(ValuePattern::Regex(regex)) => regex.is_match(head.path),
+                // The way here was the path.
+                _ => true,
+            }
     }
 }
 
@@ -68,13 +75,12 @@ pub(super) struct Listed {
 }
 
 /// Entries of one host, by path.
-#[derive(Debug)]
-struct Paths<T = Bucket> {
-    texts: Texts<T>,
+#[derive(Debug, Default)]
+struct Paths {
+    texts: Texts<Bucket>,
     /// In lower case.
-    folded: Texts<T>,
-    /// By what every match of the expression begins with.
-    expressions: Texts<T>,
+    folded: Texts<Bucket>,
+    expressions: Expressions<Bucket>,
 }
 
 impl Listed {
@@ -145,40 +151,34 @@ impl Listed {
     }
 }
 
-impl<T> Default for Paths<T> {
-    fn default() -> Self {
-        Self {
-            texts: Texts::default(),
-            folded: Texts::default(),
-            expressions: Texts::default(),
-        }
-    }
-}
-
 impl Paths {
     fn new(ranks: &[u32], entries: &[Entry]) -> Self {
-        let mut paths = Paths::<Ranks>::default();
+        let (mut texts, mut folded) = (TextsBuilder::<Ranks>::default(), TextsBuilder::default());
+        let mut expressions = ExpressionsBuilder::default();
         for rank in ranks {
             let condition = entries
                 .get(*rank as usize)
                 .and_then(|it| it.conditions.path.as_ref());
             let texts = match condition.is_some_and(PathCondition::ignores_case) {
-                true => &mut paths.folded,
-                false => &mut paths.texts,
+                true => &mut folded,
+                false => &mut texts,
             };
             let slot = match condition.map(PathCondition::value) {
                 None | Some(ValuePattern::Any) => texts.prefix(""),
                 Some(ValuePattern::Exact(text)) => texts.exact(text),
                 Some(ValuePattern::Prefix(text)) => texts.prefix(text),
-                Some(ValuePattern::Regex(regex)) => paths.expressions.prefix(regex.literal_prefix()),
+                Some(ValuePattern::Regex(regex)) => {
+                    expressions.add(*rank, regex);
+                    continue;
+                }
             };
             slot.push(*rank);
         }
         let bucket = |ranks| Bucket::new(ranks, entries);
         Self {
-            texts: paths.texts.map(bucket),
-            folded: paths.folded.map(bucket),
-            expressions: paths.expressions.map(bucket),
+            texts: texts.build(bucket),
+            folded: folded.build(bucket),
+            expressions: expressions.build(bucket),
         }
     }
 

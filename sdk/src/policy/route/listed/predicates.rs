@@ -2,7 +2,7 @@
 
 use http::{HeaderName, Method};
 
-use crate::matcher::{ValuePattern, parameter, with_joined_bytes};
+use crate::matcher::{FullRegex, ValuePattern, parameter, with_joined_bytes};
 use crate::policy::RequestHead;
 use crate::policy::authz::any_text;
 use crate::policy::route::Verdict;
@@ -151,6 +151,12 @@ impl Conditions {
             Some(condition) => condition.matches(path),
             None => Some(0),
         }
+    }
+
+    pub(in crate::policy::route) fn expressions_mut(&mut self) -> impl Iterator<Item = &mut FullRegex> {
+        let path = self.path.iter_mut().map(|it| &mut it.value);
+        let others = self.others.iter_mut().map(|it| &mut it.value);
+        path.chain(others).filter_map(ValuePattern::expression_mut)
     }
 
     /// Whether nothing is asked, so that entries after this one are never reached.

@@ -415,7 +415,7 @@ fn one_of(texts: &'static LazyLock<Vec<ValuePattern>>) -> impl Strategy<Value = 
 
 fn pattern() -> impl Strategy<Value = ValuePattern> {
     static EXPRESSIONS: LazyLock<Vec<ValuePattern>> =
-        LazyLock::new(|| ["a.*", ".*b", "a|b", "[ab]?", ".*"].map(regex).into());
+        LazyLock::new(|| ["a.*", ".*b", "a|b", "ab?", "[ab]?", ".*"].map(regex).into());
     prop_oneof![
         1 => Just(ValuePattern::Any),
         4 => text("[ab]{0,2}").prop_map(|it| exact(&it)),
@@ -425,8 +425,22 @@ fn pattern() -> impl Strategy<Value = ValuePattern> {
 }
 
 fn path_condition() -> impl Strategy<Value = Option<PathCondition>> {
-    static EXPRESSIONS: LazyLock<Vec<ValuePattern>> =
-        LazyLock::new(|| ["/a.*", "/a|/b", "/ab*/.*", "(?i)/A", "/b[ab]"].map(regex).into());
+    static EXPRESSIONS: LazyLock<Vec<ValuePattern>> = LazyLock::new(|| {
+        [
+            "/a.*",
+            "/a|/b",
+            "/ab*/.*",
+            "(?i)/A",
+            "/b[ab]",
+            "/[ab]*/a",
+            "/.*a/b.*",
+            "/[ab]+b/[ab]?",
+            "^/a/[ab]*$",
+            "/.*\\bb",
+        ]
+        .map(regex)
+        .into()
+    });
     let value = prop_oneof![
         3 => text("(/[abA]{0,2}){1,2}").prop_map(|it| exact(&it)),
         4 => text("(/[abA]{0,2}){0,2}").prop_map(|it| prefix(&it)),
