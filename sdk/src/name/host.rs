@@ -1,8 +1,12 @@
 //! Host names and authorities as callers write them.
 
 use std::fmt;
+use std::io::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+/// Most characters that a name may have (RFC 1035 §2.3.4).
+const LONGEST: usize = 253;
 
 /// Why a text is not an authority we accept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,10 +51,7 @@ impl Host {
     /// # Errors
     /// If it is empty, too long, or holds a character that neither a DNS name, `*.`-wildcard nor IP address has.
     pub fn parse(text: &str) -> Result<Self, HostError> {
-        match check(text)? {
-            Checked::Ip(ip) => Ok(Self(ip.to_string().into())),
-            Checked::Name(name) => Ok(Self(name.to_ascii_lowercase().into())),
-        }
+        Ok(check_host(text)?.with_text(|text| Self(text.into())))
     }
 
     /// Splits an authority (`host`, `host:port`, `[v6]:port`) into host and port.
@@ -82,12 +83,44 @@ impl std::borrow::Borrow<str> for Host {
 }
 
 /// A host that was looked at, and not copied.
-enum Checked<'a> {
+pub(crate) enum Checked<'a> {
+    /// An address.
     Ip(IpAddr),
+    /// A name, in whatever case.
     Name(&'a str),
 }
 
-fn check(text: &str) -> Result<Checked<'_>, HostError> {
+impl Checked<'_> {
+    /// The address, where the host is one.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Ip(ip) => Some(*ip),
+            Self::Name(_) => None,
+        }
+    }
+
+    /// Calls with the text that a [`Host`] of this would have.
+    pub(crate) fn with_text<R>(&self, then: impl FnOnce(&str) -> R) -> R {
+        let mut buffer = [0_u8; LONGEST];
+        let mut rest = &mut buffer[..];
+        // Neither fails: a name that was looked at fits, and so does every address.
+        let _ = match self {
+            Self::Name(name) if !name.bytes().any(|byte| byte.is_ascii_uppercase()) => return then(name),
+            Self::Name(name) => rest.write_all(name.as_bytes()),
+            Self::Ip(ip) => write!(rest, "{ip}"),
+        };
+        let length = LONGEST - rest.len();
+        let text = &mut buffer[..length];
+        text.make_ascii_lowercase();
+        then(std::str::from_utf8(text).unwrap_or_default())
+    }
+}
+
+/// Looks at a host without a port.
+///
+/// # Errors
+/// As [`Host::parse`].
+pub(crate) fn check_host(text: &str) -> Result<Checked<'_>, HostError> {
     if text.is_empty() {
         return Err(HostError::Empty);
     }
@@ -113,7 +146,7 @@ fn check(text: &str) -> Result<Checked<'_>, HostError> {
     if name.split('.').any(str::is_empty) {
         return Err(HostError::Label);
     }
-    if name.len() > 253 {
+    if name.len() > LONGEST {
         return Err(HostError::Long);
     }
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'*');
@@ -130,7 +163,7 @@ pub(crate) fn check_authority(text: &str) -> Result<(), HostError> {
         return Ok(());
     }
     let (host, _) = split_authority(text)?;
-    match check(host)? {
+    match check_host(host)? {
         Checked::Name(name) if name.contains('*') => Err(HostError::Character),
         _ => Ok(()),
     }
@@ -139,7 +172,7 @@ pub(crate) fn check_authority(text: &str) -> Result<(), HostError> {
 /// Whether an authority is one of those that nearly all are, seen at one glance: a name that begins with a letter, and
 /// perhaps a port that begins with another digit than 0. What is not may be one all the same.
 fn is_plain(text: &[u8]) -> bool {
-    if !text.first().is_some_and(u8::is_ascii_alphabetic) || text.len() > 253 {
+    if !text.first().is_some_and(u8::is_ascii_alphabetic) || text.len() > LONGEST {
         return false;
     }
     let mut before = b'.';
@@ -201,7 +234,7 @@ pub(crate) fn with_lower_host<R>(authority: &str, then: impl FnOnce(&str) -> R) 
     if !host.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return then(host);
     }
-    let mut buffer = [0_u8; 253];
+    let mut buffer = [0_u8; LONGEST];
     let Some(lower) = buffer.get_mut(..host.len()) else {
         return then("");
     };

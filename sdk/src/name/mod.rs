@@ -10,7 +10,7 @@ mod spiffe;
 
 pub(crate) use chain::chain;
 pub use host::{Host, HostError};
-pub(crate) use host::{check_authority, split_authority, with_lower_host};
+pub(crate) use host::{check_authority, check_host, split_authority, with_lower_host};
 pub(crate) use peer::{FORWARDED_CLIENT_CERT, INTRODUCTION};
 pub use peer::{Greeting, IntroducedBy, Original, Peer, PeerIdentity};
 pub use resource::{Kind, ResourceRef, ServiceName, WorkloadName};

@@ -301,13 +301,22 @@ pub struct WaypointInbound {
 impl Snapshot {
     /// The service that a caller's host names.
     pub fn service_by_host(&self, host: &Host) -> Option<ServiceId> {
+        self.service_by_text(host.as_str(), || host.ip())
+    }
+
+    /// As [`Snapshot::service_by_host`], by the host's text, and the address that it may be.
+    pub(super) fn service_by_text(
+        &self,
+        host: &str,
+        ip: impl FnOnce() -> Option<IpAddr>,
+    ) -> Option<ServiceId> {
         if let Some(id) = self.hosts.get(host) {
             return Some(*id);
         }
-        if let Some(ip) = host.ip() {
-            return self.vips.get(&ip).copied();
+        match ip() {
+            Some(ip) => self.vips.get(&ip).copied(),
+            None => self.wildcard_hosts.best(host).copied(),
         }
-        self.wildcard_hosts.best(host.as_str()).copied()
     }
 
     /// A service by index.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{ListenerView, Place, ServiceView, Snapshot};
-use crate::name::{Host, HostError, ServiceName, split_authority};
+use crate::name::{HostError, ServiceName, check_host, split_authority};
 use crate::snapshot::ServicePortView;
 
 /// Whose routes apply.
@@ -76,11 +76,9 @@ impl Snapshot {
                 match self.hosts.get(name) {
                     Some(id) => (Some(*id), port),
                     None => {
-                        let host = Host::parse(name).map_err(Astray::Authority)?;
-                        let id = self.service_by_host(&host);
-                        if id.is_none()
-                            && let Some(ip) = host.ip()
-                        {
+                        let host = check_host(name).map_err(Astray::Authority)?;
+                        let id = host.with_text(|text| self.service_by_text(text, || host.ip()));
+                        if let (None, Some(ip)) = (id, host.ip()) {
                             return Ok(Way::Pod(SocketAddr::new(ip, port)));
                         }
                         (id, port)

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use http::{HeaderMap, Method};
 use inmesh::compile::{Handover, compile};
+use inmesh::matcher::HostPattern;
 use inmesh::policy::RequestHead;
 use inmesh::snapshot::{ServicePortView, Snapshot, Way};
 
@@ -61,13 +62,25 @@ pub(super) fn run(harness: &mut Harness) -> Result<()> {
         let outside: Vec<_> = spread(size, 256)
             .map(|n| format!("a.zone{n}.example.com:80"))
             .collect();
+        let zones: Vec<_> = (0..size)
+            .map(|n| HostPattern::parse(&format!("*.zone{n}.example.com")))
+            .collect::<Result<_, _>>()?;
+        let looped = |authority: &str| {
+            let (host, _) = authority.split_once(':')?;
+            zones.iter().position(|zone| zone.matches(host))
+        };
         ensure!(
-            outside.iter().all(|it| snapshot.way(None, it, None).is_ok()),
+            outside
+                .iter()
+                .all(|it| snapshot.way(None, it, None).is_ok() && looped(it).is_some()),
             "a wildcard host is not found"
         );
-        harness.operation(("way", "wildcard hosts", size), |n| {
-            snapshot.way(None, &outside[n % outside.len()], None).is_ok()
-        });
+        harness.decision(
+            ("route", "wildcard hosts", size),
+            &outside,
+            |authority| snapshot.way(None, authority, None).is_ok(),
+            |authority| looped(authority),
+        );
     }
     Ok(())
 }
