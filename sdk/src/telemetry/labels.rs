@@ -120,7 +120,26 @@ pub(super) struct Outcome {
     pub(super) grpc: Option<u16>,
 }
 
+/// What became of requests, in three words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Fine,
+    Failed,
+    Denied,
+}
+
 impl Outcome {
+    /// What it means to whoever called.
+    pub(super) fn kind(self) -> Kind {
+        match (self.code, self.grpc) {
+            (0 | 500.., _) => Kind::Failed,
+            (401 | 403 | 429, _) => Kind::Denied,
+            (_, Some(7 | 16)) => Kind::Denied,
+            (_, Some(2 | 4 | 8 | 13..=15)) => Kind::Failed,
+            _ => Kind::Fine,
+        }
+    }
+
     /// The same outcome told more coarsely: at most eleven of them exist.
     pub(super) fn coarse(self) -> Self {
         Self {

@@ -11,6 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 use super::access::{LineWriter, LogBook, LogCounts};
+use super::flow::{Flow, TcpFlow, durations};
 use super::labels::RequestLabels;
 use super::own::{ConfigMeter, Direction, Own, SpanCounts, TunnelMeter};
 use super::series::{HttpFamilies, RequestSeries};
@@ -206,6 +207,28 @@ impl Meter {
         self.0.own.watch_spans(counts);
     }
 
+    /// What has been counted of requests so far, by label set. Nothing of it is kept up for this: it costs what reading
+    /// costs, some microseconds for each label set.
+    pub(crate) fn flows(&self) -> Vec<Flow> {
+        let (mut flows, mut histograms) = (Vec::new(), Vec::new());
+        for series in Resolved::all(&self.0.requests) {
+            let (flow, mut of_flow) = series.flow();
+            histograms.extend(of_flow.drain(..).map(|histogram| (flows.len(), histogram)));
+            flows.push(flow);
+        }
+        let read = durations(histograms.iter().map(|(_, histogram)| histogram));
+        for ((index, _), durations) in histograms.iter().zip(&read) {
+            flows[*index].durations.add(durations);
+        }
+        flows
+    }
+
+    /// What has been counted of connections so far, by label set.
+    pub(crate) fn tcp_flows(&self) -> Vec<TcpFlow> {
+        let all = Resolved::all(&self.0.connections);
+        all.iter().map(|series| series.flow()).collect()
+    }
+
     /// Everything counted so far as OpenMetrics text, of type [`CONTENT_TYPE`].
     pub fn exposition(&self) -> String {
         let mut text = String::new();
@@ -234,6 +257,12 @@ impl Budget {
 // ===== impl Resolved =====
 
 impl<T> Resolved<T> {
+    fn all(resolved: &Mutex<Self>) -> Vec<Arc<T>> {
+        let resolved = resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = resolved.by_labels.values().chain(resolved.overflow.values());
+        all.cloned().collect()
+    }
+
     fn new(limit: usize) -> Self {
         Self {
             by_labels: HashMap::new(),

@@ -11,6 +11,8 @@ pub mod access;
 #[cfg(feature = "otlp")]
 pub mod export;
 pub mod field;
+mod filter;
+mod flow;
 mod labels;
 mod meter;
 mod own;
@@ -20,6 +22,8 @@ mod span;
 mod tcp;
 mod trace;
 
+pub use filter::{FilterError, LogFilter};
+pub(crate) use flow::{Durations, Flow, TcpFlow};
 pub use labels::{PartyLabels, Protocol, Reporter, RequestLabels, Security, ServiceLabels};
 pub use meter::{CONTENT_TYPE, Meter};
 pub use own::{ConfigMeter, Direction, SpanCounts, TunnelMeter};

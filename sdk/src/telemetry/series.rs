@@ -8,12 +8,13 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
-use super::labels::{HttpSet, Outcome, RequestLabels};
+use super::flow::{Durations, Flow};
+use super::labels::{HttpSet, Kind, Outcome, RequestLabels};
 use super::meter::Budget;
 
 /// The buckets of every `istio_*` histogram, milliseconds and bytes alike: the defaults of Envoy, which Istio
 /// leaves as they are.
-const BUCKETS: [f64; 19] = [
+pub(super) const BUCKETS: [f64; 19] = [
     0.5,
     1.0,
     5.0,
@@ -123,6 +124,28 @@ impl RequestSeries {
     /// The labels of this series.
     pub fn labels(&self) -> &RequestLabels {
         &self.labels
+    }
+
+    /// What has been counted so far, apart from how long it took: for that the histograms come along.
+    pub(super) fn flow(&self) -> (Flow, Vec<Histogram>) {
+        let cells = self.cells.load();
+        let mut flow = Flow {
+            labels: Arc::clone(&self.labels),
+            requests: 0,
+            failed: 0,
+            denied: 0,
+            durations: Durations::default(),
+        };
+        for cell in cells.iter() {
+            let requests = cell.requests.get();
+            flow.requests += requests;
+            match cell.outcome.kind() {
+                Kind::Failed => flow.failed += requests,
+                Kind::Denied => flow.denied += requests,
+                Kind::Fine => {}
+            }
+        }
+        (flow, cells.iter().map(|cell| cell.duration.clone()).collect())
     }
 
     /// Counts one finished request.

@@ -8,6 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::flow::TcpFlow;
 use super::labels::{Reporter, RequestLabels, TcpSet};
 
 /// The families that connections are counted in.
@@ -60,6 +61,17 @@ impl TcpSeries {
             received: families.received.get_or_create_owned(&plain),
             labels,
             families,
+        }
+    }
+
+    /// What has been counted so far.
+    pub(super) fn flow(&self) -> TcpFlow {
+        TcpFlow {
+            labels: Arc::clone(&self.labels),
+            opened: self.opened.get(),
+            closed: self.closed.get(),
+            sent: self.sent.get(),
+            received: self.received.get(),
         }
     }
 

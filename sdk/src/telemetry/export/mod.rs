@@ -34,11 +34,12 @@ use tracing::Subscriber;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use self::collector::Collector;
 use self::courier::Courier;
-use super::SpanCounts;
+use super::{LogFilter, SpanCounts};
 
 pub(crate) use self::destination::{Carrier, Destination, Protocol};
 pub(crate) use self::queue::{Pace, Queue, Tally, queue};
@@ -83,6 +84,7 @@ pub enum Error {
 pub struct Guard {
     queue: Queue<SpanData>,
     counts: SpanCounts,
+    filter: Option<LogFilter>,
 }
 
 impl Guard {
@@ -93,6 +95,11 @@ impl Guard {
     /// so is every span that ends later.
     pub fn shutdown(&self, deadline: Duration) -> bool {
         self.queue.close(deadline)
+    }
+
+    /// What is logged, where [`install`] has set that up.
+    pub fn log_filter(&self) -> Option<LogFilter> {
+        self.filter.clone()
     }
 
     /// What became of the spans so far; give it to [`Meter::watch_spans`](super::Meter::watch_spans).
@@ -114,23 +121,27 @@ impl Drop for Guard {
 ///
 /// If the settings are unusable or the process has a subscriber already.
 pub fn install(settings: &OtlpSettings) -> Result<Guard, Error> {
-    let (spans, guard) = layer(settings)?;
+    let (spans, mut guard) = layer(settings)?;
+    let (logs, filter) = logs();
     tracing_subscriber::registry()
         .with(spans)
-        .with(logs())
+        .with(logs)
         .try_init()
         .map_err(|_| Error::Installed)?;
+    guard.filter = Some(filter);
     Ok(guard)
 }
 
-/// Like [`install`], but with nothing to export to.
+/// Like [`install`], but with nothing to export to; returns what changes what is logged.
 ///
 /// # Errors
 ///
 /// If the process has a subscriber already.
-pub fn install_logs() -> Result<(), Error> {
-    let registry = tracing_subscriber::registry().with(logs());
-    registry.try_init().map_err(|_| Error::Installed)
+pub fn install_logs() -> Result<LogFilter, Error> {
+    let (logs, filter) = logs();
+    let registry = tracing_subscriber::registry().with(logs);
+    registry.try_init().map_err(|_| Error::Installed)?;
+    Ok(filter)
 }
 
 /// A layer that exports the spans of an application's own subscriber, from level `info`.
@@ -159,14 +170,22 @@ where
 /// What is logged unless `RUST_LOG` says otherwise: not each request. `inmesh::access=info` is one line for each.
 const LOGGED: &str = "info,inmesh::span=off,inmesh::access=off";
 
-fn logs<S>() -> impl Layer<S> + Send + Sync
+fn logs<S>() -> (impl Layer<S> + Send + Sync, LogFilter)
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
-    tracing_subscriber::fmt::layer()
+    let written = std::env::var(EnvFilter::DEFAULT_ENV).ok();
+    let read = written.and_then(|text| Some((EnvFilter::try_new(&text).ok()?, text)));
+    let (filter, directives) = read.unwrap_or_else(|| (EnvFilter::new(LOGGED), LOGGED.to_owned()));
+    let (filter, handle) = reload::Layer::new(filter);
+    let apply = move |directives: &str| {
+        let filter = EnvFilter::try_new(directives).map_err(|error| error.to_string())?;
+        handle.reload(filter).map_err(|error| error.to_string())
+    };
+    let layer = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_filter(filter)
+        .with_filter(filter);
+    (layer, LogFilter::new(directives, apply))
 }
 
 fn provider(settings: &OtlpSettings) -> Result<(SdkTracerProvider, Guard), Error> {
@@ -189,7 +208,15 @@ fn provider(settings: &OtlpSettings) -> Result<(SdkTracerProvider, Guard), Error
         .with_sampler(sampler(settings.sampling))
         .with_resource(resource)
         .build();
-    Ok((provider, Guard { queue, counts }))
+    let filter = None;
+    Ok((
+        provider,
+        Guard {
+            queue,
+            counts,
+            filter,
+        },
+    ))
 }
 
 /// The collector that the settings name, and the way to it.

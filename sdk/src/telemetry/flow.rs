@@ -1,0 +1,140 @@
+//! What has been counted, read back: for those who look on, so that nothing is counted twice.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use super::labels::RequestLabels;
+use super::series::BUCKETS;
+
+/// How many buckets a duration can fall into, the last without an upper end.
+const SPANS: usize = BUCKETS.len() + 1;
+
+/// All requests of one label set so far.
+#[derive(Clone, Debug)]
+pub(crate) struct Flow {
+    pub(crate) labels: Arc<RequestLabels>,
+    pub(crate) requests: u64,
+    /// Those that failed: 5xx, no answer at all, or a gRPC status that says so.
+    pub(crate) failed: u64,
+    /// Those that were turned away: 401, 403, 429, and what gRPC has for them.
+    pub(crate) denied: u64,
+    pub(crate) durations: Durations,
+}
+
+/// All connections of one label set so far.
+#[derive(Clone, Debug)]
+pub(crate) struct TcpFlow {
+    pub(crate) labels: Arc<RequestLabels>,
+    pub(crate) opened: u64,
+    pub(crate) closed: u64,
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+}
+
+/// How many requests took how long.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Durations {
+    counts: [u64; SPANS],
+}
+
+impl Durations {
+    pub(crate) fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count += more;
+        }
+    }
+
+    /// What has come since an earlier reading.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let mut counts = self.counts;
+        for (count, before) in counts.iter_mut().zip(earlier.counts) {
+            *count = count.saturating_sub(before);
+        }
+        Self { counts }
+    }
+
+    /// How many milliseconds a share of the requests took at most, as Prometheus' `histogram_quantile` has it: evenly
+    /// spread within a bucket, and the greatest known bound for what is beyond it.
+    pub(crate) fn quantile(&self, share: f64) -> Option<f64> {
+        let total = self.count();
+        if total == 0 {
+            return None;
+        }
+        let rank = share * total as f64;
+        let mut below = 0_u64;
+        for (index, count) in self.counts.iter().enumerate() {
+            if *count > 0 && (below + count) as f64 >= rank {
+                let Some(upper) = BUCKETS.get(index) else { break };
+                let lower = index.checked_sub(1).map_or(0.0, |before| BUCKETS[before]);
+                let within = (rank - below as f64) / *count as f64;
+                return Some(lower + (upper - lower) * within.clamp(0.0, 1.0));
+            }
+            below += count;
+        }
+        BUCKETS.last().copied()
+    }
+}
+
+/// What histograms hold, in their order. They show their buckets in an exposition and nowhere else, so that is what is read.
+pub(super) fn durations<'h>(histograms: impl Iterator<Item = &'h Histogram>) -> Vec<Durations> {
+    let mut registry = Registry::default();
+    let mut found = Vec::new();
+    for histogram in histograms {
+        registry.register("h", "", histogram.clone());
+        found.push(Durations::default());
+    }
+    let mut written = String::new();
+    if text::encode(&mut written, &registry).is_err() {
+        return found;
+    }
+    let lines = written.lines().filter_map(|line| line.strip_prefix("h_bucket{"));
+    let counts = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
+    let counts: Vec<u64> = counts.collect();
+    for (durations, cumulative) in found.iter_mut().zip(counts.chunks_exact(SPANS)) {
+        let mut below = 0;
+        for (count, upto) in durations.counts.iter_mut().zip(cumulative) {
+            *count = upto.saturating_sub(below);
+            below = *upto;
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histogram_is_read_back() {
+        let one = Histogram::new(BUCKETS);
+        let other = Histogram::new(BUCKETS);
+        [0.2, 3.0, 3.0, 700.0, 1e9].map(|value| one.observe(value));
+        other.observe(0.7);
+        let read = durations([&one, &other].into_iter());
+        assert_eq!(read[0].counts[..3], [1, 0, 2]);
+        assert_eq!(read[0].counts[SPANS - 1], 1);
+        assert_eq!(read[0].count(), 5);
+        assert_eq!(read[1].counts[..3], [0, 1, 0]);
+        one.observe(3.0);
+        let later = durations([&one].into_iter());
+        assert_eq!(later[0].since(&read[0]).count(), 1);
+    }
+
+    #[test]
+    fn a_quantile_is_what_prometheus_would_say() {
+        let mut durations = Durations::default();
+        assert_eq!(durations.quantile(0.5), None);
+        // A hundred between 1 and 5 ms.
+        durations.counts[2] = 100;
+        assert_eq!(durations.quantile(0.5), Some(3.0));
+        durations.counts[SPANS - 1] = 100;
+        assert_eq!(durations.quantile(0.99), Some(3_600_000.0));
+    }
+}
