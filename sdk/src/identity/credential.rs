@@ -38,6 +38,9 @@ pub struct Credential {
     roots: Arc<RootCertStore>,
     crypto: Arc<CryptoProvider>,
     own: Arc<SingleCertAndKey>,
+    /// What is shown of it: our chain, and the roots.
+    chain: Vec<CertificateDer<'static>>,
+    anchors: Vec<CertificateDer<'static>>,
     key: Arc<dyn SigningKey>,
 }
 
@@ -57,8 +60,9 @@ impl Credential {
             why: e.to_string(),
         })?;
         let mut store = RootCertStore::empty();
-        for root in certificates("root certificates", roots)? {
-            store.add(root).map_err(|e| Error::Pem {
+        let anchors = certificates("root certificates", roots)?;
+        for root in &anchors {
+            store.add(root.clone()).map_err(|e| Error::Pem {
                 part: "root certificates",
                 why: e.to_string(),
             })?;
@@ -67,7 +71,8 @@ impl Credential {
         let id = spiffe_id_of(leaf).map_err(Error::Certificate)?;
         let (not_before, not_after) = validity(leaf)?;
         let crypto = Arc::new(crypto());
-        let own = CertifiedKey::from_der(chain, key, &crypto).map_err(|e| Error::Key(e.to_string()))?;
+        let own =
+            CertifiedKey::from_der(chain.clone(), key, &crypto).map_err(|e| Error::Key(e.to_string()))?;
         Ok(Self {
             id,
             not_before,
@@ -77,6 +82,8 @@ impl Credential {
             crypto,
             key: Arc::clone(&own.key),
             own: Arc::new(SingleCertAndKey::from(own)),
+            chain,
+            anchors,
         })
     }
 
@@ -93,6 +100,16 @@ impl Credential {
     /// When its time is over.
     pub fn not_after(&self) -> SystemTime {
         self.not_after
+    }
+
+    /// The chain in DER, the leaf first.
+    pub(crate) fn chain(&self) -> impl Iterator<Item = &[u8]> {
+        self.chain.iter().map(AsRef::as_ref)
+    }
+
+    /// The roots in DER.
+    pub(crate) fn anchors(&self) -> impl Iterator<Item = &[u8]> {
+        self.anchors.iter().map(AsRef::as_ref)
     }
 
     /// A number that no other credential of this process has; a later credential has a greater one.
@@ -224,7 +241,7 @@ fn validity(leaf: &CertificateDer<'_>) -> Result<(SystemTime, SystemTime), Error
 }
 
 /// A time given in seconds since 1970, which a certificate may put before 1970 or absurdly far ahead.
-fn at(seconds: i64) -> SystemTime {
+pub(super) fn at(seconds: i64) -> SystemTime {
     let distance = Duration::from_secs(seconds.unsigned_abs());
     let time = match seconds {
         0.. => SystemTime::UNIX_EPOCH.checked_add(distance),

@@ -11,6 +11,7 @@
 //! (yours)─┘
 //! ```
 
+mod certificate;
 mod credential;
 #[cfg(feature = "dev-ca")]
 pub mod dev_ca;
@@ -21,6 +22,7 @@ mod provider;
 mod trust;
 mod verify;
 
+pub(crate) use certificate::CertificateFacts;
 pub use credential::Credential;
 pub use error::{Error, Refused};
 pub use file::{PemDir, PemDirBuilder, pem_dir};
