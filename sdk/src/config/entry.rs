@@ -102,6 +102,21 @@ impl Entry {
         self.hash
     }
 
+    /// The document that it was read from, if it can be read.
+    pub(super) fn tree(&self) -> Option<&Node> {
+        self.origin.tree()
+    }
+
+    /// How long that document is.
+    pub(super) fn document_length(&self) -> usize {
+        self.origin.text.len()
+    }
+
+    /// Where in that document it is.
+    pub(super) fn within(&self) -> &str {
+        &self.within
+    }
+
     /// Whether this is a policy whose own name could not be read.
     pub(crate) fn is_unnamed(&self) -> bool {
         // No valid name holds a parenthesis.

@@ -8,6 +8,7 @@
 mod broken;
 mod check;
 pub mod core;
+mod differ;
 mod entry;
 pub mod gateway;
 mod idle;
@@ -25,6 +26,7 @@ mod typed;
 mod wreck;
 pub mod yaml;
 
+pub use differ::Difference;
 pub use entry::Entry;
 pub(crate) use lines::Lines;
 pub(crate) use meta::contains;

@@ -11,6 +11,7 @@
 mod clock;
 mod dns;
 mod files;
+mod history;
 mod inbox;
 #[cfg(feature = "jwt")]
 mod keys;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+pub use history::{Change, ChangeKind, Generation};
 #[cfg(feature = "jwt")]
 pub(crate) use keys::{Fetch, keep as keep_keys};
 pub use status::{Failed, Report, Status};

@@ -1,7 +1,7 @@
 //! The loop itself.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -10,6 +10,7 @@ use tracing::{Instrument, Span};
 use super::clock::Clock;
 use super::dns::Resolver;
 use super::files::Reader;
+use super::history::History;
 use super::inbox::Inbox;
 use super::{ControlSettings, Failed, Report, Status};
 use crate::compile::{Compiled, Handover, compile};
@@ -19,7 +20,7 @@ use crate::source::BoxSource;
 use crate::telemetry::{self, field};
 
 /// A wake-up in the far future.
-const NEVER: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+const NEVER: Duration = Duration::from_secs(24 * 3600);
 
 pub(super) async fn run(
     sources: Vec<BoxSource>,
@@ -38,6 +39,7 @@ pub(super) async fn run(
         published,
         tell,
         shown: Arc::default(),
+        history: History::default(),
     };
     loop {
         control.wait().await;
@@ -60,6 +62,7 @@ struct Control<F> {
     tell: watch::Sender<Arc<Status>>,
     /// The problems that were logged.
     shown: Arc<Vec<Problem>>,
+    history: History,
 }
 
 impl<F: Fn(&Snapshot, &Snapshot, &Report)> Control<F> {
@@ -146,6 +149,7 @@ impl<F: Fn(&Snapshot, &Snapshot, &Report)> Control<F> {
             compile = ?report.compile,
             "published",
         );
+        self.remember(next.generation, report.compile).await;
         self.tell.send_replace(Arc::new(Status {
             generation: next.generation,
             synced: true,
@@ -153,8 +157,23 @@ impl<F: Fn(&Snapshot, &Snapshot, &Report)> Control<F> {
             resources: self.inbox.store.len(),
             problems: Arc::clone(&self.shown),
             statuses: Arc::new(statuses),
+            history: self.history.told(),
             failed: None,
         }));
+    }
+
+    /// Notes what is new. What is compared is read, which is no work for the application's threads.
+    async fn remember(&mut self, generation: u64, compile: Duration) {
+        let (store, problems) = (self.inbox.store.clone(), Arc::clone(&self.shown));
+        let mut history = std::mem::take(&mut self.history);
+        let noted = tokio::task::spawn_blocking(move || {
+            history.add(generation, compile, store, problems);
+            history
+        });
+        match noted.await {
+            Ok(history) => self.history = history,
+            Err(error) => tracing::error!(%error, "what changed could not be told"),
+        }
     }
 
     async fn compile(&mut self) -> Option<Compiled> {

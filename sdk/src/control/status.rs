@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::Generation;
 use crate::compile::Statuses;
 use crate::config::Problem;
 
@@ -22,6 +23,8 @@ pub struct Status {
     pub problems: Arc<Vec<Problem>>,
     /// What the status of each resource should say.
     pub statuses: Arc<Statuses>,
+    /// The last generations, the newest first.
+    pub history: Arc<[Arc<Generation>]>,
     /// Why what is written now is not in force, if it is not.
     pub failed: Option<Failed>,
 }
