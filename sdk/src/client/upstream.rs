@@ -22,11 +22,12 @@ use super::wire::{Wire, lane, policy};
 use crate::layer::call::{Destination, Directed, Served, Won};
 use crate::layer::refusal::is_grpc;
 use crate::layer::upgrade::{self, Offer};
-use crate::layer::{Interim, MeshBody, Reason, Refusal, Stalled};
+use crate::layer::{Interim, MeshBody, Notes, Reason, Refusal, Stalled};
 use crate::policy::Outcome;
 use crate::policy::balance::Endpoint;
 use crate::policy::tls::Origination;
 use crate::policy::traffic::Upgrade;
+use crate::snapshot::tap::Phase;
 use crate::snapshot::{AppProtocol, Cluster, Snapshot};
 use crate::telemetry::{self, TraceContext, field};
 
@@ -119,6 +120,7 @@ fn exchange(wire: Wire, directed: Directed, trace: &TraceContext) -> Sending {
     let way = Way {
         wire,
         view: routed.call.view,
+        notes: routed.call.notes,
         behalf,
         received,
         served: Served {
@@ -171,6 +173,7 @@ fn spoken(request: &Request<MeshBody>, cluster: Option<&Cluster>) -> AppProtocol
 struct Way {
     wire: Wire,
     view: Arc<Snapshot>,
+    notes: Option<Arc<Notes>>,
     behalf: Option<OnBehalf>,
     received: Option<OnUpgrade>,
     served: Served,
@@ -191,6 +194,7 @@ impl Way {
         spoken: Spoken,
         berth: Berth,
     ) -> Pin<Box<dyn Future<Output = Result<Io, Refusal>> + Send + '_>> {
+        self.mark(Phase::Connect);
         Box::pin(
             self.wire
                 .open(&self.view, self.endpoint(), self.cluster(), spoken, berth),
@@ -201,7 +205,15 @@ impl Way {
         Terms::new(Arc::clone(policy(self.cluster())))
     }
 
+    fn mark(&self, phase: Phase) {
+        if let Some(notes) = &self.notes {
+            notes.mark(phase);
+        }
+    }
+
+    /// The last thing before it is sent.
     fn introduce(&self, request: &mut Request<MeshBody>, epoch: Option<u64>) {
+        self.mark(Phase::Exchange);
         if let Some(behalf) = &self.behalf {
             behalf.introduce(request, &self.wire, epoch);
         }

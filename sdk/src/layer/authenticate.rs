@@ -14,6 +14,7 @@ use super::call::authority;
 use super::{Call, MeshBody, Refusal};
 use crate::name::SpiffeId;
 use crate::policy::token::{Reject, Token, TokenRule, Verdict};
+use crate::snapshot::tap::Phase;
 use crate::snapshot::{Claims, Findings, KeyCell, KeySource, Snapshot};
 use crate::telemetry::Meter;
 
@@ -83,6 +84,7 @@ where
         if !asks(&call) {
             return AheadFuture::inner(self.inner.call(call));
         }
+        call.mark(Phase::Authenticate);
         let view = Arc::clone(&call.view);
         sanitize(&view, &mut call);
         match judge(&view, &call) {

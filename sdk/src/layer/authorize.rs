@@ -1,6 +1,7 @@
 //! Authorize: lets a request pass if the authorization policies of this place allow it.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use super::notes::Decided;
 use super::{Call, MeshBody, Reason, Refusal};
 use crate::policy::RequestHead;
 use crate::policy::authz::{Decision, RuleRef, RuleTold};
+use crate::snapshot::tap::Phase;
 use crate::snapshot::{Place, Remark};
 use crate::telemetry::{Meter, field};
 
@@ -64,6 +66,7 @@ where
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
+        call.mark(Phase::Authorize);
         let head = call.head();
         if let Some(place) = call.place.as_deref().filter(|_| call.view.asks().remarks) {
             remark(&call, &head, place, &self.meter);
@@ -112,6 +115,9 @@ fn judge(place: &Place, call: &Call, head: &RequestHead<'_>) -> Result<(), Refus
             span.record(field::POLICY_RULE, by.rule);
         }
         if let Some(notes) = notes {
+            if let Some(claims) = call.found.claims(0) {
+                let _ = notes.claims.set(Arc::clone(claims));
+            }
             let told = by
                 .filter(|_| notes.detailed)
                 .and_then(|by| call.view.rule_told(place, head, &call.found, by));

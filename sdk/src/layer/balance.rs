@@ -12,12 +12,14 @@ use tower_service::Service;
 
 use super::body::Held;
 use super::call::{Destination, Directed, Routed};
+use super::notes::Notes;
 use super::{MeshBody, Reason, Refusal};
 use crate::policy::Outcome;
 use crate::policy::balance::{Draw, Endpoint};
 use crate::policy::timeout::Limit;
 use crate::policy::traffic::Counter;
 use crate::snapshot::Cluster;
+use crate::snapshot::tap::Phase;
 use crate::telemetry::Meter;
 
 /// Makes [`Balance`].
@@ -65,6 +67,7 @@ where
     }
 
     fn call(&mut self, routed: Routed) -> Self::Future {
+        routed.call.mark(Phase::Balance);
         let refused = |refusal| BalanceFuture::Refused {
             refusal: Some(refusal),
         };
@@ -102,6 +105,10 @@ where
             _cluster: ticket,
         };
         let (began, until) = (routed.at, routed.until);
+        let notes = routed.call.notes.clone();
+        if let Some(notes) = &notes {
+            notes.attempt(&endpoint);
+        }
         let directed = Directed {
             routed,
             endpoint: Arc::clone(&endpoint),
@@ -116,6 +123,7 @@ where
                 held,
                 began,
                 meter: self.meter.clone(),
+                notes,
             }),
         }
     }
@@ -141,6 +149,7 @@ struct Asked {
     held: Held,
     began: std::time::Instant,
     meter: Meter,
+    notes: Option<Arc<Notes>>,
 }
 
 impl Asked {
@@ -157,6 +166,9 @@ impl Asked {
     /// The answer, reported.
     fn answered(self, result: Result<Response<MeshBody>, Refusal>) -> Result<Response<MeshBody>, Refusal> {
         self.timed(result.as_ref().map_or(true, |it| it.status().is_server_error()));
+        if let Some(notes) = &self.notes {
+            notes.attempted(&result);
+        }
         // The answer, and the clock, are looked at only where somebody is watched.
         let watched = self
             .cluster

@@ -16,6 +16,7 @@ use crate::policy::balance::{Endpoint, Tried};
 use crate::policy::route::{Action, Backend, Mirror, RouteRule, RouteTable, RuleId};
 use crate::policy::timeout::Limit;
 use crate::policy::{Caller, RequestHead};
+use crate::snapshot::tap::Phase;
 use crate::snapshot::{Cluster, Findings, Place, Snapshot};
 
 /// A request and the world it is judged in: nothing decided yet.
@@ -91,6 +92,13 @@ impl Call {
 }
 
 impl Call {
+    /// Notes where the request is now, where somebody wants to know.
+    pub(crate) fn mark(&self, phase: Phase) {
+        if let Some(notes) = &self.notes {
+            notes.mark(phase);
+        }
+    }
+
     /// Whether this process itself makes the call, or somebody who proved an identity of the mesh: who may steer what
     /// becomes of it.
     pub(super) fn is_from_mesh(&self) -> bool {

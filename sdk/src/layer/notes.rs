@@ -2,12 +2,19 @@
 //!
 //! Most requests have none, so that what nobody reads costs nothing.
 
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
-use http::HeaderValue;
+use http::{HeaderValue, Response};
 
+use super::{MeshBody, Refusal};
 use crate::policy::authz::RuleRef;
+use crate::policy::balance::Endpoint;
+use crate::snapshot::Claims;
+use crate::snapshot::tap::{Attempt, Phase, Trail};
+
+/// How many steps of one request are written down.
+const MOST_STEPS: usize = 200;
 
 /// What is written down of one request.
 #[derive(Debug, Default)]
@@ -15,6 +22,10 @@ pub(crate) struct Notes {
     /// Whether the decision is told in detail: its clause, and what it rests on.
     pub(super) detailed: bool,
     decision: OnceLock<Decided>,
+    /// The claims that the decision rests on.
+    pub(super) claims: OnceLock<Arc<Claims>>,
+    /// Where the request was, if somebody looks. Its own lock, which no other request knows of.
+    trail: Option<Mutex<Trail>>,
 }
 
 /// A decision about who may do what, in short; the full record is what `explain` gives for the same request.
@@ -35,6 +46,64 @@ impl Notes {
         Self {
             detailed,
             decision: OnceLock::new(),
+            claims: OnceLock::new(),
+            trail: None,
+        }
+    }
+
+    /// With the way of the request, step by step.
+    pub(super) fn with_trail(mut self) -> Self {
+        self.trail = Some(Mutex::default());
+        self
+    }
+
+    /// Notes where the request is now.
+    pub(crate) fn mark(&self, phase: Phase) {
+        self.follow(|trail| trail.marks.push((Instant::now(), phase)));
+    }
+
+    /// Notes whom the request is sent to.
+    pub(super) fn attempt(&self, endpoint: &Arc<Endpoint>) {
+        self.follow(|trail| {
+            trail.attempts.push(Attempt {
+                began: Instant::now(),
+                ended: None,
+                dialled: endpoint.key.dial,
+                endpoint: Arc::clone(endpoint),
+                status: 0,
+                failed: None,
+            });
+        });
+    }
+
+    /// Notes what came of the attempt that is under way.
+    pub(super) fn attempted(&self, result: &Result<Response<MeshBody>, Refusal>) {
+        self.follow(|trail| {
+            let Some(attempt) = trail.attempts.last_mut() else {
+                return;
+            };
+            attempt.ended = Some(Instant::now());
+            match result {
+                Ok(response) => attempt.status = response.status().as_u16(),
+                Err(refusal) => attempt.failed = Some(super::chain(refusal).to_string()),
+            }
+        });
+    }
+
+    /// The way of the request so far.
+    pub(super) fn trail(&self) -> Trail {
+        let mut way = Trail::default();
+        self.follow(|trail| way = std::mem::take(trail));
+        way
+    }
+
+    fn follow(&self, note: impl FnOnce(&mut Trail)) {
+        if let Some(trail) = &self.trail {
+            let mut trail = trail.lock().unwrap_or_else(PoisonError::into_inner);
+            // Retries are few, but nobody says so of steps.
+            if trail.marks.len() < MOST_STEPS {
+                note(&mut trail);
+            }
         }
     }
 

@@ -87,6 +87,7 @@ where
             &mut request,
             span,
             Counted::Origin(Arc::clone(origin)),
+            &origin.live,
             Arc::clone(&view),
             is_clean,
         );
@@ -203,7 +204,17 @@ where
         });
         let counted = Counted::Client(self.meter.clone());
         let cleaned = hygiene::clean(&mut request, view.paths);
-        let record = Record::start(&mut request, span, counted, Arc::clone(&view), cleaned.is_ok());
+        let mut record = Record::start(
+            &mut request,
+            span,
+            counted,
+            &self.live,
+            Arc::clone(&view),
+            cleaned.is_ok(),
+        );
+        if let Some(kept) = &mut record.kept {
+            kept.dialled(dialled.as_ref());
+        }
         let (future, refusal) = match cleaned {
             Ok(()) => {
                 let call = Call {
@@ -213,7 +224,7 @@ where
                     peer: None,
                     dialled,
                     found: Findings::default(),
-                    notes: None,
+                    notes: record.notes(),
                 };
                 (Some(record.span.in_scope(|| self.inner.call(call))), None)
             }

@@ -11,13 +11,14 @@ use tracing::Span;
 use super::body::Watch;
 use super::call::{Delayed, Served};
 use super::flags::Flags;
+use super::kept::Kept;
 use super::line::{Ended, Line};
 use super::notes::{self, Decided, Notes};
 use super::origin::{client_series, refused_labels};
 use super::refusal::is_grpc;
 use super::upgrade::Asked;
 use super::{MeshBody, Origin, Refusal, Stage};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Live, Snapshot, Wanted};
 use crate::telemetry::{Meter, RequestSeries, Sample, field};
 
 /// Who counts a request.
@@ -30,10 +31,10 @@ pub(super) enum Counted {
 /// What is written down of one request; ends with the response's body.
 #[derive(Debug)]
 pub(super) struct Record {
-    started: Instant,
+    pub(super) started: Instant,
     pub(super) span: Span,
-    counted: Counted,
-    view: Arc<Snapshot>,
+    pub(super) counted: Counted,
+    pub(super) view: Arc<Snapshot>,
     grpc: bool,
     /// The answer must close an HTTP/1 connection: the process is going away, or who knows where the next request would
     /// begin.
@@ -46,9 +47,11 @@ pub(super) struct Record {
     /// Whether somebody listens to access logs as events, too.
     told: bool,
     /// What layers further in write down; only there if somebody wants to know.
-    notes: Option<Arc<Notes>>,
+    pub(super) notes: Option<Arc<Notes>>,
     /// Whether the caller is told why it is answered so.
     explained: bool,
+    /// For those who look on; only there if somebody may.
+    pub(super) kept: Option<Box<Kept>>,
 }
 
 /// Where callers that the configuration trusts are told what was decided, and by what.
@@ -62,9 +65,12 @@ impl Record {
         request: &mut Request<MeshBody>,
         span: Span,
         counted: Counted,
+        live: &Arc<Live>,
         view: Arc<Snapshot>,
         is_clean: bool,
     ) -> Self {
+        let wanted = live.tap().wants();
+        let kept = (wanted > Wanted::Nothing).then(|| Box::new(Kept::of(request, live, wanted)));
         let received = (!http_body::Body::is_end_stream(request.body())).then(|| {
             let counter = Arc::new(AtomicU64::new(0));
             let body = std::mem::take(request.body_mut());
@@ -102,10 +108,15 @@ impl Record {
             Counted::Origin(origin) => view.explains_to(origin.peer.identity.as_ref()),
             Counted::Client(_) => false,
         };
-        let noted = explained || told && matches!(counted, Counted::Origin(_));
+        let watched = wanted == Wanted::All;
+        let noted = watched || explained || told && matches!(counted, Counted::Origin(_));
         Self {
             started: Instant::now(),
-            notes: noted.then(|| Arc::new(Notes::new(explained))),
+            notes: noted.then(|| {
+                let notes = Notes::new(explained || watched);
+                Arc::new(if watched { notes.with_trail() } else { notes })
+            }),
+            kept,
             explained,
             span,
             counted,
@@ -157,6 +168,9 @@ impl Record {
             }
             Err(refusal) => {
                 self.tell(&refusal);
+                if let Some(kept) = &mut self.kept {
+                    kept.refused(&refusal);
+                }
                 if let (Counted::Origin(origin), Some(line)) = (&self.counted, &mut self.line) {
                     line.refused(&refusal, &origin.place);
                 }
@@ -167,6 +181,9 @@ impl Record {
         self.explain(&mut response, refused);
         if let (Counted::Origin(origin), Some(line)) = (&self.counted, &mut self.line) {
             line.answered(&response, self.started.elapsed(), &origin.place);
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.answered(&response);
         }
         if self.close {
             response
@@ -209,8 +226,11 @@ impl Record {
     }
 
     /// Counts a refusal that stays an error.
-    pub(super) fn refused(self, refusal: &Refusal) {
+    pub(super) fn refused(mut self, refusal: &Refusal) {
         self.tell(refusal);
+        if let Some(kept) = &mut self.kept {
+            kept.refused(refusal);
+        }
         let series = match &self.counted {
             Counted::Origin(origin) => origin.series(&self.view, None, self.grpc),
             Counted::Client(meter) => meter.requests(&refused_labels(&self.view, self.grpc)),
@@ -339,6 +359,9 @@ impl Watch for Ending {
                 trailers,
             };
             line.write(&ended, Some(origin), origin.meter());
+        }
+        if let Some(kept) = &record.kept {
+            kept.give(record, &self.series, &sample);
         }
         if let Some(line) = record.line.as_ref().filter(|_| record.told) {
             let decided = record.notes.as_ref().and_then(|notes| notes.decision());

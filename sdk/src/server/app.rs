@@ -16,6 +16,7 @@ use super::ports::App;
 use super::serve::{BoxFuture, Stream, serve_http};
 use crate::layer::{Asker, BoxError, Call, MeshBody, Origin, Reason, Refusal, stack, upgrade};
 use crate::name::{Peer, PeerIdentity};
+use crate::snapshot::tap::Phase;
 use crate::snapshot::{Live, Place};
 use crate::telemetry::{Meter, field};
 
@@ -54,6 +55,7 @@ where
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
+        call.mark(Phase::Application);
         let Call {
             mut request,
             view,

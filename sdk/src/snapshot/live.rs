@@ -5,13 +5,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::Snapshot;
+use super::{Snapshot, Tap};
 
 /// The snapshot in force. Reading it costs one pointer load and one reference count; nothing ever waits.
 #[derive(Debug)]
 pub struct Live {
     now: ArcSwap<Snapshot>,
     generations: watch::Sender<u64>,
+    tap: Tap,
 }
 
 impl Live {
@@ -21,6 +22,7 @@ impl Live {
         Self {
             now: ArcSwap::from_pointee(first),
             generations,
+            tap: Tap::default(),
         }
     }
 
@@ -35,6 +37,11 @@ impl Live {
         let old = self.now.swap(next);
         self.generations.send_replace(generation);
         old
+    }
+
+    /// Where requests that it judged are left for whoever looks.
+    pub fn tap(&self) -> &Tap {
+        &self.tap
     }
 
     /// Tells of every new generation: for whatever outlives requests and must be judged again.

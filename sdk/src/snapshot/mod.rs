@@ -8,6 +8,7 @@ mod keys;
 mod limits;
 mod live;
 mod mesh;
+pub(crate) mod tap;
 mod told;
 mod view;
 mod way;
@@ -21,6 +22,7 @@ pub use keys::{KeyCell, KeySource};
 pub use limits::{Context, GlobalLimit, Limiter, LimiterKind, Met, RateLimits, Scope, Setting};
 pub use live::Live;
 pub use mesh::MeshFacts;
+pub use tap::{Tap, Wanted};
 pub use told::ByService;
 pub use view::{
     AppProtocol, Cluster, InboundPolicy, Node, PodView, Role, ServiceGuard, ServiceId, ServicePortView,

@@ -26,6 +26,7 @@ use super::ahead::{AheadFuture, Passed};
 use super::{Asker, Call, MeshBody, Reason, Refusal};
 use crate::name::ResourceRef;
 use crate::policy::limit::{Around, Descriptor, LocalLimit, Taken};
+use crate::snapshot::tap::Phase;
 use crate::snapshot::{GlobalLimit, LimiterKind, Met};
 use crate::telemetry::Meter;
 
@@ -79,6 +80,7 @@ where
         if call.view.limits.is_empty() {
             return AheadFuture::inner(self.inner.call(call));
         }
+        call.mark(Phase::Admit);
         let judged = match judge(&call, &self.meter) {
             Ok(judged) => judged,
             Err(refusal) => return AheadFuture::refused(*refusal),

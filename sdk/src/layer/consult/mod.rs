@@ -34,6 +34,7 @@ use super::ahead::{AheadFuture, Passed};
 use super::{Asker, Call, MeshBody, Reason, Refusal};
 use crate::name::{ResourceRef, SpiffeId};
 use crate::policy::ConnectionHead;
+use crate::snapshot::tap::Phase;
 use crate::snapshot::{Authorizer, CheckProtocol, Place, Snapshot};
 use crate::telemetry::Meter;
 
@@ -101,6 +102,7 @@ where
                 return AheadFuture::inner(self.inner.call(call));
             }
         };
+        call.mark(Phase::Consult);
         AheadFuture::Waiting {
             before: Box::pin(consult(call, asked, asker.clone(), self.meter.clone())),
             inner: self.inner.clone(),

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::replay::{Replay, ReplayMemory};
 use crate::layer::MeshBody;
 use crate::layer::call::{Call, Destination, Routed, Won};
+use crate::layer::notes::Notes;
 use crate::layer::refusal::is_grpc;
 use crate::name::Peer;
 use crate::policy::balance::{Endpoint, EndpointKey, Tried};
@@ -29,6 +30,7 @@ pub(super) struct Again {
     priorities: u64,
     avoid_endpoints: bool,
     avoid_priorities: bool,
+    notes: Option<Arc<Notes>>,
     /// A faithful copy of the request, where the policy may want one.
     copy: Option<Box<Copy>>,
 }
@@ -83,6 +85,7 @@ impl Again {
             priorities: 0,
             avoid_endpoints: policy.avoids_previous(hashed),
             avoid_priorities: policy.avoid_previous_priorities,
+            notes: routed.call.notes.clone(),
             copy,
         }
     }
@@ -110,7 +113,7 @@ impl Again {
             dialled: None,
             // Authorization, which asks for them, is behind us.
             found: Findings::default(),
-            notes: None,
+            notes: self.notes.clone(),
         };
         Ok(Routed {
             call,

@@ -25,6 +25,7 @@ use tower_service::Service;
 use super::call::{Call, Destination, Routed};
 use super::{Asker, MeshBody, Reason, Refusal};
 use crate::snapshot::Snapshot;
+use crate::snapshot::tap::Phase;
 use crate::telemetry::Meter;
 use reply::Reply;
 use settle::{Settled, decide};
@@ -104,6 +105,7 @@ where
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
+        call.mark(Phase::Route);
         let decided = match decide(call, &self.directory) {
             Ok(decided) => decided,
             Err(answer) => return RouteFuture::answered(answer),
