@@ -48,6 +48,7 @@ pub mod source;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod watch;
 pub mod waypoint;
 
 pub use client::Client;

@@ -27,6 +27,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("layer", &["name", "policy", "snapshot", "telemetry"]),
     // Beside `layer`, which does what is explained here: both ask the snapshot and the engines, neither the other.
     ("explain", &["name", "policy", "snapshot"]),
+    // Beside them: it shows what the one leaves behind and has the other explain it.
+    ("watch", &["name", "policy", "snapshot", "telemetry", "explain"]),
     // `policy` beyond the plan: the client is handed `policy::balance` endpoints and reports `policy::Outcome`s to
     // them, the server asks `policy::authz` about connections. `identity`: the client of a waypoint signs whom it sends
     // on for, the server checks that. Both come out of the snapshot, which they may see.
@@ -81,6 +83,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "hbone",
             "snapshot",
             "explain",
+            "watch",
             "compile",
             "layer",
             "client",

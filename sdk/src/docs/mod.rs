@@ -24,6 +24,9 @@ pub mod hardening {}
 #[doc = include_str!("identity.md")]
 pub mod identity {}
 
+#[doc = include_str!("live-view.md")]
+pub mod live_view {}
+
 #[doc = include_str!("routing.md")]
 pub mod routing {}
 

@@ -98,7 +98,7 @@ pub(crate) fn here(view: &Snapshot, question: &Question) -> Explanation {
 }
 
 /// Where at a waypoint or gateway a request comes in: at the service it is for, if that is served, else at a listener.
-fn arrival(view: &Snapshot, question: &Question) -> Option<Place> {
+pub(crate) fn arrival(view: &Snapshot, question: &Question) -> Option<Place> {
     if let Ok(Way::Service(service, port)) = view.way(None, &question.dialled, Some(&question.scheme)) {
         let place = Place::Service {
             host: service.host.clone(),

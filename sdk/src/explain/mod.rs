@@ -46,8 +46,9 @@ pub use answer::{
 };
 #[cfg(feature = "testing")]
 pub(crate) use authorization::decision;
-pub(crate) use hop::here;
 pub use hop::hop;
+pub(crate) use hop::{arrival, here};
 pub use question::{Malformed, Question};
 #[cfg(feature = "cli")]
 pub(crate) use reach::clusters;
+pub(crate) use redact::query as hide_secrets;

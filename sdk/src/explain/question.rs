@@ -93,6 +93,23 @@ impl Question {
         })
     }
 
+    /// A request that was seen: what its caller dialled, its URI and headers as they came.
+    pub(crate) fn seen(method: &Method, dialled: &str, scheme: &str, uri: &Uri, headers: HeaderMap) -> Self {
+        Self {
+            method: method.clone(),
+            dialled: dialled.to_owned(),
+            scheme: scheme.to_owned(),
+            path: uri.path().to_owned(),
+            query: uri.query().map(str::to_owned),
+            headers,
+            from: None,
+            from_ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            at: None,
+            claims: None,
+            values: false,
+        }
+    }
+
     /// With one more header. `host` says what the request names, where that is not what its caller dials.
     ///
     /// # Errors

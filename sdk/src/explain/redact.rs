@@ -25,7 +25,7 @@ pub(super) fn is_secret(name: &str) -> bool {
 }
 
 /// A path and query in which the values of secret parameters are hidden.
-pub(super) fn query(query: &str) -> String {
+pub(crate) fn query(query: &str) -> String {
     let pair = |pair: &str| match pair.split_once('=') {
         Some((name, _)) if is_secret(name) => format!("{name}={HIDDEN}"),
         _ => pair.to_owned(),

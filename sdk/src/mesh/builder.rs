@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::HeaderName;
 use tokio::sync::watch;
 
+use super::admin::Access;
 use super::{Error, ErrorKind, Mesh, Parts};
 use crate::client::{PodDirectory, sweep};
 use crate::control::{self, ControlSettings};
@@ -20,7 +21,7 @@ use crate::name::TrustDomain;
 use crate::policy::normalize::PathNormalization;
 use crate::snapshot::{Live, Node, Role, Snapshot};
 use crate::source::{BoxSource, Source};
-use crate::telemetry::{Direction, Meter};
+use crate::telemetry::{Direction, LogFilter, Meter};
 
 /// How long [`MeshBuilder::start`] waits for credential and configuration.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,6 +45,8 @@ pub struct MeshBuilder {
     strict: bool,
     role: Role,
     admin: Option<SocketAddr>,
+    access: Access,
+    log_filter: Option<LogFilter>,
     hbone: Settings,
     replay: ReplayMemory,
     deadline: Option<HeaderName>,
@@ -74,6 +77,8 @@ impl MeshBuilder {
             strict: false,
             role: Role::Workload,
             admin: None,
+            access: Access::default(),
+            log_filter: None,
             hbone: Settings::default(),
             replay: ReplayMemory::default(),
             deadline: None,
@@ -200,9 +205,24 @@ impl MeshBuilder {
         self
     }
 
-    /// Serves readiness, metrics and the configuration dump on this address, in plaintext and to whoever can reach it.
+    /// Serves the admin endpoint on this address, in plaintext: readiness and metrics to whoever can reach it; the live view,
+    /// the configuration and what is logged to this machine alone ([`crate::docs::live_view`]).
     pub fn admin(mut self, addr: SocketAddr) -> Self {
         self.admin = Some(addr);
+        self
+    }
+
+    /// Serves all of the admin endpoint to whoever can reach it, not to this machine alone. It shows who calls whom, paths of
+    /// requests and names of policies, and asks for no proof of anybody: something in front of it should.
+    pub fn admin_remote(mut self, remote: bool) -> Self {
+        self.access.remote = remote;
+        self
+    }
+
+    /// Lets the admin endpoint show and change what the application logs. The library logs by `tracing` and sets up no
+    /// subscriber; the application that does knows how to change what it lets through.
+    pub fn log_filter(mut self, filter: LogFilter) -> Self {
+        self.log_filter = Some(filter);
         self
     }
 
@@ -345,6 +365,7 @@ impl MeshBuilder {
             trust,
             settings: self.hbone,
             addr: self.addr,
+            log_filter: self.log_filter,
             tasks,
         });
         #[cfg(feature = "jwt")]
@@ -353,7 +374,7 @@ impl MeshBuilder {
             super::fetch::fetcher(mesh.client(), Arc::clone(mesh.live())),
         ));
         if let Some(addr) = self.admin {
-            super::admin::listen(&mesh, addr).await?;
+            super::admin::listen(&mesh, addr, self.access).await?;
         }
         Ok(mesh)
     }

@@ -8,8 +8,8 @@ mod error;
 mod fetch;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,7 +33,8 @@ use crate::name::SpiffeId;
 use crate::server::{App, Dispatch, End, HttpApp, InboundLayer, Listener, MutualTls, Own, Ports};
 use crate::server::{WorkloadDispatch, bind, listener, serve_hbone, serve_own};
 use crate::snapshot::{InboundPolicy, Live, Place, Snapshot};
-use crate::telemetry::{Direction, Meter};
+use crate::telemetry::{Direction, LogFilter, Meter};
+use crate::watch::Watch;
 
 /// A participant in the mesh: an identity, a live configuration, and the connections made under them.
 ///
@@ -71,6 +72,11 @@ struct Inner {
     addr: Option<IpAddr>,
     listening: OnceCell<()>,
     unserved: watch::Sender<Unserved>,
+    /// What those see who look on; nothing is collected before there is an admin endpoint.
+    watch: OnceLock<Watch>,
+    /// How many have requests told of as they end.
+    streams: Arc<AtomicUsize>,
+    log_filter: Option<LogFilter>,
     /// Kept so that it goes on watching.
     _credentials: Box<dyn CredentialProvider>,
     control: ControlHandle,
@@ -109,6 +115,7 @@ pub(crate) struct Parts {
     pub(crate) trust: Trust,
     pub(crate) settings: Settings,
     pub(crate) addr: Option<IpAddr>,
+    pub(crate) log_filter: Option<LogFilter>,
     pub(crate) tasks: tokio::task::JoinSet<()>,
 }
 
@@ -166,6 +173,9 @@ impl Mesh {
             addr: parts.addr,
             listening: OnceCell::new(),
             unserved: watch::Sender::default(),
+            watch: OnceLock::new(),
+            streams: Arc::default(),
+            log_filter: parts.log_filter,
             _credentials: parts.credentials,
             control: parts.control,
             tasks: std::sync::Mutex::new(parts.tasks),

@@ -11,6 +11,7 @@ use inmesh::snapshot::Role;
 use inmesh::{Client, Mesh, MeshBuilder, SpiffeId, TrustDomain, Waypoint};
 use tempfile::TempDir;
 
+use super::admin::ADMIN;
 use super::block::Block;
 use super::echo::Echo;
 
@@ -202,6 +203,7 @@ impl Cluster {
             .participant(&spec.namespace, &spec.account)?
             .pod(&spec.name)
             .address(IpAddr::V4(spec.ip))
+            .admin((spec.ip, ADMIN).into())
             .start()
             .await?;
         let echo = Echo::new(&spec.name, Some(mesh.client()));
@@ -230,6 +232,7 @@ impl Cluster {
             .participant(&spec.namespace, &spec.account)?
             .pod(&spec.name)
             .address(IpAddr::V4(spec.ip))
+            .admin((spec.ip, ADMIN).into())
             .role(Role::Gateway {
                 namespace: spec.namespace.as_str().into(),
                 name: spec.account.as_str().into(),

@@ -4,6 +4,7 @@
 //! [`Pod`]s and waypoints, in this process or as processes. A [`World`] is the cluster most tests want, in one of two
 //! [`Shape`]s: the policy in the workloads themselves, or in a waypoint.
 
+pub mod admin;
 pub mod authorizer;
 pub mod block;
 pub mod cluster;
@@ -25,6 +26,7 @@ pub mod wait;
 pub mod wire;
 pub mod world;
 
+pub use admin::Admin;
 pub use cluster::{Cluster, Pod, PodSpec};
 pub use door::{DOORS, Door, House};
 pub use load::{Load, Tally};

@@ -367,7 +367,7 @@ async fn post(ip: std::net::Ipv4Addr, kind: &str, body: &str) -> Result<(u16, St
         hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await?;
     tokio::spawn(driver);
     let request = http::Request::post("/explain")
-        .header("host", "x")
+        .header("host", "localhost")
         .header("content-type", kind)
         .body(body.to_owned())?;
     let response = sender.send_request(request).await?;

@@ -67,6 +67,7 @@ mod grpc;
 mod hygiene;
 mod identity;
 mod interop;
+mod live;
 mod metrics;
 mod mirrors;
 mod peers;

@@ -112,7 +112,9 @@ async fn the_admin_endpoint_tells_what_is_in_force_and_no_secret() -> Result<()>
         let (mut sender, driver) =
             hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await?;
         tokio::spawn(driver);
-        let request = http::Request::get(path).header("host", "x").body(String::new())?;
+        let request = http::Request::get(path)
+            .header("host", "localhost")
+            .body(String::new())?;
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
         let body = http_body_util::BodyExt::collect(response.into_body())

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{FINE, Named, WRONG, runtime};
 use crate::mesh::{Error, ErrorKind, Mesh, admin};
 use crate::snapshot::Role;
-use crate::telemetry::export;
+use crate::telemetry::{LogFilter, export};
 use crate::waypoint::Waypoint;
 
 #[derive(Debug, Args)]
@@ -50,6 +50,11 @@ pub(super) struct Run {
     /// By default 15020 and 15021 are on --address, and 15000 on 127.0.0.1 unless --address is a loopback address.
     #[arg(long, value_name = "IP")]
     admin_address: Option<IpAddr>,
+
+    /// Serve the live view, the configuration and what is logged to whoever can reach an admin port, not to this machine
+    /// alone.
+    #[arg(long, env = "INMESH_ADMIN_REMOTE")]
+    admin_remote: bool,
 
     /// Refuse configuration that is not enforced in full, instead of reporting it.
     #[arg(long, env = "INMESH_STRICT")]
@@ -101,15 +106,15 @@ fn port_pair(text: &str) -> Result<(u16, u16), String> {
 impl Run {
     pub(super) fn main(self) -> Result<u8, Error> {
         let runtime = runtime(self.concurrency)?;
-        let exporter = runtime.block_on(async { telemetry() })?;
-        let result = runtime.block_on(self.serve());
+        let (exporter, filter) = runtime.block_on(async { telemetry() })?;
+        let result = runtime.block_on(self.serve(filter));
         if let Some(exporter) = exporter {
             exporter.shutdown(Duration::from_secs(2));
         }
         result
     }
 
-    async fn serve(self) -> Result<u8, Error> {
+    async fn serve(self, filter: Option<LogFilter>) -> Result<u8, Error> {
         let signals = signals()?;
         let ip = self.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let ports: HashMap<u16, u16> = self.listen_port.iter().copied().collect();
@@ -122,6 +127,9 @@ impl Run {
                 namespace: self.gateway.namespace.as_str().into(),
                 name: self.gateway.name.as_str().into(),
             });
+        if let Some(filter) = filter {
+            mesh = mesh.log_filter(filter);
+        }
         for spec in &self.config {
             mesh = mesh.source(crate::mesh::dir_of(spec));
         }
@@ -153,7 +161,10 @@ impl Run {
         let near = self.admin_address.unwrap_or(local);
         let far = self.admin_address.unwrap_or(ip);
         for (ip, port) in [(near, 15000), (far, 15020), (far, 15021)] {
-            admin::listen(&mesh, SocketAddr::new(ip, port)).await?;
+            let access = admin::Access {
+                remote: self.admin_remote,
+            };
+            admin::listen(&mesh, SocketAddr::new(ip, port), access).await?;
         }
         tracing::info!(
             gateway = %format_args!("{}/{}", self.gateway.namespace, self.gateway.name),
@@ -175,15 +186,17 @@ impl Run {
 }
 
 /// Sends spans where the OTEL_* variables say, and logs to stderr.
-fn telemetry() -> Result<Option<export::Guard>, Error> {
+fn telemetry() -> Result<(Option<export::Guard>, Option<LogFilter>), Error> {
     let failed = |error: export::Error| {
         Error::new(ErrorKind::Settings, "telemetry could not be set up").caused_by(error)
     };
     let Some(settings) = export::OtlpSettings::from_env().map_err(failed)? else {
-        export::install_logs().map_err(failed)?;
-        return Ok(None);
+        let filter = export::install_logs().map_err(failed)?;
+        return Ok((None, Some(filter)));
     };
-    export::install(&settings).map(Some).map_err(failed)
+    let guard = export::install(&settings).map_err(failed)?;
+    let filter = guard.log_filter();
+    Ok((Some(guard), filter))
 }
 
 struct Signals {
