@@ -3,7 +3,10 @@
 use std::process::{Command, Output};
 
 use anyhow::Result;
-use inmesh_tests::kit::Cluster;
+use inmesh_tests::kit::cluster::gateway;
+use inmesh_tests::kit::process::Process;
+use inmesh_tests::kit::wait::until;
+use inmesh_tests::kit::{Cluster, Shape, World};
 
 const WAYPOINT: &str = env!("CARGO_BIN_EXE_test-waypoint");
 
@@ -97,5 +100,145 @@ fn a_wrong_command_line_is_code_2_and_help_is_0() -> Result<()> {
     for word in ["run", "check", "explain", "Exit codes"] {
         assert!(help.contains(word), "{help}");
     }
+    Ok(())
+}
+
+/// The commands that ask a running waypoint, at its admin endpoint.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_waypoint_can_be_asked() -> Result<()> {
+    let world = World::start(
+        Shape::Waypoint,
+        &[(
+            "policy",
+            &POLICY.replace(
+                "selector:\n    matchLabels: {app: reviews}",
+                "targetRefs:\n  - {group: '', kind: Service, name: reviews}",
+            ),
+        )],
+    )
+    .await?;
+    let mesh = world.waypoint.as_ref().expect("there is one").mesh();
+    let admin = mesh.snapshot().my_ip.expect("it has an address").to_string();
+    let ask = |args: &[&str]| {
+        let args: Vec<String> = args
+            .iter()
+            .map(|arg| (*arg).to_owned())
+            .chain(["-a".to_owned(), admin.clone()])
+            .collect();
+        tokio::task::spawn_blocking(move || waypoint(&args.iter().map(String::as_str).collect::<Vec<_>>()))
+    };
+    // Somebody must look on for what goes well to be remembered.
+    let tap = ask(&["tap", "-n", "2", "-o", "json", "from=curl", "path=/tapped"]);
+    until("the tap has seen enough", || async {
+        let _ = world.curl.get("http://reviews:9080/tapped").await;
+        tap.is_finished()
+    })
+    .await;
+    let (code, text) = tap.await??;
+    assert_eq!(code, 0, "{text}");
+    for line in text.lines() {
+        let request: serde_json::Value = serde_json::from_str(line)?;
+        assert_eq!(request["status"], 200, "{line}");
+    }
+    assert_eq!(text.lines().count(), 2, "{text}");
+    let _ = world.other.get("http://reviews:9080/refused").await;
+    until("the refusal is remembered", || async {
+        let shown = ask(&["tap", "--last", "is:denied"]).await;
+        shown.is_ok_and(|shown| shown.is_ok_and(|(_, text)| text.contains("403 GET    reviews:9080/refused")))
+    })
+    .await;
+
+    let (code, text) = ask(&["graph", "-w", "1"]).await??;
+    assert!(code == 0 && text.starts_with("FROM"), "{text}");
+    assert!(
+        text.contains("default/reviews (service)") && text.contains("mTLS"),
+        "{text}"
+    );
+    let (code, text) = ask(&["graph", "-o", "json"]).await??;
+    let graph: serde_json::Value = serde_json::from_str(&text)?;
+    assert!(
+        code == 0 && graph["edges"].as_array().is_some_and(|edges| edges.len() >= 2),
+        "{text}"
+    );
+    let (code, text) = ask(&["top", "--sort", "denied"]).await??;
+    assert!(
+        code == 0 && text.contains("CALLED") && text.contains("default/reviews (service)"),
+        "{text}"
+    );
+    let (code, text) = ask(&["top", "-o", "yaml"]).await??;
+    assert!(code == 0 && text.contains("called:"), "{text}");
+    for (what, sign) in [
+        ("config", "reviews.default.svc.cluster.local"),
+        ("status", "/sa/waypoint"),
+        ("certificates", "ROLE"),
+        ("generations", "GENERATION"),
+        ("problems", ""),
+        ("requests", "/tapped"),
+    ] {
+        let (code, text) = ask(&["dump", what]).await??;
+        assert!(code == 0 && text.contains(sign), "{what}: {text}");
+        let (code, text) = ask(&["dump", what, "-o", "json"]).await??;
+        assert!(
+            code == 0 && serde_json::from_str::<serde_json::Value>(&text).is_ok(),
+            "{what}: {text}"
+        );
+    }
+
+    // What goes wrong is said, with code 1.
+    let (code, text) = ask(&["tap", "form=curl"]).await??;
+    assert!(
+        code == 1 && text.contains("`form=curl` is nothing to filter by"),
+        "{text}"
+    );
+    let (code, text) = ask(&["dump", "requests", "99999"]).await??;
+    assert!(code == 1 && text.contains("404"), "{text}");
+    let (code, text) = ask(&["log", "debug"]).await??;
+    assert!(code == 1 && text.contains("gave the mesh no filter"), "{text}");
+    let nobody = world.cluster.address().to_string();
+    let (code, text) = waypoint(&["graph", "-a", &nobody])?;
+    assert!(
+        code == 1 && text.contains(&format!("nobody answers at {nobody}:15000")),
+        "{text}"
+    );
+    assert_eq!(waypoint(&["tap", "--nothing"])?.0, 2);
+    Ok(())
+}
+
+/// A waypoint as a process logs as it is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_waypoint_logs_is_changed_while_it_runs() -> Result<()> {
+    let cluster = Cluster::new()?;
+    cluster.apply("gateway", &gateway("default", "waypoint", "service"))?;
+    let spec = cluster.waypoint_pod("default", "waypoint");
+    cluster.declare(&spec)?;
+    let _process = Process::waypoint(WAYPOINT, &cluster, &spec, &[])?;
+    let admin = spec.ip.to_string();
+    until("it answers", || async {
+        waypoint(&["log", "-a", &admin]).is_ok_and(|(code, _)| code == 0)
+    })
+    .await;
+    let (code, text) = waypoint(&["log", "-a", &admin, "inmesh::control=debug", "warn"])?;
+    assert!(
+        code == 0 && text.starts_with("warn,") && text.trim_end().ends_with("inmesh::control=debug"),
+        "{text}"
+    );
+    let (code, text) = waypoint(&["log", "-a", &admin, "-o", "json"])?;
+    let shown: serde_json::Value = serde_json::from_str(&text)?;
+    assert!(
+        code == 0 && shown["directives"].to_string().contains("inmesh::control=debug"),
+        "{text}"
+    );
+    assert_eq!(waypoint(&["log", "-a", &admin, "loud"])?.0, 1);
+    let log = || std::fs::read_to_string(cluster.path().join("waypoint-0.log")).unwrap_or_default();
+    assert!(!log().contains("TRACE"), "{}", log());
+    assert_eq!(waypoint(&["log", "-a", &admin, "trace"])?.0, 0);
+    // Each time it is asked there is something to say at this level.
+    until("it says more", || async {
+        let _ = waypoint(&["log", "-a", &admin]);
+        log().contains("TRACE")
+    })
+    .await;
+    let (code, text) = waypoint(&["log", "-a", &admin, "--reset"])?;
+    assert!(code == 0 && !text.contains("debug"), "{text}");
     Ok(())
 }

@@ -4,6 +4,7 @@ mod check;
 mod explain;
 mod serve;
 mod test;
+mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -43,6 +44,16 @@ enum Command {
     Explain(explain::Explain),
     /// Try what policies decide, by files of cases, without a mesh.
     Test(test::Test),
+    /// Show what is called most, worst or slowest, of a running waypoint or application.
+    Top(watch::Top),
+    /// Show requests as they end.
+    Tap(watch::Tap),
+    /// Show who calls whom, how often and how well.
+    Graph(watch::Graph),
+    /// Show or change what a running waypoint logs.
+    Log(watch::Log),
+    /// Show configuration, problems, certificates, generations or requests of a running waypoint or application.
+    Dump(watch::Dump),
 }
 
 /// How results are written.
@@ -85,6 +96,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(check) => check.main(),
         Command::Explain(explain) => explain.main(),
         Command::Test(test) => test.main(),
+        Command::Top(top) => top.main(),
+        Command::Tap(tap) => tap.main(),
+        Command::Graph(graph) => graph.main(),
+        Command::Log(log) => log.main(),
+        Command::Dump(dump) => dump.main(),
     };
     match result {
         Ok(code) => ExitCode::from(code),
