@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod authorizer;
 pub mod block;
+pub mod browser;
 pub mod cluster;
 pub mod counted;
 pub mod door;
@@ -27,6 +28,7 @@ pub mod wire;
 pub mod world;
 
 pub use admin::Admin;
+pub use browser::Browser;
 pub use cluster::{Cluster, Pod, PodSpec};
 pub use door::{DOORS, Door, House};
 pub use load::{Load, Tally};

@@ -70,6 +70,7 @@ mod interop;
 mod live;
 mod metrics;
 mod mirrors;
+mod pages;
 mod peers;
 mod permissive;
 mod policy_tests;

@@ -1,0 +1,573 @@
+//! The live view in a real browser. Where none is installed these tests say so and pass.
+//!
+//! With `INMESH_PICTURES=DIR` they leave pictures of what was seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use inmesh_tests::kit::cluster::gateway;
+use inmesh_tests::kit::world::{request, status};
+use inmesh_tests::kit::{Admin, Browser, Shape, World};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+const URL: &str = "http://reviews:9080";
+const ESCAPE: &str = "\u{e00c}";
+const ENTER: &str = "\u{e007}";
+
+const RULES: &str = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: reviews}\nspec:\n  parentRefs:\n  \
+    - {group: '', kind: Service, name: reviews, port: 9080}\n  rules:\n  - matches:\n    - headers: [{name: end-user, value: jason}]\n    \
+    backendRefs: [{name: reviews-v2, port: 9080}]\n  - backendRefs:\n    - {name: reviews-v1, port: 9080, weight: 90}\n    \
+    - {name: reviews-v2, port: 9080, weight: 10}\n---\n\
+    apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: readers}\nspec:\n  targetRefs:\n  \
+    - {group: '', kind: Service, name: reviews}\n  action: ALLOW\n  rules:\n  - from:\n    - source: {principals: [cluster.local/ns/default/sa/curl]}\n";
+
+/// Keeps a picture, if somebody wants them.
+async fn picture(browser: &Browser, name: &str) -> Result<()> {
+    match std::env::var_os("INMESH_PICTURES") {
+        Some(folder) => {
+            browser
+                .picture(&PathBuf::from(folder).join(format!("{name}.png")))
+                .await
+        }
+        None => Ok(()),
+    }
+}
+
+/// Nothing was asked for but of this origin, and the page complained of nothing.
+async fn is_quiet(browser: &Browser, origin: SocketAddr) -> Result<()> {
+    let origin = format!("http://{origin}/");
+    let requested = browser.requested().await?;
+    assert!(!requested.is_empty());
+    // `data:,` is the icon that there is none.
+    let foreign = requested
+        .iter()
+        .filter(|url| !url.starts_with(&origin) && *url != "data:,");
+    assert_eq!(foreign.collect::<Vec<_>>(), Vec::<&String>::new());
+    assert_eq!(browser.complaints().await?, Vec::<String>::new());
+    Ok(())
+}
+
+/// What is drawn: from whom to whom.
+async fn edges(browser: &Browser) -> Result<BTreeSet<String>> {
+    let script = "return [...document.querySelectorAll('#graph-svg .edge')].map(edge => `${edge.dataset.source} ${edge.dataset.target}`)";
+    Ok(serde_json::from_value(browser.run(script).await?)?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_shows_who_calls_whom_and_what_became_of_it() -> Result<()> {
+    let Some(browser) = Browser::start(1600, 900).await? else {
+        return Ok(());
+    };
+    let world = World::start(Shape::Waypoint, &[("rules", RULES)]).await?;
+    let waypoint = world.waypoint.as_ref().context("there is one")?;
+    let admin = Admin::of(waypoint.mesh().snapshot().my_ip.context("it has an address")?);
+    for user in ["jason", "someone", "someone"] {
+        let asked = request(http::Method::GET, URL, &[("end-user", user)]);
+        // Of twenty and more to `v1` and `v2` some go to each.
+        assert_eq!(status(world.curl.request(asked).await), 200);
+    }
+    for _ in 0..20 {
+        assert_eq!(status(world.curl.get(URL).await), 200);
+    }
+    assert_eq!(status(world.other.get(URL).await), 403);
+    browser.prefer("dark").await?;
+    browser.open(&format!("http://{}/", admin.addr())).await?;
+
+    // Who calls whom, as counted.
+    browser
+        .until("document.querySelectorAll('#graph-svg .edge').length >= 4")
+        .await;
+    let graph = admin.json("/live/graph").await?;
+    let counted = graph["edges"].as_array().context("a list")?.iter();
+    let counted: BTreeSet<_> = counted
+        .map(|edge| {
+            format!(
+                "{} {}",
+                edge["source"].as_str().unwrap_or(""),
+                edge["target"].as_str().unwrap_or("")
+            )
+        })
+        .collect();
+    browser.click("#graph-fold").await?;
+    assert_eq!(edges(&browser).await?, counted);
+    let called =
+        "identity:spiffe://cluster.local/ns/default/sa/curl service:reviews.default.svc.cluster.local";
+    assert!(counted.contains(called), "{counted:?}");
+    let text = browser
+        .run("return document.getElementById('graph-svg').textContent")
+        .await?;
+    for name in ["curl", "other", "reviews-v1"] {
+        assert!(text.to_string().contains(name), "{text}");
+    }
+    assert!(browser.text("#identity").await?.ends_with("/sa/waypoint"));
+    browser
+        .run("document.querySelector('[data-id$=\"/curl\"]').dispatchEvent(new MouseEvent('click'))")
+        .await?;
+    browser
+        .until("document.querySelector('#graph-side .card dd.mono')?.textContent.endsWith('/sa/curl')")
+        .await;
+    picture(&browser, "graph").await?;
+    browser.press(ESCAPE).await?;
+
+    // What is asked, as it ends.
+    browser.press("2").await?;
+    browser
+        .until("document.getElementById('tap-note').textContent.startsWith('live')")
+        .await;
+    browser
+        .until("[...document.querySelectorAll('#rows tr')].some(row => row.className.includes('denied'))")
+        .await;
+    // The stream has begun once it tells of something.
+    inmesh_tests::kit::wait::until("requests are shown as they end", || async {
+        let _ = world.curl.get(format!("{URL}/begun")).await;
+        let shown = browser.text("#rows").await.unwrap_or_default();
+        shown.contains("/begun")
+    })
+    .await;
+    let asked = request(
+        http::Method::GET,
+        &format!("{URL}/looked-at?token=abc"),
+        &[("end-user", "jason")],
+    );
+    assert_eq!(status(world.curl.request(asked).await), 200);
+    browser
+        .until("document.getElementById('rows').innerText.includes('/looked-at?token=(hidden)')")
+        .await;
+    browser.fill("#filter", "path=/looked").await?;
+    browser
+        .until("document.querySelectorAll('#rows tr').length === 1")
+        .await;
+    browser.click("#rows tr").await?;
+    browser.until("document.getElementById('waterfall')").await;
+    let bars = browser.text("#waterfall").await?;
+    for bar in [
+        "request",
+        "authorization",
+        "routing",
+        "attempt 1 to default/reviews-v2",
+        "waiting for the answer",
+    ] {
+        assert!(bars.contains(bar), "{bars}");
+    }
+    let decision = browser.text("#decision").await?;
+    assert!(
+        decision.starts_with("allowed by AuthorizationPolicy default/readers, rule 0, from[0]"),
+        "{decision}"
+    );
+    assert!(browser.text("#route").await?.contains("default/reviews/0"));
+    // And why it was no other.
+    assert!(browser.text("#detail").await?.contains("default/reviews/1"));
+    picture(&browser, "request").await?;
+    browser.press(ESCAPE).await?;
+    browser.run("document.getElementById('filter').blur()").await?;
+    browser.press(ESCAPE).await?;
+    browser.until("document.getElementById('detail').hidden").await;
+
+    browser.run("const it = document.getElementById('filter'); it.value = 'form=x'; it.dispatchEvent(new Event('input'))").await?;
+    browser
+        .until("document.getElementById('filter-error').textContent.includes('nothing to filter by')")
+        .await;
+    browser.run("const it = document.getElementById('filter'); it.value = ''; it.dispatchEvent(new Event('input'))").await?;
+    browser
+        .until("document.querySelectorAll('#rows tr').length > 1")
+        .await;
+    // By keyboard alone.
+    browser.press("j").await?;
+    browser.press("j").await?;
+    browser
+        .until("document.querySelectorAll('#rows tr')[1].classList.contains('picked')")
+        .await;
+    browser.press(ENTER).await?;
+    browser.until("!document.getElementById('detail').hidden").await;
+    picture(&browser, "requests").await?;
+
+    // What is configured, and what changed.
+    let broken = RULES.replace(
+        "reviews-v2, port: 9080, weight: 10",
+        "reviews-v4, port: 9080, weight: 50",
+    );
+    world.cluster.apply("rules", &broken)?;
+    world.cluster.apply(
+        "lonely",
+        &gateway("default", "lonely", "service").replace("spec:", "spec:\n  unheard: of"),
+    )?;
+    browser.press("3").await?;
+    browser
+        .until("document.getElementById('badge').hidden === false")
+        .await;
+    inmesh_tests::kit::wait::until("the problem is shown where it is written", || async {
+        let _ = browser.press("3").await;
+        let shown = browser.text("#config-body").await.unwrap_or_default();
+        shown.contains("rules.yaml:13") && shown.contains("reviews-v4") && shown.contains("unheard")
+    })
+    .await;
+    picture(&browser, "configuration").await?;
+    browser.press("4").await?;
+    browser.until("document.getElementById('generation-list').innerText.includes('changed HTTPRoute default/reviews')").await;
+    browser
+        .run("[...document.querySelectorAll('#generation-list button')].find(it => it.innerText.includes('changed HTTPRoute')).click()")
+        .await?;
+    browser
+        .until("[...document.querySelectorAll('#generation-detail del')].some(it => it.textContent === '10')")
+        .await;
+    assert_eq!(browser.text("#generation-detail ins").await?.is_empty(), false);
+    picture(&browser, "generations").await?;
+    browser.press("5").await?;
+    browser
+        .until("document.getElementById('certificate-body').innerText.includes('/sa/waypoint')")
+        .await;
+    picture(&browser, "certificates").await?;
+    browser.prefer("light").await?;
+    browser.press("1").await?;
+    browser.until("document.querySelector('#graph-svg .edge')").await;
+    picture(&browser, "light").await?;
+    is_quiet(&browser, admin.addr()).await
+}
+
+// ===== what no real mesh shows =====
+
+/// The page of a real participant, with other documents behind it.
+struct Canned {
+    at: SocketAddr,
+    _world: World,
+}
+
+impl Canned {
+    async fn start(documents: BTreeMap<&'static str, Value>) -> Result<Self> {
+        let world = World::start(Shape::InProcess, &[]).await?;
+        let admin = Admin::of(world.v1.spec.ip);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let at = listener.local_addr()?;
+        let documents = Arc::new(documents);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let documents = Arc::clone(&documents);
+                let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+                    let documents = Arc::clone(&documents);
+                    async move { Ok::<_, Infallible>(answer(admin, &documents, request.uri().path()).await) }
+                });
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service),
+                );
+            }
+        });
+        Ok(Self { at, _world: world })
+    }
+}
+
+async fn answer(
+    admin: Admin,
+    documents: &BTreeMap<&'static str, Value>,
+    path: &str,
+) -> Response<Full<Bytes>> {
+    let canned = documents.iter().find(|(known, _)| match known.strip_suffix('*') {
+        Some(prefix) => path.starts_with(prefix),
+        None => path == **known,
+    });
+    if let Some((_, document)) = canned {
+        let (kind, text) = match document {
+            Value::String(text) => ("text/event-stream", text.clone()),
+            document => ("application/json", document.to_string()),
+        };
+        let response = Response::builder().header("content-type", kind);
+        return response.body(text.into()).expect("it is a response");
+    }
+    let request = Request::get(path)
+        .header("accept", "text/html")
+        .body(String::new());
+    let answer = admin.send(request.expect("it is a request")).await;
+    let Ok(answer) = answer else {
+        return Response::default();
+    };
+    let mut response = Response::new(Full::from(answer.text));
+    for name in [
+        "content-type",
+        "content-security-policy",
+        "x-content-type-options",
+    ] {
+        if let Some(value) = answer.headers.get(name) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    response
+}
+
+/// Texts that would do something if they became anything but text.
+const HOSTILE: [&str; 6] = [
+    "<script>window.pwned = 1</script>",
+    "\"><img src=x onerror=\"window.pwned = 2\">",
+    "'};window.pwned=3;//</script><svg onload=window.pwned=4>",
+    "\u{202e}gnorw siht daer\u{2066}\u{0000}\u{0007}\u{feff}",
+    "javascript:window.pwned=5",
+    "\u{fffd}\u{fffd}ab\u{fffd}",
+];
+
+/// Every text of a document made hostile, but for those by which the page tells kinds apart.
+fn poisoned(value: &mut Value, at: &mut usize) {
+    const TOLD: [&str; 12] = [
+        "kind",
+        "protocol",
+        "outcome",
+        "direction",
+        "severity",
+        "role",
+        "reporter",
+        "source",
+        "target",
+        "id",
+        "verdict",
+        "result",
+    ];
+    match value {
+        Value::String(text) => {
+            *text = match *at % 7 {
+                6 => "long ".repeat(4_000),
+                index => HOSTILE[index].to_owned(),
+            };
+            *at += 1;
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| poisoned(item, at)),
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                if !(TOLD.contains(&name.as_str()) && field.is_string()) {
+                    poisoned(field, at);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn node(id: &str, kind: &str, name: &str, namespace: &str) -> Value {
+    json!({ "id": id, "kind": kind, "name": name, "namespace": namespace, "version": "v1", "identity": "spiffe://a/ns/b/sa/c" })
+}
+
+fn edge(source: &str, target: &str, rate: f64) -> Value {
+    json!({
+        "source": source, "target": target, "protocol": "http", "reporter": "waypoint", "mtls": true,
+        "sourceIdentity": "spiffe://a/ns/b/sa/c", "targetIdentity": "spiffe://a/ns/b/sa/d", "requests": 100, "failed": 1, "denied": 0,
+        "rate": rate, "failedShare": 0.01, "deniedShare": 0.0, "p50Ms": 3.2, "p99Ms": 41.0, "connections": null,
+    })
+}
+
+fn documents() -> BTreeMap<&'static str, Value> {
+    let end = json!({ "workload": "w", "namespace": "n", "version": "v", "identity": "i", "address": "a", "service": "s" });
+    let asks = json!([{ "of": "o", "clause": "c", "asked": "a", "given": "g", "holds": false }]);
+    let exchange = json!({
+        "id": 7, "timeMs": 1_700_000_000_000_u64, "requestId": "r", "traceId": "t", "direction": "waypoint", "source": end,
+        "destination": end, "mtls": true, "protocol": "http", "method": "GET", "host": "h", "path": "/p", "status": 403,
+        "grpcStatus": null, "flags": "-", "outcome": "denied", "durationUs": 1234, "requestBytes": 1, "responseBytes": 2,
+        "attempts": 1, "rule": "r", "policy": "p", "refused": "d", "generation": 1, "followed": true,
+    });
+    let mut whole = exchange.clone();
+    let detail = json!({
+        "cluster": "c", "refusal": { "reason": "r", "why": "w", "policy": "p", "rule": 0 },
+        "decision": { "allowed": false, "policy": "p", "rule": 0, "clause": "c", "inputs": "i", "costNs": 100 },
+        "waterfall": [{ "name": "n", "depth": 0, "startUs": 0, "durationUs": 1234, "note": "n", "failed": true }],
+        "attemptList": [{ "workload": "w", "version": "v", "address": "a", "dialled": "d", "tunnelled": true, "identity": "i",
+            "startUs": 1, "durationUs": 2, "status": null, "failed": "f" }],
+        "explanation": {
+            "authorization": { "rules": [{ "policy": "p", "rule": 0, "action": "ALLOW", "dryRun": false, "matches": true,
+                "decides": true, "asks": asks }], "remarks": ["r"] },
+            "routing": { "candidates": [{ "rule": "r", "matchIndex": 0, "decides": true, "verdict": "v", "asks": asks }],
+                "backends": [{ "service": "s", "share": 1.0, "via": "v", "endpointCount": 1, "error": "e" }] },
+        },
+    });
+    if let (Some(whole), Value::Object(detail)) = (whole.as_object_mut(), detail) {
+        whole.extend(detail);
+    }
+    let problems: Vec<Value> = ["error", "ignored"]
+        .map(|severity| json!({ "severity": severity, "place": "p", "resource": "r", "field": "f", "text": "t", "remedy": "m" }))
+        .into();
+    let change = json!({ "resource": "r", "place": "p", "kind": "changed", "fields": [{ "field": "f", "before": "b", "after": "a" }] });
+    let generation = json!({ "generation": 3, "publishedMs": 1_700_000_000_000_u64, "compileMs": 1.0, "resources": 1, "problems": 1,
+        "changeCount": 1, "appeared": 1, "resolved": 0, "summary": ["s"] });
+    let mut changed = generation.clone();
+    changed["changes"] = json!([change]);
+    changed["appeared"] = json!(problems);
+    changed["resolved"] = json!(problems);
+    let event = |exchange: &Value| json!(format!(": watching\n\nevent: request\ndata: {exchange}\n\n"));
+    BTreeMap::from([
+        (
+            "/live/graph",
+            json!({ "generation": 1, "windowSeconds": 10.0, "edges": [edge("a", "b", 2.0)],
+                "nodes": [node("a", "workload", "n", "n"), node("b", "service", "n", "n")] }),
+        ),
+        ("/live/requests", json!({ "requests": [exchange] })),
+        ("/live/requests/*", whole),
+        ("/live/stream", event(&exchange)),
+        (
+            "/live/config",
+            json!({ "generation": 1, "publishedMs": 1_700_000_000_000_u64, "resources": 1, "ready": true, "identity": "i",
+                "failed": { "strict": true, "text": "t" }, "problems": problems, "unserved": [{ "listener": "l", "text": "t" }],
+                "dump": { "services": [{ "name": "s", "host": "h", "ports": [{ "port": 1, "protocol": "p", "rules": ["r"], "cluster": 0 }] }],
+                    "clusters": [{ "service": "s", "port": 1, "subset": null, "via": "v", "endpoints": [{ "workload": "w", "dial": "d" }] }] } }),
+        ),
+        (
+            "/live/generations",
+            json!({ "current": 3, "generations": [generation] }),
+        ),
+        ("/live/generations/*", changed),
+        (
+            "/live/certificates",
+            json!({ "identity": "i", "nowMs": 1_700_000_000_000_u64, "certificates": [{ "role": "own", "of": "o", "subject": "s", "issuer": "i",
+                "serial": "s", "names": ["n"], "notBeforeMs": 1_600_000_000_000_u64, "notAfterMs": 1_800_000_000_000_u64, "secondsLeft": 1, "expired": false, "ca": false }] }),
+        ),
+        ("/logging", json!({ "directives": "d" })),
+    ])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_texts_stay_texts_wherever_they_are() -> Result<()> {
+    let Some(browser) = Browser::start(1400, 900).await? else {
+        return Ok(());
+    };
+    let mut at = 0;
+    let mut all = documents();
+    for (path, document) in &mut all {
+        // That one is text with a document in it.
+        if *path == "/live/stream" {
+            let mut exchange = documents()["/live/requests"]["requests"][0].clone();
+            exchange["id"] = json!(8);
+            poisoned(&mut exchange, &mut at);
+            *document = json!(format!(": watching\n\nevent: request\ndata: {exchange}\n\n"));
+        } else {
+            poisoned(document, &mut at);
+        }
+    }
+    assert!(at > 100, "{at} texts are hostile");
+    let canned = Canned::start(all).await?;
+    browser.open(&format!("http://{}/", canned.at)).await?;
+    browser
+        .until("document.querySelectorAll('#graph-svg .node').length === 2")
+        .await;
+    picture(&browser, "hostile-graph").await?;
+    let mut seen = String::new();
+    let look = "return document.body.textContent";
+    seen.push_str(browser.run(look).await?.as_str().unwrap_or_default());
+    browser.press("2").await?;
+    browser
+        .until("document.querySelectorAll('#rows tr').length === 2")
+        .await;
+    browser.click("#rows tr").await?;
+    browser.until("document.getElementById('waterfall')").await;
+    picture(&browser, "hostile-request").await?;
+    seen.push_str(browser.run(look).await?.as_str().unwrap_or_default());
+    for (key, sign) in [
+        ("3", "#config-body .problems"),
+        ("4", "#generation-detail .diff"),
+        ("5", ".certificate"),
+    ] {
+        browser.press(key).await?;
+        browser.until(&format!("document.querySelector('{sign}')")).await;
+        seen.push_str(browser.run(look).await?.as_str().unwrap_or_default());
+    }
+    for text in HOSTILE.iter().filter(|text| text.is_ascii()) {
+        assert!(seen.contains(text), "{text} is shown as it is");
+    }
+    // What cannot be seen, or turns around what can, is written out.
+    assert!(
+        seen.contains("\\u202egnorw siht daer\\u2066\\u0000\\u0007\\ufeff") && !seen.contains('\u{202e}')
+    );
+    assert_eq!(browser.run("return window.pwned ?? null").await?, Value::Null);
+    let made = "return [document.scripts.length, document.images.length, document.querySelectorAll('[onerror],[onload],svg[onload]').length]";
+    assert_eq!(browser.run(made).await?, json!([1, 0, 0]));
+    is_quiet(&browser, canned.at).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_services_can_be_found_one_by_one() -> Result<()> {
+    let Some(browser) = Browser::start(1600, 900).await? else {
+        return Ok(());
+    };
+    let (mut nodes, mut edges, mut services) = (Vec::new(), Vec::new(), Vec::new());
+    for index in 0..1_000_u32 {
+        let team = format!("team-{}", index % 20);
+        nodes.push(node(
+            &format!("workload:{index}"),
+            "workload",
+            &format!("svc-{index}-v1"),
+            &team,
+        ));
+        nodes.push(node(
+            &format!("service:{index}"),
+            "service",
+            &format!("svc-{index}"),
+            &team,
+        ));
+        edges.push(edge(
+            &format!("service:{index}"),
+            &format!("workload:{index}"),
+            2.0,
+        ));
+        for step in [1, 7] {
+            let to = (index * 31 + step) % 1_000;
+            edges.push(edge(
+                &format!("workload:{index}"),
+                &format!("service:{to}"),
+                f64::from(index % 50),
+            ));
+        }
+        let port = json!({ "port": 80, "protocol": "Http1", "rules": [], "cluster": index });
+        services.push(
+            json!({ "name": format!("{team}/svc-{index}"), "host": format!("svc-{index}"), "ports": [port] }),
+        );
+    }
+    let mut all = documents();
+    all.insert(
+        "/live/graph",
+        json!({ "generation": 1, "windowSeconds": 10.0, "edges": edges, "nodes": nodes }),
+    );
+    let mut config = all["/live/config"].clone();
+    config["dump"]["services"] = json!(services);
+    all.insert("/live/config", config);
+    let canned = Canned::start(all).await?;
+    browser.open(&format!("http://{}/", canned.at)).await?;
+    browser
+        .until("document.querySelectorAll('#graph-svg .edge').length === 40")
+        .await;
+    browser.until("document.getElementById('graph-note').textContent.startsWith('40 of 2,000 calls, 2,000 workloads and services')").await;
+    picture(&browser, "thousand").await?;
+    // The most that can be drawn; the page answers meanwhile.
+    browser
+        .run("const it = document.getElementById('graph-most'); it.value = '400'; it.dispatchEvent(new Event('input', { bubbles: true }))")
+        .await?;
+    browser
+        .until("document.querySelectorAll('#graph-svg .edge').length === 400")
+        .await;
+    picture(&browser, "thousand-most").await?;
+    browser.press("/").await?;
+    browser.fill("#graph-search", "svc-731").await?;
+    browser
+        .until("[...document.querySelectorAll('#graph-svg .node .name')].some(it => it.textContent === 'svc-731')")
+        .await;
+    browser
+        .until("document.querySelectorAll('#graph-svg .edge').length < 10")
+        .await;
+    browser
+        .run("const it = document.getElementById('graph-search'); it.value = ''; document.getElementById('graph-collapse').click()")
+        .await?;
+    browser
+        .until("document.querySelectorAll('#graph-svg .node').length === 20")
+        .await;
+    picture(&browser, "thousand-namespaces").await?;
+    browser
+        .run("document.getElementById('graph-search').blur()")
+        .await?;
+    browser.press("3").await?;
+    browser
+        .until("document.getElementById('config-body').innerText.includes('the first 200 of 1,000')")
+        .await;
+    is_quiet(&browser, canned.at).await
+}
