@@ -5,7 +5,7 @@ use super::exchange::Outcome;
 
 /// Which requests somebody wants to see: all terms must hold.
 ///
-/// `from=curl to=reviews status>=400 -path=/health is:denied` and words that occur anywhere.
+/// `from=curl to=reviews status>=400 path!=/health is:denied` and words that occur anywhere.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Filter(Vec<Term>);
 
@@ -69,14 +69,16 @@ impl std::str::FromStr for Filter {
 }
 
 fn term(word: &str) -> Result<Term, NoFilter> {
-    let (not, word) = match word.strip_prefix('-') {
+    let (mut not, word) = match word.strip_prefix('-') {
         Some(rest) if !rest.is_empty() => (true, rest),
         _ => (false, word),
     };
-    let asks = match word.find(['=', '<', '>', ':']) {
+    let asks = match word.find(['=', '<', '>', ':', '!']) {
         // A path or a query may hold any of them.
         Some(at) if at > 0 && word[..at].bytes().all(|b| b.is_ascii_alphabetic()) => {
-            asks(&word[..at], &word[at..], word)?
+            let rest = &word[at..];
+            not ^= rest.starts_with("!=");
+            asks(&word[..at], rest.strip_prefix('!').unwrap_or(rest), word)?
         }
         _ => Asks::Anywhere(word.to_lowercase()),
     };
@@ -200,5 +202,8 @@ mod tests {
         assert_eq!(range("ms>=1.5"), (1.5, f64::INFINITY));
         assert!(range("status<500").1 < 500.0);
         assert!(range("status>500").0 > 500.0);
+        let not = |text: &str| text.parse::<Filter>().unwrap().0[0].not;
+        assert!(not("status!=200") && not("-status=200") && !not("-status!=200") && !not("status=200"));
+        assert_eq!(range("status!=4xx"), (400.0, 499.0));
     }
 }
