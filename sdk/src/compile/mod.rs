@@ -36,6 +36,7 @@ pub mod route;
 mod routing;
 mod service;
 mod service_entry;
+mod sessions;
 pub mod status;
 mod target;
 mod telemetry;
@@ -147,6 +148,7 @@ pub fn compile(
             is_gateway: gateway.is_some(),
         },
     };
+    let sessions = sessions::Sessions::read(store, &destinations, &mut problems);
     let outbound = outbound::Outbound {
         node,
         gateway: gateway.as_ref(),
@@ -160,6 +162,7 @@ pub fn compile(
         labels: &own.labels,
         carry: &carry,
         traffic: &traffic,
+        sessions: &sessions,
     };
     let explained = explained::Explained {
         store,
@@ -227,6 +230,8 @@ pub fn compile(
             connections: &connections,
             namespaces: &namespaces,
             directory: &directory,
+            sessions: &sessions,
+            clusters: &snapshot.clusters,
             labels: &own.labels,
             previous,
         };

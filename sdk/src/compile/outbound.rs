@@ -13,6 +13,7 @@ use super::registry::Registry;
 use super::route::{PortRef, RouteInput, add_to_service, connections_of_service};
 use super::routing::{Routes, not_http, only_http};
 use super::service::{Backing, Destination, Port};
+use super::sessions::Sessions;
 use super::traffic::{Applied, Demand, Traffic};
 use super::virtual_service::{Connections, MESH, Scope, VirtualService, VirtualServices, glob};
 use super::waypoint::{HBONE_PORT, Waypoint};
@@ -47,6 +48,7 @@ pub(crate) struct Outbound<'s, 'a> {
     pub(crate) labels: &'s Labels,
     pub(crate) carry: &'s Carry<'s>,
     pub(crate) traffic: &'s Traffic<'s>,
+    pub(crate) sessions: &'s Sessions<'s>,
 }
 
 impl<'s, 'a> Outbound<'s, 'a> {
@@ -228,7 +230,8 @@ impl<'s, 'a> Outbound<'s, 'a> {
                         empty.clone()
                     }
                     (false, _) => {
-                        let table = self.table(it, named, &rules, directory, registry, problems);
+                        let mut table = self.table(it, named, &rules, directory, registry, problems);
+                        self.sessions.complete(&mut table, &snapshot.clusters);
                         if table.is_empty() {
                             empty.clone()
                         } else {
@@ -256,12 +259,14 @@ impl<'s, 'a> Outbound<'s, 'a> {
                         }
                     }
                 };
+                let own = snapshot.clusters.get(cluster.0 as usize);
                 ServicePortView {
                     number: port.number,
                     protocol,
                     routes,
                     connections,
                     cluster,
+                    session: own.and_then(|it| self.sessions.of(it, "")),
                 }
             });
             let ports = ports.collect();

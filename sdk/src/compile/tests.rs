@@ -16,6 +16,7 @@ mod mesh_config;
 mod rate_limit;
 mod reasons;
 mod routing;
+mod sessions;
 mod steady;
 mod subsets;
 #[cfg(feature = "jwt")]

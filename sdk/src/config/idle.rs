@@ -19,9 +19,6 @@ const ISTIO_GATEWAY: &[&str] = &[
     "spec.servers[].port.targetPort",
 ];
 
-/// Of an `XBackendTrafficPolicy`.
-const BACKEND_TRAFFIC_POLICY: &[&str] = &["spec.sessionPersistence"];
-
 /// Where a `DestinationRule` has traffic policies.
 const TRAFFIC_POLICIES: [&str; 4] = [
     "spec.trafficPolicy",
@@ -54,9 +51,6 @@ pub(super) fn present(kind: Kind, node: &Node) -> Vec<(String, Mark)> {
                 }
             }
         }
-        Kind::XBackendTrafficPolicy => BACKEND_TRAFFIC_POLICY
-            .iter()
-            .for_each(|path| walk(node, path, String::new(), &mut found)),
         _ => {}
     }
     found

@@ -8,7 +8,7 @@ use super::redact::{HIDDEN, is_secret};
 use crate::policy::fault::{FaultPolicy, PerMillion};
 use crate::policy::retry::RetryPolicy;
 use crate::policy::route::Backend;
-use crate::policy::route::{Carrier, HeaderEdits, Mirror, PathRewrite, Rewrite, RouteRule};
+use crate::policy::route::{Carrier, HeaderEdits, Mirror, PathRewrite, Rewrite, RouteRule, Session};
 use crate::snapshot::Snapshot;
 
 /// Of a rule; `matched` is how much of the path its match covered.
@@ -26,10 +26,7 @@ pub(super) fn of_rule(rule: &RouteRule, view: &Snapshot, path: &str, matched: us
             .as_ref()
             .map(|_| "cross-origin requests are judged (CORS)".to_owned()),
     );
-    words.extend(rule.session.as_ref().map(|session| match &session.carrier {
-        Carrier::Cookie { name, .. } => format!("requests of a session stay together by cookie {name}"),
-        Carrier::Header(name) => format!("requests of a session stay together by header {name}"),
-    }));
+    words.extend(rule.session.as_deref().map(kept_together));
     words.extend(rule.fault.iter().flat_map(inflicted));
     let limit = |what: &str, after: Option<Duration>| after.map(|after| format!("{what} within {after:?}"));
     words.extend(limit("answered", rule.timeouts.request));
@@ -55,7 +52,16 @@ pub(super) fn of_backend(backend: &Backend, view: &Snapshot, path: &str, matched
             .as_ref()
             .map(|_| "cross-origin requests are judged (CORS)".to_owned()),
     );
+    words.extend(backend.session.as_deref().map(kept_together));
     words
+}
+
+/// How sessions are kept.
+pub(super) fn kept_together(session: &Session) -> String {
+    match &session.carrier {
+        Carrier::Cookie { name, .. } => format!("requests of a session stay together by cookie {name}"),
+        Carrier::Header(name) => format!("requests of a session stay together by header {name}"),
+    }
 }
 
 /// Faults, in the order in which they come.

@@ -130,15 +130,17 @@ fn refused(status: StatusCode, why: impl Into<String>) -> Outcome {
 // ===== where does it go? =====
 
 fn routing(view: &Snapshot, way: Way<'_>, head: &RequestHead<'_>) -> (Routing, Outcome) {
-    let (of, table, otherwise) = match way {
+    let (of, table, otherwise, session) = match way {
         Way::Service(service, port) => (
             format!("{}:{}", service.name, port.number),
             Some(&*port.routes).filter(|table| !table.is_empty()),
             view.cluster(port.cluster).map(|cluster| &**cluster),
+            port.session.as_deref(),
         ),
         Way::Listener(listener) => (
             format!("listener {}", listener.name),
             Some(&*listener.routes),
+            None,
             None,
         ),
         Way::Pod(addr) => return (pod(view, addr), Outcome::Allowed),
@@ -157,9 +159,10 @@ fn routing(view: &Snapshot, way: Way<'_>, head: &RequestHead<'_>) -> (Routing, O
             Some(_) => Outcome::Allowed,
             None => refused(StatusCode::INTERNAL_SERVER_ERROR, "the service lost its cluster"),
         };
+        let filters = session.map(filter::kept_together).into_iter().collect();
         routing
             .backends
-            .extend(otherwise.map(|cluster| reached(cluster, 1, 1.0, Vec::new())));
+            .extend(otherwise.map(|cluster| reached(cluster, 1, 1.0, filters)));
         return (routing, outcome);
     };
     routing.candidates = table

@@ -12,7 +12,7 @@ use crate::policy::authz::AuthzEngine;
 use crate::policy::balance::{Endpoint, EndpointSet, Workload};
 use crate::policy::connection::ConnectionTable;
 use crate::policy::normalize::PathNormalization;
-use crate::policy::route::{ClusterId, RouteTable};
+use crate::policy::route::{ClusterId, RouteTable, Session};
 use crate::telemetry::access::AccessLogs;
 
 /// Who this process is; the input of compile beside the resources.
@@ -161,6 +161,8 @@ pub struct ServicePortView {
     pub connections: Arc<ConnectionTable>,
     /// Where a request or connection without a route goes.
     pub cluster: ClusterId,
+    /// How the requests of a session are kept together where no route says what becomes of them.
+    pub session: Option<Arc<Session>>,
 }
 
 /// What an application speaks on a port.

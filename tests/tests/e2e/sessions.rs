@@ -17,6 +17,9 @@ in_both_shapes!(
     weights_choose_only_for_the_first_request,
     a_session_whose_endpoint_is_gone_goes_on_elsewhere,
     a_token_of_ones_own_is_worth_nothing,
+    a_policy_of_the_service_keeps_sessions_on_every_route,
+    what_a_rule_says_of_sessions_comes_first,
+    a_service_without_a_route_keeps_sessions_too,
 );
 
 fn route(persistence: &str, weights: (u32, u32)) -> String {
@@ -139,6 +142,73 @@ async fn a_token_of_ones_own_is_worth_nothing(shape: Shape) -> Result<()> {
         let (pod, _, next) = ask(&world, &[("x-session", own)]).await?;
         assert_eq!(pod, "reviews-v1");
         assert!(next.is_some(), "`{own}` was taken for a session");
+    }
+    Ok(())
+}
+
+fn policy(services: &[&str], session: &str) -> String {
+    let targets: Vec<_> = services
+        .iter()
+        .map(|name| format!("{{group: '', kind: Service, name: {name}}}"))
+        .collect();
+    format!(
+        "apiVersion: gateway.networking.x-k8s.io/v1alpha1\nkind: XBackendTrafficPolicy\n\
+         metadata: {{name: sessions, namespace: default}}\nspec:\n  targetRefs: [{}]\n  sessionPersistence: {session}\n",
+        targets.join(", ")
+    )
+}
+
+async fn a_policy_of_the_service_keeps_sessions_on_every_route(shape: Shape) -> Result<()> {
+    let route = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: reviews, namespace: default}\nspec:\n  \
+         parentRefs: [{group: '', kind: Service, name: reviews}]\n  rules:\n  \
+         - matches: [{path: {value: /other}}]\n    backendRefs: [{name: reviews-v2, port: 9080}]\n  \
+         - backendRefs: [{name: reviews-v1, port: 9080}, {name: reviews-v2, port: 9080}]\n";
+    let policy = policy(
+        &["reviews-v1", "reviews-v2"],
+        "{sessionName: X-Session, type: Header}",
+    );
+    let world = World::start(shape, &[("route", route), ("policy", &policy)]).await?;
+    for _ in 0..6 {
+        let (pod, _, token) = ask(&world, &[]).await?;
+        let token = token.context("a session begins")?;
+        for _ in 0..6 {
+            let (again, _, next) = ask(&world, &[("x-session", &token)]).await?;
+            assert_eq!((again, next), (pod.clone(), None));
+        }
+        // Another rule does not know of it.
+        let asked = request(Method::GET, &format!("{URL}/other"), &[("x-session", &token)]);
+        let answer = world.curl.request(asked).await.map_err(|e| anyhow!("{e}"))?;
+        assert!(
+            answer.headers().contains_key("x-session"),
+            "another session begins"
+        );
+    }
+    Ok(())
+}
+
+async fn what_a_rule_says_of_sessions_comes_first(shape: Shape) -> Result<()> {
+    let policy = policy(
+        &["reviews-v1", "reviews-v2"],
+        "{sessionName: x-policy, type: Header}",
+    );
+    let own = route("{sessionName: X-Session, type: Header}", (1, 1));
+    let world = World::start(shape, &[("route", &own), ("policy", &policy)]).await?;
+    let answer = get(&world, &[]).await?;
+    assert!(answer.headers().contains_key("x-session"));
+    assert!(!answer.headers().contains_key("x-policy"));
+    Ok(())
+}
+
+async fn a_service_without_a_route_keeps_sessions_too(shape: Shape) -> Result<()> {
+    let policy = policy(&["reviews"], "{sessionName: X-Session, type: Header}");
+    let world = World::start(shape, &[("policy", &policy)]).await?;
+    for _ in 0..6 {
+        let (pod, _, token) = ask(&world, &[]).await?;
+        let token = token.context("a session begins")?;
+        for _ in 0..6 {
+            let (again, _, next) = ask(&world, &[("x-session", &token)]).await?;
+            assert_eq!((again, next), (pod.clone(), None));
+        }
     }
     Ok(())
 }

@@ -277,7 +277,11 @@ impl<'a> Servers<'_, 'a> {
                 bound.add(&mut builder, &hosts, &scope, problems);
             }
         }
-        Arc::new(builder.build())
+        let mut table = builder.build();
+        self.listeners
+            .sessions
+            .complete(&mut table, self.listeners.clusters);
+        Arc::new(table)
     }
 }
 

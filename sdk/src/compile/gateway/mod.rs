@@ -30,6 +30,7 @@ use super::guard::Guards;
 use super::namespace::Namespaces;
 use super::route::{connections_of_listener, for_listener};
 use super::routing::Routes;
+use super::sessions::Sessions;
 use crate::config::gateway::Gateway;
 use crate::config::{Entry, Labels, Problem};
 use crate::name::ResourceRef;
@@ -37,7 +38,7 @@ use crate::policy::authz::Layer;
 use crate::policy::connection::ConnectionTableBuilder;
 use crate::policy::route::RouteTable;
 use crate::policy::tls::Certificate;
-use crate::snapshot::{GatewayView, ListenerView, PassedOn, Place, Snapshot, TlsTerms};
+use crate::snapshot::{Cluster, GatewayView, ListenerView, PassedOn, Place, Snapshot, TlsTerms};
 
 /// A Gateway whose listeners were looked at.
 #[derive(Debug)]
@@ -87,6 +88,9 @@ pub(crate) struct Listeners<'s, 'a> {
     pub(crate) connections: &'s Routes<'a>,
     pub(crate) namespaces: &'s Namespaces<'a>,
     pub(crate) directory: &'s Directory<'a>,
+    pub(crate) sessions: &'s Sessions<'s>,
+    /// What the backends of routes point into.
+    pub(crate) clusters: &'s [Arc<Cluster>],
     /// Labels of the Gateway's own pods: policies with a selector attach to an ingress by them.
     pub(crate) labels: &'s Labels,
     /// Whose TLS terms stay what they are as long as they say the same.
@@ -120,7 +124,8 @@ impl Listeners<'_, '_> {
                 Protocol::Hbone => continue,
                 Protocol::Http | Protocol::Https => {
                     let routes = self.routes.for_listener(gateway, it, self.namespaces);
-                    let table = for_listener(&routes, reference, it.listener, &mut backends, problems);
+                    let mut table = for_listener(&routes, reference, it.listener, &mut backends, problems);
+                    self.sessions.complete(&mut table, self.clusters);
                     (table, None)
                 }
                 Protocol::Tls { .. } | Protocol::Tcp => {

@@ -42,6 +42,7 @@ pub(super) fn compile(
             mirrors: filters.mirrors.into(),
             cors: filters.cors,
             authorizer: filters.authorizer,
+            session: None,
         });
         let ill = part.fault;
         findings.fault = findings.fault.or(ill);

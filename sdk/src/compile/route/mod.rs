@@ -18,7 +18,7 @@ mod method;
 mod mirror;
 pub(super) mod path;
 mod rule;
-mod session;
+pub(super) mod session;
 #[cfg(test)]
 mod tests;
 pub(super) mod time;

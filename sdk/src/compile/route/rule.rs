@@ -14,7 +14,9 @@ use crate::config::{Entry, Problem, Severity};
 use crate::matcher::{HostPattern, PathPattern};
 use crate::name::{Host, ResourceRef};
 use crate::policy::retry::RetryPolicy;
-use crate::policy::route::{Action, ClusterId, Predicates, RouteRule, RouteTableBuilder, RuleOrigin};
+use crate::policy::route::{
+    Action, ClusterId, CookiePath, Predicates, RouteRule, RouteTableBuilder, RuleOrigin,
+};
 use crate::policy::timeout::{Timeouts, parse_duration};
 
 /// Adds a route's rules to a table, for the given hosts.
@@ -132,7 +134,7 @@ fn compile(
     let origin = RuleOrigin::new(findings.route(), place.index, rule.name.map(Arc::from));
     let session = rule
         .session
-        .and_then(|written| session::compile(written, &place.scope, findings));
+        .and_then(|written| session::compile(written, &place.scope, CookiePath::Matched, findings));
     let action = match filters.redirect.take() {
         Some(redirect) => {
             if !rule.backend_refs.is_empty() {
@@ -160,7 +162,7 @@ fn compile(
         mirrors: filters.mirrors.into(),
         cors: filters.cors,
         authorizer: filters.authorizer,
-        session,
+        session: session.map(Arc::new),
         ..RouteRule::new(origin, action)
     }
 }

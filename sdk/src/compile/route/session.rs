@@ -9,20 +9,21 @@ use super::rule::duration;
 use crate::compile::findings::Findings;
 use crate::config::gateway::SessionPersistence;
 use crate::policy::digest;
-use crate::policy::route::{Carrier, Session};
+use crate::policy::route::{Carrier, CookiePath, Session};
 
 /// How the requests of a session are kept together. Whatever cannot be read breaks the rule: requests that belong
-/// together must not be spread in silence.
-pub(super) fn compile(
+/// together must not be spread in silence. A cookie is for `path` where it does not say.
+pub(crate) fn compile(
     written: &SessionPersistence,
     scope: &str,
+    path: CookiePath,
     findings: &mut Findings<'_>,
 ) -> Option<Session> {
     let at = "sessionPersistence";
     let absolute = limit(written.absolute_timeout.as_deref(), "absoluteTimeout", findings);
     let idle = limit(written.idle_timeout.as_deref(), "idleTimeout", findings);
     let carrier = match written.kind.as_deref().unwrap_or("Cookie") {
-        "Cookie" => cookie(written, scope, absolute, findings)?,
+        "Cookie" => cookie(written, scope, path, absolute, findings)?,
         "Header" => Carrier::Header(header(written, scope, findings)?),
         other => {
             findings.error(
@@ -43,6 +44,7 @@ fn limit(text: Option<&str>, field: &str, findings: &mut Findings<'_>) -> Option
 fn cookie(
     written: &SessionPersistence,
     scope: &str,
+    otherwise: CookiePath,
     absolute: Option<Duration>,
     findings: &mut Findings<'_>,
 ) -> Option<Carrier> {
@@ -107,7 +109,7 @@ fn cookie(
     }
     Some(Carrier::Cookie {
         name: name.into(),
-        path: path.map(Into::into),
+        path: path.map_or(otherwise, |path| CookiePath::Own(path.into())),
         permanent,
     })
 }

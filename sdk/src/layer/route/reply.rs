@@ -1,10 +1,12 @@
 //! Reply: what a rule does to the answer on its way back.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderValue, Response};
 
-use crate::layer::call::{Served, Won};
+use super::settle::Pin;
+use crate::layer::call::{Call, Served, Won};
 use crate::layer::{MeshBody, Refusal};
 use crate::policy::digest;
 use crate::policy::route::{Backend, Cors, HeaderEdits, RouteRule, Session, Token};
@@ -13,7 +15,8 @@ use crate::snapshot::Cluster;
 /// What is still to be done when the answer comes.
 #[derive(Debug)]
 pub struct Reply {
-    won: Won,
+    /// The rule; `None` where there is only a session.
+    won: Option<Won>,
     /// Whether the request came from another origin, and from which if that one may.
     origin: Option<Option<HeaderValue>>,
     /// For a session.
@@ -25,12 +28,13 @@ pub struct Reply {
 /// One request of a session.
 #[derive(Debug)]
 pub(super) struct Sitting {
+    session: Arc<Session>,
     /// The token that came with it.
-    pub(super) token: Option<Token>,
+    token: Option<Token>,
     /// What of the path the rule matched.
-    pub(super) path: Box<str>,
+    path: Box<str>,
     /// Whether the request came over TLS as the application sees it.
-    pub(super) secure: bool,
+    secure: bool,
 }
 
 impl Reply {
@@ -44,7 +48,7 @@ impl Reply {
         let edited = edits(rule, backend).any(|edits| !edits.is_empty());
         (edited || origin.is_some() || sitting.is_some()).then(|| {
             Box::new(Self {
-                won: won.clone(),
+                won: Some(won.clone()),
                 origin,
                 sitting,
                 granted: HeaderMap::new(),
@@ -52,11 +56,21 @@ impl Reply {
         })
     }
 
+    /// Where no rule was needed.
+    pub(super) fn unruled(sitting: Sitting) -> Self {
+        Self {
+            won: None,
+            origin: None,
+            sitting: Some(sitting),
+            granted: HeaderMap::new(),
+        }
+    }
+
     /// As `reply`, and with headers that are set whatever the answer says of them.
     pub(super) fn granting(reply: Option<Box<Self>>, won: &Won, granted: HeaderMap) -> Box<Self> {
         let nothing_else = || {
             Box::new(Self {
-                won: won.clone(),
+                won: Some(won.clone()),
                 origin: None,
                 sitting: None,
                 granted: HeaderMap::new(),
@@ -69,29 +83,28 @@ impl Reply {
 
     /// Finishes an answer that came from an upstream.
     pub(super) fn finish(&self, response: &mut Response<MeshBody>) {
-        let Some(rule) = self.won.rule() else { return };
-        let backend = self.won.backend();
-        for edits in edits(rule, backend) {
+        let rule = self.won.as_ref().and_then(Won::rule);
+        let backend = self.won.as_ref().and_then(Won::backend);
+        for edits in rule.into_iter().flat_map(|rule| edits(rule, backend)) {
             edits.apply(response.headers_mut());
         }
-        if let (Some(session), Some(sitting)) = (&rule.session, &self.sitting)
-            && let Some(header) = sitting.header(session, response)
-        {
+        if let Some(header) = self.sitting.as_ref().and_then(|sitting| sitting.header(response)) {
             let _ = response.headers_mut().try_append(header.0, header.1);
         }
         for (name, value) in &self.granted {
             let _ = response.headers_mut().try_insert(name, value.clone());
         }
-        self.allow(rule, backend, response.headers_mut());
+        if let Some(rule) = rule {
+            self.allow(rule, backend, response.headers_mut());
+        }
     }
 
     /// Finishes a refusal: a page may read of an error what it may read of an answer.
     pub(super) fn refused(&self, refusal: Refusal) -> Refusal {
-        let Some(rule) = self.won.rule() else {
-            return refusal;
-        };
+        let Some(won) = &self.won else { return refusal };
+        let Some(rule) = won.rule() else { return refusal };
         let mut headers = HeaderMap::new();
-        self.allow(rule, self.won.backend(), &mut headers);
+        self.allow(rule, won.backend(), &mut headers);
         refusal.with_headers(headers)
     }
 
@@ -103,12 +116,19 @@ impl Reply {
 }
 
 impl Sitting {
+    /// A request that came with the token of the endpoint that it is pinned to; `matched` is the part of its path that
+    /// the rule matched.
+    pub(super) fn new(session: &Arc<Session>, call: &Call, matched: &str, pin: Option<&Pin>) -> Self {
+        Self {
+            session: Arc::clone(session),
+            token: pin.map(|pin| pin.token),
+            path: matched.into(),
+            secure: call.head().scheme == "https",
+        }
+    }
+
     /// The header that keeps the session where it went.
-    fn header(
-        &self,
-        session: &Session,
-        response: &Response<MeshBody>,
-    ) -> Option<(http::HeaderName, HeaderValue)> {
+    fn header(&self, response: &Response<MeshBody>) -> Option<(http::HeaderName, HeaderValue)> {
         let served = response.extensions().get::<Served>()?;
         let now = now();
         let token = Token {
@@ -117,7 +137,8 @@ impl Sitting {
             began: self.token.map_or(now, |token| token.began),
             used: now,
         };
-        session.write(&token, self.token.as_ref(), &self.path, self.secure)
+        self.session
+            .write(&token, self.token.as_ref(), &self.path, self.secure)
     }
 }
 

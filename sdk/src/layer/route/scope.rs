@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Answer, Directory, refuse};
 use crate::layer::call::{Call, Destination};
 use crate::layer::{Reason, Refusal};
-use crate::policy::route::RouteTable;
+use crate::policy::route::{RouteTable, Session};
 use crate::snapshot::{Astray, Way};
 
 /// Where the table for a call is found, and where a call without a rule goes.
@@ -13,6 +13,8 @@ pub(super) enum Scope {
     Service {
         routes: Arc<RouteTable>,
         otherwise: Destination,
+        /// How sessions are kept without a route.
+        session: Option<Arc<Session>>,
     },
     Listener(Arc<RouteTable>),
     Direct(Destination),
@@ -31,6 +33,7 @@ pub(super) fn scope<D: Directory>(call: &Call, directory: &D) -> Result<Scope, A
             Some(cluster) => Ok(Scope::Service {
                 routes: Arc::clone(&port.routes),
                 otherwise: Destination::Cluster(Arc::clone(cluster)),
+                session: port.session.clone(),
             }),
             None => refuse(
                 Reason::Misconfigured,

@@ -32,16 +32,20 @@ pub(super) struct Decided {
 }
 
 enum By {
-    /// No rule: it goes there.
-    Nothing(Destination),
+    /// No rule: it goes there, perhaps with others of its session.
+    Nothing(Destination, Option<Arc<Session>>),
     Rule(Won, Found),
 }
 
 /// Finds what decides.
 pub(super) fn decide<D: Directory>(call: Call, directory: &D) -> Result<Decided, Answer> {
     let (table, what) = match scope(&call, directory)? {
-        Scope::Direct(to) => return Ok(unruled(call, to)),
-        Scope::Service { routes, otherwise } if routes.is_empty() => return Ok(unruled(call, otherwise)),
+        Scope::Direct(to) => return Ok(unruled(call, to, None)),
+        Scope::Service {
+            routes,
+            otherwise,
+            session,
+        } if routes.is_empty() => return Ok(unruled(call, otherwise, session)),
         Scope::Service { routes, .. } => (routes, "no route of the service matches"),
         Scope::Listener(routes) => (routes, "no route of the listener matches"),
     };
@@ -59,10 +63,10 @@ pub(super) fn decide<D: Directory>(call: Call, directory: &D) -> Result<Decided,
     })
 }
 
-fn unruled(call: Call, to: Destination) -> Decided {
+fn unruled(call: Call, to: Destination, session: Option<Arc<Session>>) -> Decided {
     Decided {
         call,
-        by: By::Nothing(to),
+        by: By::Nothing(to, session),
     }
 }
 
@@ -81,7 +85,7 @@ impl Decided {
     pub(super) fn choose(self) -> Result<Choice, Answer> {
         let Self { call, by } = self;
         let (mut won, found) = match by {
-            By::Nothing(to) => return Ok(Choice::Unruled(Routed::new(call, None, to))),
+            By::Nothing(to, session) => return Ok(Choice::Unruled { call, to, session }),
             By::Rule(won, found) => (won, found),
         };
         let table = Arc::clone(&won.table);
@@ -91,7 +95,7 @@ impl Decided {
         let mut origin = rule.cors.as_ref().map_or(Ok(None), |cors| judge(cors, &call))?;
         let mut pinned = None;
         if let Action::Forward(backends) = &rule.action {
-            pinned = rule.session.as_ref().and_then(|it| pin(it, backends, &call));
+            pinned = Pin::find(rule, backends, &call);
             won.backend = match &pinned {
                 Some(pin) => pin.backend,
                 None => backends.pick_index(fastrand::u64(..)),
@@ -113,7 +117,11 @@ impl Decided {
 /// Where a call is to go.
 pub(super) enum Choice {
     /// Where it was sent: no rule says otherwise.
-    Unruled(Routed),
+    Unruled {
+        call: Call,
+        to: Destination,
+        session: Option<Arc<Session>>,
+    },
     /// Where its rule sends it.
     Ruled(Chosen),
 }
@@ -122,7 +130,7 @@ impl Choice {
     /// Whether somebody must allow the call before it goes anywhere.
     pub(super) fn is_asked_about(&self) -> bool {
         match self {
-            Self::Unruled(_) => false,
+            Self::Unruled { .. } => false,
             Self::Ruled(chosen) => chosen.authorizers().next().is_some(),
         }
     }
@@ -131,7 +139,7 @@ impl Choice {
     /// `granted` on the way.
     pub(super) fn settle(self, granted: HeaderMap) -> Result<Settled, Answer> {
         match self {
-            Self::Unruled(routed) => Ok(Settled { routed, reply: None }),
+            Self::Unruled { call, to, session } => Ok(undecided(call, to, session)),
             Self::Ruled(chosen) => chosen.settle(granted),
         }
     }
@@ -231,7 +239,9 @@ impl Winner<'_> {
             let why = "the backend is not in the snapshot";
             return Err(self.refusal(Reason::Misconfigured, why, origin));
         };
-        let sitting = self.rule.session.is_some().then(|| self.sitting(&call, pin));
+        let session = self.rule.session.as_ref().or(backend.session.as_ref());
+        let matched = call.head().path.get(..self.found.matched).unwrap_or_default();
+        let sitting = session.map(|session| Sitting::new(session, &call, matched, pin));
         Ok((self.edit(call, backend)?, cluster, sitting))
     }
 
@@ -247,15 +257,6 @@ impl Winner<'_> {
             rewrite_request(&mut call, rewrites, &self.found)?;
         }
         Ok(call)
-    }
-
-    fn sitting(&self, call: &Call, pin: Option<&Pin>) -> Sitting {
-        let head = call.head();
-        Sitting {
-            token: pin.map(|pin| pin.token),
-            path: head.path.get(..self.found.matched).unwrap_or_default().into(),
-            secure: head.scheme == "https",
-        }
     }
 
     fn redirect(&self, redirect: &Redirect, call: &Call, origin: &Origin) -> Answer {
@@ -320,31 +321,68 @@ fn judge(cors: &Cors, call: &Call) -> Result<Origin, Answer> {
     }
 }
 
+/// Sends a call where it was sent.
+fn undecided(call: Call, to: Destination, session: Option<Arc<Session>>) -> Settled {
+    let Some(session) = session else {
+        return Settled {
+            routed: Routed::new(call, None, to),
+            reply: None,
+        };
+    };
+    let pin = match &to {
+        Destination::Cluster(cluster) => {
+            let token = session.read(call.request.headers(), reply::now());
+            token.and_then(|token| Pin::at(0, cluster, token))
+        }
+        Destination::Endpoint(_) => None,
+    };
+    let sitting = Sitting::new(&session, &call, "", pin.as_ref());
+    let mut routed = Routed::new(call, None, to);
+    routed.pinned = pin.map(|pin| pin.endpoint);
+    Settled {
+        routed,
+        reply: Some(Box::new(Reply::unruled(sitting))),
+    }
+}
+
 /// Where a session was before.
-struct Pin {
-    token: Token,
+pub(super) struct Pin {
+    pub(super) token: Token,
     backend: usize,
     endpoint: Arc<Endpoint>,
 }
 
-/// The endpoint of a request's session, if it still is one of the rule's. Weights do not matter any more.
-fn pin(session: &Session, backends: &Backends, call: &Call) -> Option<Pin> {
-    let token = session.read(call.request.headers(), reply::now())?;
-    backends.iter().enumerate().find_map(|(backend, it)| {
-        let Target::Cluster(id) = it.cluster else {
-            return None;
+impl Pin {
+    /// The endpoint of a request's session, if it still is one of the rule's. Weights do not matter any more.
+    ///
+    /// Where the rule leaves sessions to its backends, each has those of its own; of several that a client has had, the
+    /// one counts that it used last.
+    fn find(rule: &RouteRule, backends: &Backends, call: &Call) -> Option<Self> {
+        let headers = call.request.headers();
+        let at = |(backend, it): (usize, &Backend), token| match it.cluster {
+            Target::Cluster(id) => Self::at(backend, call.view.cluster(id)?, token),
+            _ => None,
         };
-        let cluster = call.view.cluster(id)?;
+        let mut all = backends.iter().enumerate();
+        if let Some(session) = &rule.session {
+            let token = session.read(headers, reply::now())?;
+            return all.find_map(|it| at(it, token));
+        }
+        let own = all.filter_map(|it| at(it, it.1.session.as_ref()?.read(headers, reply::now())?));
+        own.max_by_key(|pin| pin.token.used)
+    }
+
+    fn at(backend: usize, cluster: &Cluster, token: Token) -> Option<Self> {
         if reply::backend_digest(cluster) != token.backend {
             return None;
         }
         let endpoint = Arc::clone(cluster.endpoints.by_digest(token.endpoint)?);
-        Some(Pin {
+        Some(Self {
             token,
             backend,
             endpoint,
         })
-    })
+    }
 }
 
 /// Where the path was before it was rewritten, as Envoy tells backends.

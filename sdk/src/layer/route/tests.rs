@@ -88,6 +88,7 @@ fn world(action: Action, fault: FaultPolicy) -> World {
         routes: Arc::new(table.build()),
         connections: Arc::default(),
         cluster: ClusterId(0),
+        session: None,
     };
     let view = Snapshot {
         hosts: HashMap::from([(host.clone(), ServiceId(0))]),

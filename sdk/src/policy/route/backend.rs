@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ClusterId, Cors, HeaderEdits, Mirror, Redirect, Rewrite};
+use super::{ClusterId, Cors, HeaderEdits, Mirror, Redirect, Rewrite, Session};
 use crate::policy::authorizer::Authorizer;
 
 /// Where a share of a rule's requests goes.
@@ -24,6 +24,8 @@ pub struct Backend {
     pub cors: Option<Cors>,
     /// Who must allow a request, beside the rule's authorizer.
     pub authorizer: Option<Arc<Authorizer>>,
+    /// How the requests of a session are kept with this backend, where the rule does not say.
+    pub session: Option<Arc<Session>>,
 }
 
 impl Backend {
@@ -38,6 +40,7 @@ impl Backend {
             mirrors: Box::default(),
             cors: None,
             authorizer: None,
+            session: None,
         }
     }
 }
@@ -100,6 +103,11 @@ impl Backends {
     /// All backends, those without a share included.
     pub fn iter(&self) -> impl Iterator<Item = &Backend> {
         self.list.iter()
+    }
+
+    /// As [`Backends::iter`], to be completed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Backend> {
+        self.list.iter_mut()
     }
 
     /// The sum of all weights, never zero.

@@ -40,7 +40,7 @@ pub use mirror::{Mirror, shadow_host};
 pub use redirect::{Redirect, RedirectPort};
 pub use rewrite::{PathRewrite, Rewrite};
 pub use rule::{Action, RouteRule, RuleOrigin};
-pub use session::{Carrier, Session, Token};
+pub use session::{Carrier, CookiePath, Session, Token};
 pub use share::Share;
 pub use table::{Found, RouteTable};
 

@@ -37,8 +37,8 @@ pub struct RouteRule {
     pub cors: Option<Cors>,
     /// Who must allow a request before it is sent anywhere.
     pub authorizer: Option<Arc<Authorizer>>,
-    /// How the requests of a session are kept together.
-    pub session: Option<Session>,
+    /// How the requests of a session are kept together, whatever its backends say of that.
+    pub session: Option<Arc<Session>>,
 }
 
 impl RouteRule {

@@ -35,13 +35,24 @@ pub enum Carrier {
     Cookie {
         /// Its name.
         name: Box<str>,
-        /// Its path; the part of the request's path that the rule matched if `None`.
-        path: Option<Box<str>>,
+        /// For which paths the client sends it.
+        path: CookiePath,
         /// Whether it outlives the browser, for as long as the session may last.
         permanent: bool,
     },
     /// A header, of requests and responses.
     Header(HeaderName),
+}
+
+/// For which paths a client sends a cookie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CookiePath {
+    /// For the part of the request's path that the rule matched, and what is below.
+    Matched,
+    /// For this one and what is below.
+    Own(Box<str>),
+    /// The cookie does not say: a client makes it of the request's path (RFC 6265 §5.1.4).
+    Unsaid,
 }
 
 /// What a client carries: which endpoint, and since when.
@@ -115,10 +126,15 @@ impl Session {
                 permanent,
             } => {
                 // A path that a client chose must not become an attribute.
-                let path = match own.as_deref().unwrap_or(path) {
-                    path if path.starts_with('/') && !path.contains(';') => path,
-                    _ => "/",
+                let path = match own {
+                    CookiePath::Matched => Some(path),
+                    CookiePath::Own(path) => Some(&**path),
+                    CookiePath::Unsaid => None,
                 };
+                let path = path.map_or(String::new(), |path| {
+                    let usable = path.starts_with('/') && !path.contains(';');
+                    format!("; Path={}", if usable { path } else { "/" })
+                });
                 let age = match self.absolute.filter(|_| *permanent) {
                     Some(limit) => {
                         let gone = u64::from(token.used.saturating_sub(token.began));
@@ -127,7 +143,7 @@ impl Session {
                     None => String::new(),
                 };
                 let secure = if secure { "; Secure" } else { "" };
-                let cookie = format!("{name}={text}; Path={path}{age}; HttpOnly{secure}; SameSite=Strict");
+                let cookie = format!("{name}={text}{path}{age}; HttpOnly{secure}; SameSite=Strict");
                 Some((SET_COOKIE, HeaderValue::try_from(cookie).ok()?))
             }
         }
@@ -187,7 +203,7 @@ mod tests {
     fn cookie() -> Session {
         let carrier = Carrier::Cookie {
             name: "sid".into(),
-            path: None,
+            path: CookiePath::Matched,
             permanent: false,
         };
         Session::new(carrier, "ns/route/0")
@@ -302,7 +318,7 @@ mod tests {
         let permanent = Session {
             carrier: Carrier::Cookie {
                 name: "sid".into(),
-                path: Some("/own".into()),
+                path: CookiePath::Own("/own".into()),
                 permanent: true,
             },
             absolute: Some(Duration::from_secs(3600)),
@@ -316,6 +332,15 @@ mod tests {
             text(&permanent, &later, "/a", false),
             "Path=/own; Max-Age=3000; HttpOnly; SameSite=Strict"
         );
+        let unsaid = Session {
+            carrier: Carrier::Cookie {
+                name: "sid".into(),
+                path: CookiePath::Unsaid,
+                permanent: false,
+            },
+            ..cookie()
+        };
+        assert_eq!(text(&unsaid, &token(), "/a", false), "HttpOnly; SameSite=Strict");
     }
 
     proptest::proptest! {

@@ -76,6 +76,11 @@ impl RouteTable {
         self.rules.get(id.0 as usize)
     }
 
+    /// As [`RouteTable::rules`], to be completed.
+    pub fn rules_mut(&mut self) -> impl Iterator<Item = &mut RouteRule> {
+        self.rules.iter_mut()
+    }
+
     /// All rules, in the order they were added.
     pub fn rules(&self) -> impl Iterator<Item = (RuleId, &RouteRule)> {
         self.rules

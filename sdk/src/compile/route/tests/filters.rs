@@ -4,7 +4,7 @@ use http::header::{COOKIE, SET_COOKIE};
 
 use super::*;
 use crate::policy::authorizer::{Authorizer, CheckProtocol};
-use crate::policy::route::{Carrier, CorsVerdict, Share, Token};
+use crate::policy::route::{Carrier, CookiePath, CorsVerdict, Share, Token};
 
 fn filtered(filters: &str) -> String {
     with_rules(&format!(
@@ -224,7 +224,7 @@ fn session(persistence: &str) -> (Option<crate::policy::route::Session>, Vec<Pro
         "- sessionPersistence: {persistence}\n  backendRefs: [{{name: v1, port: 80}}]"
     ))]);
     let fails = failure(&table, "/", &[]).is_some();
-    let session = ask(&table, "/", &[]).unwrap().1.session.clone();
+    let session = ask(&table, "/", &[]).unwrap().1.session.as_deref().cloned();
     assert_eq!(fails, !problems.is_empty(), "{persistence}");
     (session, problems)
 }
@@ -238,7 +238,7 @@ fn sessions_are_carried_as_written() {
     };
     let cookie = |name: &str, path: Option<&str>, permanent| Carrier::Cookie {
         name: name.into(),
-        path: path.map(Into::into),
+        path: path.map_or(CookiePath::Matched, |path| CookiePath::Own(path.into())),
         permanent,
     };
     let header = |name| Carrier::Header(HeaderName::from_static(name));
