@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{explained, labels};
-use crate::config::{Entry, Labels, Problem, ResourceStore, Severity};
+use super::{explained, labels, rate_limit};
+use crate::config::{Entry, Labels, Problem, Resource, ResourceStore, Severity};
 use crate::name::Kind;
 
 /// An annotation that there is.
@@ -29,6 +29,18 @@ const KNOWN: &[Known] = &[
         kinds: &[Kind::Service, Kind::ServiceEntry, Kind::DestinationRule],
         places: "put it on a Service, a ServiceEntry or a DestinationRule",
         judge: load_balancer,
+    },
+    Known {
+        key: labels::CRITICALITY,
+        kinds: &[Kind::EnvoyFilter],
+        places: "put it on an EnvoyFilter with adaptive concurrency",
+        judge: sheds,
+    },
+    Known {
+        key: labels::CRITICALITY_HEADER,
+        kinds: &[Kind::EnvoyFilter],
+        places: "put it on an EnvoyFilter with adaptive concurrency",
+        judge: sheds,
     },
 ];
 
@@ -68,5 +80,22 @@ fn load_balancer(entry: &Arc<Entry>, field: &str, value: &str, problems: &mut Ve
     if value != labels::PEAK_EWMA {
         let text = format!("`{value}` is no way to choose, so it has no effect");
         problems.push(entry.problem(Severity::Ignored, field, text, "write peak-ewma, or nothing"));
+    }
+}
+
+/// What it says itself is judged where the filter is compiled.
+fn sheds(entry: &Arc<Entry>, field: &str, _: &str, problems: &mut Vec<Problem>) {
+    let Resource::EnvoyFilter(filter) = &entry.resource else {
+        return;
+    };
+    let patches = &filter.spec.config_patches;
+    if !patches.iter().any(|it| rate_limit::is_adaptive(&it.patch.value)) {
+        let text = "the filter sheds nothing, so it has no effect";
+        problems.push(entry.problem(
+            Severity::Ignored,
+            field,
+            text,
+            "add adaptive concurrency, or remove it",
+        ));
     }
 }

@@ -28,7 +28,7 @@ pub(crate) struct Own {
 
 impl Own {
     /// Whether we know what we are: our object is applied, or our labels were given.
-    fn is_known(&self, node: &Node) -> bool {
+    pub(crate) fn is_known(&self, node: &Node) -> bool {
         self.member.is_some() || !node.labels.is_empty()
     }
 

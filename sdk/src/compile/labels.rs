@@ -37,6 +37,10 @@ pub(crate) const EXPLAIN_TO: &str = "inmesh.io/explain-to";
 pub(crate) const LOAD_BALANCER: &str = "inmesh.io/load-balancer";
 /// The value of [`LOAD_BALANCER`] that there is.
 pub(crate) const PEAK_EWMA: &str = "peak-ewma";
+/// Annotation of an EnvoyFilter with adaptive concurrency: the header that says how important a request is.
+pub(crate) const CRITICALITY_HEADER: &str = "inmesh.io/criticality-header";
+/// Annotation of the same: how important a request is that does not say it.
+pub(crate) const CRITICALITY: &str = "inmesh.io/criticality";
 /// On a workload: where it is, as `region.zone.subzone`.
 pub(crate) const LOCALITY: &str = "istio-locality";
 /// On a Node, or a workload: its region.

@@ -189,6 +189,7 @@ pub fn compile(
     snapshot.limits = rate_limit::Bearer {
         namespace: home,
         labels: &own.labels,
+        known: own.is_known(node),
         gateway: gateway.as_ref(),
         root: &node.root_namespace,
         previous,

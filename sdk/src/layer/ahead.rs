@@ -2,12 +2,14 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use http::{HeaderMap, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{Call, MeshBody, Reason, Refusal};
+use super::{Call, MeshBody, Reason, Refusal, Watch};
+use crate::policy::limit::Entered;
 
 /// A call that may go on, and what its response gets besides.
 #[derive(Debug)]
@@ -15,6 +17,20 @@ pub(super) struct Passed {
     pub(super) call: Call,
     /// Headers that are set on the response.
     pub(super) headers: HeaderMap,
+    /// What counts it as under way until its response has ended.
+    pub(super) entered: Vec<Entered>,
+}
+
+/// Tells limits how long a request took, if it was answered to its end.
+struct Told(Vec<Entered>);
+
+impl Watch for Told {
+    fn ended(self: Box<Self>, _: u64, _: Option<&HeaderMap>, complete: bool) {
+        if complete {
+            let now = Instant::now();
+            self.0.into_iter().for_each(|entered| entered.answered(now));
+        }
+    }
 }
 
 #[cfg(feature = "jwt")]
@@ -23,6 +39,7 @@ impl From<Call> for Passed {
         Self {
             call,
             headers: HeaderMap::new(),
+            entered: Vec::new(),
         }
     }
 }
@@ -37,7 +54,7 @@ pin_project! {
     pub enum AheadFuture<S: Service<Call>> {
         Waiting { before: Before, inner: S },
         Calling { passed: Option<Passed>, inner: S },
-        Inner { #[pin] future: S::Future, headers: HeaderMap },
+        Inner { #[pin] future: S::Future, headers: HeaderMap, entered: Vec<Entered> },
         Refused { refusal: Option<Refusal> },
     }
 }
@@ -47,6 +64,7 @@ impl<S: Service<Call>> AheadFuture<S> {
         Self::Inner {
             future,
             headers: HeaderMap::new(),
+            entered: Vec::new(),
         }
     }
 
@@ -73,16 +91,29 @@ where
                 },
                 AheadProjection::Calling { passed, inner } => {
                     ready!(inner.poll_ready(cx))?;
-                    let Passed { call, headers } = passed.take().ok_or_else(again)?;
+                    let Passed {
+                        call,
+                        headers,
+                        entered,
+                    } = passed.take().ok_or_else(again)?;
                     Self::Inner {
                         future: inner.call(call),
                         headers,
+                        entered,
                     }
                 }
-                AheadProjection::Inner { future, headers } => {
+                AheadProjection::Inner {
+                    future,
+                    headers,
+                    entered,
+                } => {
                     let mut response = ready!(future.poll(cx))?;
                     for (name, value) in headers.iter() {
                         response.headers_mut().insert(name, value.clone());
+                    }
+                    if !entered.is_empty() {
+                        let told = Told(std::mem::take(entered));
+                        response = response.map(|body| body.watched(Box::new(told)));
                     }
                     return Poll::Ready(Ok(response));
                 }

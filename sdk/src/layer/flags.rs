@@ -37,7 +37,7 @@ macro_rules! table {
 impl Flags {
     /// Separated by commas, in Envoy's order. Static, because they are a metric's label.
     pub(super) fn as_str(self) -> &'static str {
-        table!(self; "UH" "UT" "UR" "UF" "UC" "UO" "NR"; "FI" "RL" "UAEX" "RLSE" "SI" "DPE" "UPE" "UMSDR")
+        table!(self; "UH" "UT" "UR" "UF" "UC" "UO" "NR"; "FI" "RL" "UAEX" "RLSE" "SI" "DPE" "UPE" "UMSDR" "OM")
     }
 }
 

@@ -47,6 +47,8 @@ pub enum Reason {
     Limited,
     /// Whoever keeps a rate limit cannot be asked.
     Limiter,
+    /// As much as latency allows is under way, and this is not important enough.
+    Shed,
     /// A fault was asked for.
     Fault,
     /// A deadline passed.
@@ -73,6 +75,7 @@ impl Reason {
             Self::Protocol => "UPE",
             Self::Limited => "RL",
             Self::Limiter => "RLSE",
+            Self::Shed => "OM",
             Self::Fault => "FI",
             Self::Timeout => "UT",
             Self::Overloaded => "UO",
@@ -97,6 +100,7 @@ impl Reason {
             Self::Protocol => "protocol",
             Self::Limited => "rate_limited",
             Self::Limiter => "rate_limit_service",
+            Self::Shed => "shed",
             Self::Fault => "fault",
             Self::Timeout => "timeout",
             Self::Overloaded => "overloaded",
@@ -174,6 +178,7 @@ impl Refusal {
                 "upstream connect error or disconnect/reset before headers. reset reason: protocol error",
             ),
             Reason::Limited => (StatusCode::TOO_MANY_REQUESTS, "local_rate_limited"),
+            Reason::Shed => (StatusCode::SERVICE_UNAVAILABLE, "reached concurrency limit"),
             Reason::Fault => (StatusCode::SERVICE_UNAVAILABLE, "fault filter abort"),
             Reason::Timeout => (StatusCode::GATEWAY_TIMEOUT, "upstream request timeout"),
             Reason::Overloaded => (
@@ -277,6 +282,7 @@ impl Refusal {
             Reason::Limited if self.body.is_empty() => "request_rate_limited".into(),
             Reason::Limited => "local_rate_limited".into(),
             Reason::Limiter => "rate_limiter_error".into(),
+            Reason::Shed => "reached_concurrency_limit".into(),
             Reason::Fault => "fault_filter_abort".into(),
             Reason::Application => "internal_error".into(),
         }

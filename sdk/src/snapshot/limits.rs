@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 use smallvec::SmallVec;
 
-use super::{InboundPolicy, Place, Snapshot, Way};
+use super::{InboundPolicy, Place, Shedding, Snapshot, Way};
 use crate::name::{Host, ResourceRef, ServiceName};
 use crate::policy::RequestHead;
 use crate::policy::limit::{Around, Describe, LocalLimit};
@@ -39,6 +39,8 @@ pub enum Kind {
     Local(Option<Arc<LocalLimit>>),
     /// A service that is asked.
     Global(Arc<GlobalLimit>),
+    /// This process, as latency has it: of what is under way at once.
+    Adaptive(Arc<Shedding>),
 }
 
 pub use Kind as LimiterKind;

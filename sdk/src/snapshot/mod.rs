@@ -8,6 +8,7 @@ mod keys;
 mod limits;
 mod live;
 mod mesh;
+mod shedding;
 pub(crate) mod tap;
 mod told;
 mod view;
@@ -22,6 +23,7 @@ pub use keys::{KeyCell, KeySource};
 pub use limits::{Context, GlobalLimit, Limiter, LimiterKind, Met, RateLimits, Scope, Setting};
 pub use live::Live;
 pub use mesh::MeshFacts;
+pub use shedding::{Importance, Shedding, SheddingPolicy};
 pub use tap::{Tap, Wanted};
 pub use told::ByService;
 pub use view::{

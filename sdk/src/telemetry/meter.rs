@@ -184,6 +184,11 @@ impl Meter {
         self.0.own.rate_limited(result);
     }
 
+    /// Counts a request that was refused for those under way; `criticality` is one of a few fixed words.
+    pub fn shed(&self, criticality: &'static str) {
+        self.0.own.shed(criticality);
+    }
+
     /// Counts a request that was not retried because too many others were.
     pub fn retry_budget_exhausted(&self) {
         self.0.own.retry_budget_exhausted.inc();

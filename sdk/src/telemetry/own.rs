@@ -71,6 +71,7 @@ pub(super) struct Own {
     introductions_refused: Family<Labels, Counter>,
     mirrored: Family<Labels, Counter>,
     rate_limited: Family<Labels, Counter>,
+    shed: Family<Labels, Counter>,
     pub(super) ejections: Counter,
     pub(super) certificate_expiry: Gauge,
     spans: std::sync::Arc<Spans>,
@@ -222,6 +223,7 @@ impl Own {
             introductions_refused: Family::default(),
             mirrored: Family::default(),
             rate_limited: Family::default(),
+            shed: Family::default(),
             ejections: Counter::default(),
             certificate_expiry: Gauge::default(),
             spans: std::sync::Arc::default(),
@@ -274,6 +276,11 @@ impl Own {
             self.rate_limited.clone(),
         );
         registry.register(
+            "mesh_shed_requests",
+            "requests refused because as much as latency allows was under way, by how important they were",
+            self.shed.clone(),
+        );
+        registry.register(
             "mesh_endpoint_ejections",
             "endpoints taken out of rotation",
             self.ejections.clone(),
@@ -307,6 +314,12 @@ impl Own {
     pub(super) fn rate_limited(&self, result: &'static str) {
         self.rate_limited
             .get_or_create(&[("result", result.to_owned())])
+            .inc();
+    }
+
+    pub(super) fn shed(&self, criticality: &'static str) {
+        self.shed
+            .get_or_create(&[("criticality", criticality.to_owned())])
             .inc();
     }
 

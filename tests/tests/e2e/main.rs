@@ -83,6 +83,7 @@ mod retries;
 mod routes;
 mod scenarios;
 mod sessions;
+mod shedding;
 mod streams;
 mod swap;
 mod tokens;

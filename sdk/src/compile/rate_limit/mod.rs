@@ -1,13 +1,15 @@
 //! Rate limits, as Istio's users write them: by EnvoyFilters.
 //!
 //! ```text
-//! HTTP_FILTER               local_ratelimit, ratelimit      ─▶ Limiter
+//! HTTP_FILTER               local_ratelimit, ratelimit, adaptive_concurrency ─▶ Limiter
 //! VIRTUAL_HOST, HTTP_ROUTE  rate_limits, local_ratelimit    ─▶ Setting: as what requests count, and how much of it
 //! CLUSTER ADD               where the service is that is asked
 //! anything else             refused, by name
 //! ```
 
+mod adaptive;
 mod envoy;
+mod kept;
 mod read;
 
 use std::collections::HashMap;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use self::adaptive::{ADAPTIVE, AdaptiveConcurrency};
 use self::envoy::{Cluster, GlobalRateLimit, HttpFilter, LocalRateLimit, RouteSettings};
 use crate::config::istio::EnvoyFilter;
 use crate::config::istio::envoy_filter::ConfigPatch;
@@ -30,6 +33,8 @@ pub(crate) struct Bearer<'s> {
     pub(crate) namespace: &'s str,
     /// Its labels.
     pub(crate) labels: &'s Labels,
+    /// Whether these are all of them: its own Pod is known.
+    pub(crate) known: bool,
     /// The Gateway that it is, if it is one.
     pub(crate) gateway: Option<&'s ResourceRef>,
     /// Istio's root namespace.
@@ -80,11 +85,21 @@ impl Bearer<'_> {
         let refs = &filter.spec.target_refs;
         if refs.is_empty() {
             let near = own == self.namespace || own == self.root;
-            let selected = filter.spec.workload_selector.as_ref().is_none_or(|it| {
-                it.labels
-                    .iter()
-                    .all(|(key, value)| self.labels.get(key) == Some(value))
-            });
+            let selector = filter.spec.workload_selector.as_ref();
+            let has = |(key, value): (&String, &String)| match self.labels.get(key) {
+                Some(own) => own == value,
+                // Whom a label selects is not let go for not knowing what it is labelled.
+                None => !self.known,
+            };
+            let selected = selector.is_none_or(|it| it.labels.iter().all(has));
+            if near && selected && !self.known && selector.is_some() {
+                problems.push(entry.problem(
+                    Severity::Warning,
+                    "spec.workloadSelector",
+                    "our own Pod is not known, so the filter applies as if it selected us",
+                    "apply the Pod, or give its name and labels",
+                ));
+            }
             return if near && selected { vec![None] } else { Vec::new() };
         }
         let mut scopes = Vec::new();
@@ -209,6 +224,21 @@ impl Compiler<'_, '_> {
                 }
                 LimiterKind::Global(Arc::new(limit))
             }
+            ADAPTIVE => {
+                let written: AdaptiveConcurrency = envoy::read(&fields)?;
+                let annotations = &entry.resource.metadata().annotations;
+                let Some(policy) = written.policy(annotations)? else {
+                    let text = "`enabled` says false: nothing is limited";
+                    self.problems.push(entry.problem(
+                        Severity::Warning,
+                        "spec.configPatches",
+                        text,
+                        "remove it, or the filter",
+                    ));
+                    return Ok(());
+                };
+                LimiterKind::Adaptive(self.bearer.shedding(&by, policy))
+            }
             other => return Err(format!("the filter {other} is not supported")),
         };
         let limiter = Arc::new(Limiter { by, kind });
@@ -323,26 +353,6 @@ impl Compiler<'_, '_> {
     }
 }
 
-impl Bearer<'_> {
-    fn before(&self, by: &ResourceRef, policy: &LocalPolicy) -> Option<Arc<LocalLimit>> {
-        let limits = &self.previous?.limits;
-        let of_filters =
-            limits
-                .limiters
-                .iter()
-                .filter(|(_, it)| it.by == *by)
-                .filter_map(|(_, it)| match &it.kind {
-                    LimiterKind::Local(limit) => limit.as_ref(),
-                    LimiterKind::Global(_) => None,
-                });
-        let of_routes = limits.settings.iter().filter_map(|it| it.local.as_ref());
-        of_filters
-            .chain(of_routes)
-            .find(|it| it.policy() == policy)
-            .cloned()
-    }
-}
-
 fn context(patch: &ConfigPatch) -> Result<Context, String> {
     let Some(written) = &patch.r#match else {
         return Ok(Context::Any);
@@ -359,6 +369,13 @@ fn context(patch: &ConfigPatch) -> Result<Context, String> {
         }
         Some(other) => Err(format!("`{other}` is no context")),
     }
+}
+
+/// Whether what a patch adds is adaptive concurrency.
+pub(crate) fn is_adaptive(value: &Value) -> bool {
+    let filter = shallow(value).ok();
+    let kind = filter.and_then(|it| envoy::typed(&it.typed_config).ok());
+    kind.is_some_and(|(kind, _)| kind == ADAPTIVE)
 }
 
 /// The name and `typed_config` of a filter, the latter as it is written.

@@ -111,7 +111,7 @@ fn share(written: Option<&Share>) -> Result<PerMillion, String> {
     Ok(PerMillion::percent(f64::from(fraction.numerator) / hundred))
 }
 
-fn status(written: Option<&envoy::HttpStatus>, default: StatusCode) -> Result<StatusCode, String> {
+pub(super) fn status(written: Option<&envoy::HttpStatus>, default: StatusCode) -> Result<StatusCode, String> {
     let Some(written) = written else {
         return Ok(default);
     };

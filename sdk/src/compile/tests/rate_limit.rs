@@ -2,6 +2,7 @@
 
 use super::kit::*;
 use crate::compile::{Compiled, Handover, compile};
+use crate::policy::limit::Criticality;
 use crate::snapshot::{Context, LimiterKind};
 
 const LOCAL: &str = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit";
@@ -64,6 +65,137 @@ fn a_filter_applies_by_namespace_label_and_target() {
     let seen = seen_by(&gateway("default", "waypoint"), &[TOWN, &text]);
     assert_eq!(seen.snapshot.limits.limiters.len(), 1);
     assert_eq!(seen.snapshot.limits.limiters[0].0.context, Context::Inbound);
+}
+
+/// A Gateway serves before it knows its own Pod; a limit that may be meant for it is kept until it does.
+#[test]
+fn who_does_not_know_itself_counts_as_selected() {
+    let patch = local("ANY", BUCKET);
+    let text = filter("default", "workloadSelector: {labels: {app: front}},", &patch);
+    let mut unknown = gateway("default", "waypoint");
+    unknown.pod = Some("nobody".into());
+    let seen = seen_by(&unknown, &[TOWN, &text]);
+    assert_eq!(seen.snapshot.limits.limiters.len(), 1);
+    assert!(about_it(&seen)[0].contains("our own Pod is not known"));
+    let mut known = unknown;
+    known.labels = [("app".to_owned(), "other".to_owned())].into();
+    let seen = seen_by(&known, &[TOWN, &text]);
+    assert_eq!(seen.snapshot.limits.limiters.len(), 0);
+    assert_eq!(about_it(&seen), [""; 0]);
+}
+
+const ADAPTIVE: &str = "envoy.extensions.filters.http.adaptive_concurrency.v3.AdaptiveConcurrency";
+
+/// A filter with adaptive concurrency and annotations.
+fn adaptive(annotations: &str, config: &str) -> Compiled {
+    let patch = local("ANY", config).replace(LOCAL, ADAPTIVE);
+    let annotated = format!("namespace: default, annotations: {{{annotations}}}");
+    labelled(&filter("default", "", &patch).replace("namespace: default", &annotated))
+}
+
+#[test]
+fn adaptive_concurrency_is_read_with_envoys_defaults() {
+    let config = "gradient_controller_config: {concurrency_limit_params: {concurrency_update_interval: 0.1s}, \
+                  min_rtt_calc_params: {interval: 30s}}";
+    let seen = adaptive("inmesh.io/criticality-header: X-Criticality", config);
+    assert_eq!(about_it(&seen), [""; 0]);
+    let LimiterKind::Adaptive(shedding) = &seen.snapshot.limits.limiters[0].1.kind else {
+        panic!("{:?}", seen.snapshot.limits);
+    };
+    let policy = shedding.policy();
+    assert_eq!(policy.status, 503);
+    assert_eq!(policy.importance.header.as_ref().unwrap(), "x-criticality");
+    let gradient = &policy.gradient;
+    assert_eq!((gradient.most, gradient.least, gradient.requests), (1_000, 3, 50));
+    assert_eq!(
+        (gradient.percentile, gradient.jitter, gradient.buffer),
+        (0.5, 0.15, 0.25)
+    );
+    assert_eq!(gradient.measure_every.as_secs(), 30);
+    let all = "gradient_controller_config: {sample_aggregate_percentile: {value: 90}, concurrency_limit_params: \
+               {max_concurrency_limit: 100, concurrency_update_interval: 1s}, min_rtt_calc_params: {fixed_value: 0.01s, \
+               request_count: 5, jitter: {value: 0}, min_concurrency: 7, buffer: {value: 10}}}, \
+               concurrency_limit_exceeded_status: {code: 429}, enabled: {default_value: true, runtime_key: x}";
+    let seen = adaptive("inmesh.io/criticality: sheddable-plus", all);
+    assert_eq!(about_it(&seen), [""; 0]);
+    let LimiterKind::Adaptive(shedding) = &seen.snapshot.limits.limiters[0].1.kind else {
+        panic!("{:?}", seen.snapshot.limits);
+    };
+    let policy = shedding.policy();
+    assert_eq!(policy.status, 429);
+    assert_eq!(policy.importance.default, Criticality::SheddablePlus);
+    let gradient = &policy.gradient;
+    assert_eq!((gradient.most, gradient.least, gradient.requests), (100, 7, 5));
+    assert_eq!(
+        (gradient.percentile, gradient.jitter, gradient.buffer),
+        (0.9, 0.0, 0.1)
+    );
+    assert_eq!(gradient.fixed_floor.unwrap().as_millis(), 10);
+}
+
+#[test]
+fn half_of_adaptive_concurrency_is_refused() {
+    let floor = "min_rtt_calc_params: {interval: 30s}";
+    let limits = "concurrency_limit_params: {concurrency_update_interval: 0.1s}";
+    for (annotations, config, part) in [
+        (
+            "",
+            format!("gradient_controller_config: {{{limits}}}"),
+            "min_rtt_calc_params",
+        ),
+        (
+            "",
+            format!("gradient_controller_config: {{{limits}, min_rtt_calc_params: {{}}}}"),
+            "either an interval",
+        ),
+        (
+            "",
+            format!(
+                "gradient_controller_config: {{{limits}, min_rtt_calc_params: {{interval: 1s, buffer: {{value: 101}}}}}}"
+            ),
+            "101 %",
+        ),
+        (
+            "",
+            format!(
+                "gradient_controller_config: {{{limits}, min_rtt_calc_params: {{interval: 1s, min_concurrency: 0}}}}"
+            ),
+            "is 0",
+        ),
+        (
+            "",
+            format!("gradient_controller_config: {{{limits}, {floor}}}, more: 1"),
+            "unknown field `more`",
+        ),
+        (
+            "inmesh.io/criticality: urgent",
+            format!("gradient_controller_config: {{{limits}, {floor}}}"),
+            "`urgent` is none of",
+        ),
+        (
+            "inmesh.io/criticality-header: 'a b'",
+            format!("gradient_controller_config: {{{limits}, {floor}}}"),
+            "is no header",
+        ),
+    ] {
+        let seen = adaptive(annotations, &config);
+        assert!(
+            about_it(&seen).iter().any(|it| it.contains(part)),
+            "{part}: {:?}",
+            about_it(&seen)
+        );
+        assert!(seen.snapshot.limits.is_empty(), "{part}");
+    }
+    let off = adaptive(
+        "",
+        &format!("gradient_controller_config: {{{limits}, {floor}}}, enabled: {{default_value: false}}"),
+    );
+    assert!(about_it(&off)[0].contains("nothing is limited"));
+    let astray = filter("default", "", &local("ANY", BUCKET)).replace(
+        "namespace: default",
+        "namespace: default, annotations: {inmesh.io/criticality: sheddable}",
+    );
+    assert!(about_it(&labelled(&astray))[0].contains("sheds nothing"));
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! descriptors of the request ─┬▶ local: a token of each bucket that it counts in
-//!                             └▶ global: a service is asked (envoy.service.ratelimit.v3), the one case in which it waits
+//!                             ├▶ global: a service is asked (envoy.service.ratelimit.v3), the one case in which it waits
+//! how important it is ────────┴▶ adaptive: a place among those under way, as many as latency allows
 //! ```
 //!
 //! It comes after authorization, so that nobody uses up what is meant for others, and stands before the application, or
@@ -25,9 +26,9 @@ use tower_service::Service;
 use super::ahead::{AheadFuture, Passed};
 use super::{Asker, Call, MeshBody, Reason, Refusal};
 use crate::name::ResourceRef;
-use crate::policy::limit::{Around, Descriptor, LocalLimit, Taken};
+use crate::policy::limit::{Around, Descriptor, Entered, LocalLimit, Taken};
 use crate::snapshot::tap::Phase;
-use crate::snapshot::{GlobalLimit, LimiterKind, Met};
+use crate::snapshot::{GlobalLimit, LimiterKind, Met, Place, Shedding};
 use crate::telemetry::Meter;
 
 /// Makes [`Admit`].
@@ -89,6 +90,7 @@ where
             return AheadFuture::Inner {
                 future: self.inner.call(call),
                 headers: judged.headers,
+                entered: judged.entered,
             };
         }
         AheadFuture::Waiting {
@@ -105,6 +107,8 @@ struct Judged {
     headers: HeaderMap,
     /// Who must be asked about it, and about what.
     asked: Vec<Asked>,
+    /// What counts it as under way.
+    entered: Vec<Entered>,
 }
 
 #[derive(Debug)]
@@ -143,6 +147,11 @@ fn judge(call: &Call, meter: &Meter) -> Result<Judged, Box<Refusal>> {
                 };
                 let descriptors = of_stage(limit.policy().stage);
                 local(limit, &descriptors, &limiter.by, &mut judged.headers, meter)?;
+            }
+            LimiterKind::Adaptive(shedding) => {
+                judged
+                    .entered
+                    .push(enter(shedding, call, place, &limiter.by, meter)?);
             }
             LimiterKind::Global(limit) => {
                 let owned = |it: &Descriptor<'_>| {
@@ -202,6 +211,31 @@ fn local(
     Err(Box::new(refusal.with_headers(more)))
 }
 
+/// Lets a request in beside those under way, if it is important enough.
+fn enter(
+    shedding: &Shedding,
+    call: &Call,
+    place: &Place,
+    by: &ResourceRef,
+    meter: &Meter,
+) -> Result<Entered, Box<Refusal>> {
+    let policy = shedding.policy();
+    let criticality = policy.importance.of(call.request.headers(), call.is_from_mesh());
+    let limit = shedding.at(place);
+    limit.enter(criticality, Instant::now()).ok_or_else(|| {
+        meter.shed(criticality.as_str());
+        let detail = format!(
+            "{by}: {} requests are under way of {} at once, which leaves no room for what is {}",
+            limit.in_flight(),
+            limit.limit(),
+            criticality.as_str(),
+        );
+        let mut refusal = Refusal::new(Reason::Shed, detail).status(policy.status);
+        refusal.policy = Some(by.clone());
+        Box::new(refusal)
+    })
+}
+
 /// gRPC's status for what is used up.
 const RESOURCE_EXHAUSTED: u16 = 8;
 
@@ -229,7 +263,11 @@ fn tell(taken: &Taken, headers: &mut HeaderMap) {
 
 /// Asks those who keep limits, one after the other.
 async fn ask(call: Call, judged: Judged, asker: Option<Asker>, meter: Meter) -> Result<Passed, Refusal> {
-    let Judged { mut headers, asked } = judged;
+    let Judged {
+        mut headers,
+        asked,
+        entered,
+    } = judged;
     let mut call = call;
     for asked in asked {
         let limit = Arc::clone(&asked.limit);
@@ -274,7 +312,11 @@ async fn ask(call: Call, judged: Judged, asker: Option<Asker>, meter: Meter) -> 
             }
         }
     }
-    Ok(Passed { call, headers })
+    Ok(Passed {
+        call,
+        headers,
+        entered,
+    })
 }
 
 /// What a service says of a request.

@@ -144,7 +144,11 @@ async fn consult(
 ) -> Result<Passed, Refusal> {
     let headers = vet(&mut call, asked, &asker, &meter).await?;
     call.found.consulted();
-    Ok(Passed { call, headers })
+    Ok(Passed {
+        call,
+        headers,
+        entered: Vec::new(),
+    })
 }
 
 /// Asks authorizers about a call, each for the sake of a resource; gives the headers that the response gets.
