@@ -277,3 +277,34 @@ async fn a_connection_must_come_about_in_time() -> Result<()> {
     drop(listener);
     Ok(())
 }
+
+/// A server that takes a request and then does nothing: its kernel acknowledges, nobody answers, pings neither.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_on_which_pings_go_unanswered_is_given_up() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let ip = cluster.address();
+    let listener = tokio::net::TcpListener::bind((ip, 8080)).await?;
+    let silent = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await?;
+        let mut connection = h2::server::handshake(stream).await?;
+        let request = connection.accept().await;
+        anyhow::ensure!(request.is_some_and(|it| it.is_ok()), "a request comes");
+        std::future::pending::<()>().await;
+        drop(connection);
+        anyhow::Ok(())
+    });
+    let entry = format!(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: backend, namespace: default}}\nspec:\n  \
+         hosts: [backend.example]\n  location: MESH_EXTERNAL\n  resolution: STATIC\n  ports: [{{number: 80, name: http, protocol: HTTP, \
+         targetPort: 8080}}]\n  endpoints: [{{address: {ip}}}]\n"
+    );
+    cluster.apply("entry", &entry)?;
+    let pool = "{http: {h2UpgradePolicy: UPGRADE, http2KeepAlive: {interval: 0.2s, timeout: 0.2s}}}";
+    cluster.apply("rule", &rule("backend.example", pool))?;
+    let (_mesh, client) = cluster.client("curl").await?;
+    let answer = tokio::time::timeout(Duration::from_secs(30), client.get(BACKEND)).await;
+    let refused = answer?.expect_err("nobody answers");
+    assert_eq!((refused.status.as_u16(), refused.flags()), (503, "UC"));
+    silent.abort();
+    Ok(())
+}

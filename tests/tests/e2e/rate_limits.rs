@@ -169,6 +169,48 @@ async fn a_descriptor_is_limited_by_itself(shape: Shape) -> Result<()> {
     Ok(())
 }
 
+/// Routes by their names, which only whoever routes knows: a Gateway API rule's own name, and Istio's for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_route_is_limited_by_its_name() -> Result<()> {
+    let routes = "apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: shop, namespace: default}
+spec:
+  parentRefs: [{group: '', kind: Service, name: reviews-v1}]
+  rules:
+  - name: checkout
+    matches: [{path: {type: Exact, value: /checkout}}]
+    backendRefs: [{name: reviews-v1, port: 9080}]
+  - matches: [{path: {type: Exact, value: /cart}}]
+    backendRefs: [{name: reviews-v1, port: 9080}]
+  - backendRefs: [{name: reviews-v1, port: 9080}]
+";
+    let one = |name: &str| {
+        format!(
+            "  - applyTo: HTTP_ROUTE
+    match: {{context: SIDECAR_INBOUND, routeConfiguration: {{vhost: {{name: 'inbound|http|9080', route: {{name: {name}}}}}}}}}
+    patch:
+      operation: MERGE
+      value:
+        typed_per_filter_config:
+          envoy.filters.http.local_ratelimit:
+            '@type': type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit
+            stat_prefix: route
+            filter_enabled: {{default_value: {{numerator: 100}}}}
+            filter_enforced: {{default_value: {{numerator: 100}}}}
+            token_bucket: {{max_tokens: 1, tokens_per_fill: 1, fill_interval: 3600s}}
+"
+        )
+    };
+    let patches = local("") + &one("checkout") + &one("default.shop.1");
+    let files = [("routes", routes), ("limits", &filter(Shape::Waypoint, &patches))];
+    let world = World::start(Shape::Waypoint, &files).await?;
+    assert_eq!(statuses(&world.curl, "/checkout", 3).await, [200, 429, 429]);
+    assert_eq!(statuses(&world.curl, "/cart", 3).await, [200, 429, 429]);
+    assert_eq!(statuses(&world.curl, "/wide", 3).await, [200, 200, 200]);
+    Ok(())
+}
+
 /// The filter that asks `ratelimit:8081`, and its domain.
 fn global(mode: &str) -> String {
     format!(
