@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::telemetry::{Seat, Telemetries};
+#[cfg(feature = "otlp")]
+use super::trace_provider;
 use crate::config::istio::Telemetry;
-use crate::config::istio::mesh_config::{FileAccessLog, MeshConfig};
+use crate::config::istio::mesh_config::{FileAccessLog, MeshConfig, OtelAccessLog};
 use crate::config::istio::telemetry::AccessLogging;
 use crate::config::{Entry, Problem, Severity};
-use crate::snapshot::{ByService, MeshFacts};
+use crate::snapshot::{ByService, MeshFacts, Node};
 use crate::telemetry::access::{AccessLog, AccessLogs, Filter, Format};
 
 /// The provider that there is without being declared: a file log to stdout.
@@ -21,8 +23,13 @@ const ENVOY: &str = "envoy";
 /// What access logs can be written to, by name, and what is used where no Telemetry says so.
 type Providers = (BTreeMap<Arc<str>, Arc<AccessLog>>, Vec<Arc<str>>);
 
-/// The providers of a mesh configuration. What is wrong with one is said by `report`, with the field it is in.
-pub(super) fn providers(config: &MeshConfig, mut report: impl FnMut(&str, String)) -> Providers {
+/// The providers of a mesh configuration, for a process that knows who it is. What is wrong with one is said by `report`,
+/// with the field it is in.
+pub(super) fn providers(
+    config: &MeshConfig,
+    node: Option<&Node>,
+    mut report: impl FnMut(&str, String),
+) -> Providers {
     let mut known = BTreeMap::new();
     let default = match mesh_format(config) {
         Ok(format) => format,
@@ -34,6 +41,15 @@ pub(super) fn providers(config: &MeshConfig, mut report: impl FnMut(&str, String
     let envoy = AccessLog::new(default.clone(), "/dev/stdout");
     known.insert(Arc::from(ENVOY), Arc::new(envoy));
     for (index, provider) in config.extension_providers.iter().enumerate() {
+        if let (Some(log), Some(node)) = (&provider.envoy_otel_als, node) {
+            match collected(&provider.name, log, node) {
+                Ok(log) => drop(known.insert(provider.name.as_str().into(), Arc::new(log))),
+                Err(why) => report(
+                    &format!("extensionProviders[{index}].envoyOtelAls"),
+                    format!("access logs to `{}` are not written: {why}", provider.name),
+                ),
+            }
+        }
         let Some(file) = &provider.envoy_file_access_log else {
             continue;
         };
@@ -91,6 +107,28 @@ fn mesh_format(config: &MeshConfig) -> Result<Format, (&'static str, String)> {
         }
         other => Err(("accessLogEncoding", format!("`{other}` is neither TEXT nor JSON"))),
     }
+}
+
+/// The access log of an `envoyOtelAls`: text is a record's body, labels are its attributes (Istio
+/// `telemetry_logging.go`).
+#[cfg(feature = "otlp")]
+fn collected(name: &str, log: &OtelAccessLog, node: &Node) -> Result<AccessLog, String> {
+    let target = trace_provider::log_target(name, log, node)?;
+    let format = log.log_format.as_ref();
+    let text = format.and_then(|format| format.text.as_deref()).map(Format::text);
+    let labels = format.and_then(|format| format.labels.as_ref()).map(Format::json);
+    let text = text.transpose().map_err(|error| error.to_string())?;
+    let labels = labels.transpose().map_err(|error| error.to_string())?;
+    Ok(AccessLog::collected(
+        text.unwrap_or_else(Format::istio),
+        labels,
+        target,
+    ))
+}
+
+#[cfg(not(feature = "otlp"))]
+fn collected(_: &str, _: &OtelAccessLog, _: &Node) -> Result<AccessLog, String> {
+    Err("this program was built without feature `otlp`".to_owned())
 }
 
 fn format_of(file: &FileAccessLog, default: &Format) -> Result<Format, String> {
@@ -204,8 +242,7 @@ impl<'s, 'a> Logging<'s, 'a> {
                     "there is no provider `{}` that access logs can be written to",
                     provider.name
                 );
-                let remedy =
-                    "declare it as envoyFileAccessLog among the mesh configuration's extensionProviders";
+                let remedy = "declare it as envoyFileAccessLog or envoyOtelAls among the mesh configuration's extensionProviders";
                 let field = format!("{at}.providers[{index}].name");
                 problems.push(entry.problem(Severity::Error, field, text, remedy));
             }
@@ -235,7 +272,7 @@ impl<'s, 'a> Logging<'s, 'a> {
 
 /// What there is without a mesh configuration.
 fn builtin() -> BTreeMap<Arc<str>, Arc<AccessLog>> {
-    providers(&MeshConfig::default(), |_, _| {}).0
+    providers(&MeshConfig::default(), None, |_, _| {}).0
 }
 
 /// Whether an entry speaks of those who receive requests.

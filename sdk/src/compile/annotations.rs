@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{explained, labels, rate_limit};
+use super::{explained, labels, rate_limit, tracing};
 use crate::config::{Entry, Labels, Problem, Resource, ResourceStore, Severity};
 use crate::name::Kind;
 
@@ -41,6 +41,12 @@ const KNOWN: &[Known] = &[
         kinds: &[Kind::EnvoyFilter],
         places: "put it on an EnvoyFilter with adaptive concurrency",
         judge: sheds,
+    },
+    Known {
+        key: labels::KEEP_TRACES,
+        kinds: &[Kind::Telemetry],
+        places: "put it on a Telemetry",
+        judge: tracing::judge_keep,
     },
 ];
 

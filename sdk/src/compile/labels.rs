@@ -41,6 +41,8 @@ pub(crate) const PEAK_EWMA: &str = "peak-ewma";
 pub(crate) const CRITICALITY_HEADER: &str = "inmesh.io/criticality-header";
 /// Annotation of the same: how important a request is that does not say it.
 pub(crate) const CRITICALITY: &str = "inmesh.io/criticality";
+/// Annotation of a Telemetry: which traces are kept though they were not sampled: `failed`, `denied`, `slow=500ms`.
+pub(crate) const KEEP_TRACES: &str = "inmesh.io/keep-traces";
 /// On a workload: where it is, as `region.zone.subzone`.
 pub(crate) const LOCALITY: &str = "istio-locality";
 /// On a Node, or a workload: its region.

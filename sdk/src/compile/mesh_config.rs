@@ -9,13 +9,16 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::access_log;
 use super::authz::{Asked, Authorizers};
+use super::trace_provider;
 use crate::config::istio::MeshConfig;
 use crate::config::istio::mesh_config::{ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider, RequestBody};
 use crate::config::{Entry, Lines, Problem, ResourceStore, Severity};
 use crate::matcher::TextSet;
 use crate::name::{Host, TrustDomain};
 use crate::policy::normalize::PathNormalization;
-use crate::snapshot::{Authorizer, BodyCheck, CheckProtocol, HttpCheck, MeshFacts, Node, Snapshot};
+use crate::snapshot::{
+    Authorizer, BodyCheck, CheckProtocol, HttpCheck, MeshFacts, Node, Snapshot, TraceFacts,
+};
 
 /// The ConfigMap and its key (Istio's own installation writes them).
 const NAME: &str = "istio";
@@ -183,8 +186,10 @@ impl Reader<'_> {
             authorizers: Default::default(),
             logs: Default::default(),
             default_logs: Vec::new(),
+            tracing: Default::default(),
         };
         self.logs(config, text_of, &mut facts);
+        facts.tracing = Arc::new(self.tracing(config, text_of));
         for provider in &config.extension_providers {
             let Some(authorizer) = self.authorizer(provider) else {
                 continue;
@@ -218,7 +223,7 @@ impl Reader<'_> {
     fn logs(&mut self, config: &MeshConfig, text: &str, facts: &mut MeshFacts) {
         let lines = Lines::of(text);
         let (entry, problems) = (self.entry, &mut *self.problems);
-        (facts.logs, facts.default_logs) = access_log::providers(config, |field, why| {
+        (facts.logs, facts.default_logs) = access_log::providers(config, Some(self.node), |field, why| {
             let line = lines.line(field).unwrap_or(0);
             let text = format!("{field} (line {line} of it): {why}");
             problems.push(entry.problem(Severity::Error, FIELD, text, "mend it"));
@@ -229,6 +234,17 @@ impl Reader<'_> {
             let remedy = "name prometheus, which is served anyway";
             problems.push(entry.problem(Severity::Ignored, FIELD, text, remedy));
         }
+    }
+
+    /// What is said of traces. What is wrong with it leaves everything else as it is.
+    fn tracing(&mut self, config: &MeshConfig, text: &str) -> TraceFacts {
+        let lines = Lines::of(text);
+        let (entry, problems) = (self.entry, &mut *self.problems);
+        trace_provider::facts(config, self.node, |field, why| {
+            let line = lines.line(field).unwrap_or(0);
+            let text = format!("{field} (line {line} of it): {why}");
+            problems.push(entry.problem(Severity::Error, FIELD, text, "mend it"));
+        })
     }
 
     /// `None` leaves it as it is.
@@ -310,26 +326,30 @@ impl Reader<'_> {
         })
     }
 
-    /// `[<namespace>/]<host>`; a bare name is one of the given namespace.
     fn host(&self, service: &str) -> Result<Host, String> {
-        let (namespace, name) = match service.split_once('/') {
-            Some((namespace, name)) => (Some(namespace), name),
-            None => (None, service),
-        };
-        let full = match namespace {
-            Some(namespace) if !name.contains('.') => {
-                format!("{name}.{namespace}.svc.{}", self.node.cluster_domain)
-            }
-            _ => name.to_owned(),
-        };
-        match full.is_empty() {
-            true => Err("service must not be empty".to_owned()),
-            false => Host::parse(&full).map_err(|error| format!("service `{service}`: {error}")),
-        }
+        service_host(service, self.node)
     }
 }
 
-fn port(port: u32) -> Result<u16, String> {
+/// `[<namespace>/]<host>`; a bare name is one of the given namespace.
+pub(super) fn service_host(service: &str, node: &Node) -> Result<Host, String> {
+    let (namespace, name) = match service.split_once('/') {
+        Some((namespace, name)) => (Some(namespace), name),
+        None => (None, service),
+    };
+    let full = match namespace {
+        Some(namespace) if !name.contains('.') => {
+            format!("{name}.{namespace}.svc.{}", node.cluster_domain)
+        }
+        _ => name.to_owned(),
+    };
+    match full.is_empty() {
+        true => Err("service must not be empty".to_owned()),
+        false => Host::parse(&full).map_err(|error| format!("service `{service}`: {error}")),
+    }
+}
+
+pub(super) fn port(port: u32) -> Result<u16, String> {
     u16::try_from(port)
         .ok()
         .filter(|port| *port > 0)

@@ -42,6 +42,9 @@ mod target;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod trace_provider;
+mod trace_tag;
+mod tracing;
 pub mod traffic;
 mod virtual_service;
 mod waypoint;
@@ -262,6 +265,14 @@ pub fn compile(
     let logging = access_log::Logging::new(&telemetries, snapshot.mesh.as_deref());
     logging.report(&mut problems);
     snapshot.logs = logging.plan(seat);
+    let traces = tracing::Traces {
+        telemetries: &telemetries,
+        facts: snapshot.mesh.as_deref(),
+        node,
+        own: &own,
+    };
+    traces.report(&mut problems);
+    snapshot.traces = traces.plans(seat);
 
     let addresses = |it: &gateway::Looked<'_>| {
         let reference = it.entry.reference();

@@ -21,5 +21,6 @@ mod steady;
 mod subsets;
 #[cfg(feature = "jwt")]
 mod tokens;
+mod tracing;
 mod traffic;
 mod virtual_service;

@@ -30,6 +30,9 @@ pub mod live_view {}
 #[doc = include_str!("routing.md")]
 pub mod routing {}
 
+#[doc = include_str!("tracing.md")]
+pub mod tracing {}
+
 #[doc = include_str!("traffic.md")]
 pub mod traffic {}
 

@@ -8,10 +8,11 @@ use http::{HeaderMap, HeaderName, Method, Request, Response, Version};
 use tracing::Span;
 
 use super::call::{Served, authority};
+use super::traced::Traced;
 use super::{MeshBody, Origin, Reason, Refusal};
 use crate::policy::authz::remote_addr;
 use crate::snapshot::{Place, Snapshot};
-use crate::telemetry::access::{AccessLogs, Entry};
+use crate::telemetry::access::{AccessLogs, Entry, Wanted};
 use crate::telemetry::{self, Meter, TraceContext};
 
 /// What is kept of a request for its line.
@@ -22,6 +23,8 @@ pub(super) struct Line {
     /// With its query.
     pub(super) path: String,
     logs: Option<Arc<AccessLogs>>,
+    /// What the span asks for, if one is recorded.
+    span: Option<Wanted>,
     start: SystemTime,
     scheme: &'static str,
     version: Version,
@@ -64,15 +67,18 @@ pub(super) struct Ended<'a> {
 }
 
 impl Line {
-    /// Keeps of a request what its logs ask for. `origin` is where it came from, unless this process sends it.
+    /// Keeps of a request what its logs and its span ask for. `origin` is where it came from, unless this process sends
+    /// it.
     pub(super) fn of(
         request: &Request<MeshBody>,
         logs: Option<Arc<AccessLogs>>,
+        span: &Traced,
         origin: Option<&Origin>,
         view: &Snapshot,
     ) -> Self {
         let path = request.uri().path_and_query();
-        let wanted = logs.as_ref().map(|logs| &logs.wanted().request[..]);
+        let wanted = [logs.as_ref().map(|logs| logs.wanted()), span.wanted()];
+        let wanted = wanted.map(|wanted| wanted.map_or(&[][..], |wanted| &wanted.request));
         let traced = logs.as_ref().is_some_and(|logs| logs.wanted().trace);
         let context = traced.then(|| TraceContext::extract(request.headers()));
         Self {
@@ -88,11 +94,12 @@ impl Line {
                 _ => "http",
             },
             version: request.version(),
-            request: kept(request.headers(), wanted.unwrap_or_default()),
+            request: kept(request.headers(), wanted),
             response: HeaderMap::new(),
             addresses: origin.map(|origin| addresses(request.headers(), origin, view)),
             trace: context.and_then(|context| context.trace_id()),
             answer: Answer::default(),
+            span: span.wanted().cloned(),
             logs,
         }
     }
@@ -102,20 +109,35 @@ impl Line {
     }
 
     /// Says to which trace the request belongs, if its span knows that better than its headers.
-    pub(super) fn traced(&mut self, span: &Span) {
-        if self.wants_trace()
-            && let Some(trace) = telemetry::context_of(span).trace_id()
-        {
-            self.trace = Some(trace);
+    pub(super) fn traced(&mut self, span: &Span, recorded: &Traced) {
+        if !self.wants_trace() && !recorded.is_recorded() {
+            return;
+        }
+        let known = recorded
+            .trace_id()
+            .or_else(|| telemetry::context_of(span).trace_id());
+        if known.is_some() {
+            self.trace = known;
         }
     }
 
-    /// Keeps of an answer what its logs ask for.
-    pub(super) fn answered(&mut self, response: &Response<MeshBody>, after: Duration, place: &Place) {
-        let Some(logs) = &self.logs else { return };
+    /// Whether anybody reads what is kept.
+    fn is_read(&self) -> bool {
+        self.logs.is_some() || self.span.is_some()
+    }
+
+    /// Keeps of an answer what its logs and its span ask for. `place` is where the request came in, if it did.
+    pub(super) fn answered(&mut self, response: &Response<MeshBody>, after: Duration, place: Option<&Place>) {
+        if !self.is_read() {
+            return;
+        }
         let served = response.extensions().get::<Served>();
-        self.response = kept(response.headers(), &logs.wanted().response);
-        let by_application = matches!(place, Place::Workload { .. });
+        let wanted = [self.logs.as_ref().map(|logs| logs.wanted()), self.span.as_ref()];
+        let wanted = wanted.map(|wanted| wanted.map_or(&[][..], |wanted| &wanted.response));
+        let name = HeaderName::from_static("x-envoy-upstream-service-time");
+        let timed = wanted.iter().any(|wanted| wanted.contains(&name));
+        self.response = kept(response.headers(), wanted);
+        let by_application = matches!(place, Some(Place::Workload { .. }));
         let details = match by_application || served.is_some() {
             true => "via_upstream",
             false => "direct_response",
@@ -128,10 +150,7 @@ impl Line {
             self.answer.attempts = served.attempts;
             // As Istio names routes of Gateway API.
             self.answer.route = served.rule.as_ref().map(|rule| rule.replace('/', "."));
-            let name = HeaderName::from_static("x-envoy-upstream-service-time");
-            if logs.wanted().response.contains(&name)
-                && let Ok(value) = after.as_millis().to_string().parse()
-            {
+            if timed && let Ok(value) = after.as_millis().to_string().parse() {
                 // Envoy says this of itself in the answer; here it is for the line alone.
                 self.response.entry(name).or_insert(value);
             }
@@ -141,8 +160,8 @@ impl Line {
     }
 
     /// Keeps of a refusal why it is one.
-    pub(super) fn refused(&mut self, refusal: &Refusal, place: &Place) {
-        if self.logs.is_none() {
+    pub(super) fn refused(&mut self, refusal: &Refusal, place: Option<&Place>) {
+        if !self.is_read() {
             return;
         }
         self.answer.details = Some(refusal.response_code_details().into_owned());
@@ -155,60 +174,73 @@ impl Line {
     }
 
     /// Writes the line.
-    pub(super) fn write(&self, ended: &Ended<'_>, origin: Option<&Origin>, meter: &Meter) {
-        let Some(logs) = &self.logs else { return };
+    pub(super) fn write(&self, entry: &Entry<'_>, meter: &Meter) {
+        if let Some(logs) = &self.logs {
+            logs.write(entry, meter);
+        }
+    }
+
+    /// Shows what is known of the request, now that it has ended.
+    pub(super) fn entry<T>(
+        &self,
+        ended: &Ended<'_>,
+        origin: Option<&Origin>,
+        hostname: Option<&str>,
+        show: impl FnOnce(&Entry<'_>) -> T,
+    ) -> T {
         let none = HeaderMap::new();
         let peer = origin.map(|origin| &*origin.peer);
         let sni = peer.map(|peer| peer.sni()).filter(|sni| !sni.is_empty());
         let answer = &self.answer;
-        logs.write(
-            &Entry {
-                start: self.start,
-                duration: ended.duration,
-                answered: answer.after,
-                method: self.method.as_str(),
-                scheme: self.scheme,
-                authority: &self.authority,
-                path: &self.path,
-                protocol: match self.version {
-                    Version::HTTP_10 => Some("HTTP/1.0"),
-                    Version::HTTP_11 => Some("HTTP/1.1"),
-                    Version::HTTP_2 => Some("HTTP/2"),
-                    _ => None,
-                },
-                request: &self.request,
-                response: &self.response,
-                trailers: ended.trailers.unwrap_or(&none),
-                code: ended.code,
-                flags: ended.flags,
-                details: match ended.flags {
-                    "DC" => Some("downstream_remote_disconnect"),
-                    _ => answer.details.as_deref(),
-                },
-                grpc_status: ended.grpc_status,
-                received: ended.received,
-                sent: ended.sent,
-                upstream: answer.upstream,
-                cluster: answer.cluster.as_deref(),
-                attempts: answer.attempts,
-                failure: answer.failure.as_deref(),
-                local: self.addresses.map(|it| it.local),
-                remote: self.addresses.map(|it| it.remote),
-                direct: self.addresses.map(|it| it.direct),
-                peer: peer.and_then(|peer| peer.identity.as_ref()).map(|id| id.as_str()),
-                sni,
-                route: answer.route.as_deref(),
-                trace: self.trace.as_deref(),
-                hostname: meter.hostname(),
+        show(&Entry {
+            start: self.start,
+            duration: ended.duration,
+            answered: answer.after,
+            method: self.method.as_str(),
+            scheme: self.scheme,
+            authority: &self.authority,
+            path: &self.path,
+            protocol: match self.version {
+                Version::HTTP_10 => Some("HTTP/1.0"),
+                Version::HTTP_11 => Some("HTTP/1.1"),
+                Version::HTTP_2 => Some("HTTP/2"),
+                _ => None,
             },
-            meter,
-        );
+            request: &self.request,
+            response: &self.response,
+            trailers: ended.trailers.unwrap_or(&none),
+            code: ended.code,
+            flags: ended.flags,
+            details: match ended.flags {
+                "DC" => Some("downstream_remote_disconnect"),
+                _ => answer.details.as_deref(),
+            },
+            grpc_status: ended.grpc_status,
+            received: ended.received,
+            sent: ended.sent,
+            upstream: answer.upstream,
+            cluster: answer.cluster.as_deref(),
+            attempts: answer.attempts,
+            failure: answer.failure.as_deref(),
+            local: self.addresses.map(|it| it.local),
+            remote: self.addresses.map(|it| it.remote),
+            direct: self.addresses.map(|it| it.direct),
+            peer: peer.and_then(|peer| peer.identity.as_ref()).map(|id| id.as_str()),
+            sni,
+            route: answer.route.as_deref(),
+            trace: self.trace.as_deref(),
+            hostname,
+        })
     }
 }
 
-fn kept(headers: &HeaderMap, wanted: &[HeaderName]) -> HeaderMap {
-    let mut kept = HeaderMap::with_capacity(wanted.len());
-    for name in wanted {
+/// What is asked for once or twice, kept once.
+fn kept(headers: &HeaderMap, wanted: [&[HeaderName]; 2]) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(wanted[0].len().max(wanted[1].len()));
+    for name in wanted.into_iter().flatten() {
+        if kept.contains_key(name) {
+            continue;
+        }
         for value in headers.get_all(name) {
             kept.append(name, value.clone());
         }
@@ -238,14 +270,14 @@ fn addresses(headers: &HeaderMap, origin: &Origin, view: &Snapshot) -> Addresses
 }
 
 /// As Istio names clusters: a waypoint's by the service, a workload's own by its port.
-fn cluster(served: Option<&Served>, place: &Place) -> Option<String> {
+fn cluster(served: Option<&Served>, place: Option<&Place>) -> Option<String> {
     match (place, served.and_then(|served| served.cluster.as_deref())) {
-        (Place::Workload { port }, _) => Some(format!("inbound|{port}||")),
-        (Place::Port { .. } | Place::Listener { .. }, Some(cluster)) => {
+        (Some(Place::Workload { port }), _) => Some(format!("inbound|{port}||")),
+        (None | Some(Place::Port { .. } | Place::Listener { .. }), Some(cluster)) => {
             Some(format!("outbound|{}||{}", cluster.port, cluster.host))
         }
         (_, Some(cluster)) => Some(format!("inbound-vip|{}|http|{}", cluster.port, cluster.host)),
-        (Place::Service { host, port }, None) => Some(format!("inbound-vip|{port}|http|{host}")),
+        (Some(Place::Service { host, port }), None) => Some(format!("inbound-vip|{port}|http|{host}")),
         _ => None,
     }
 }

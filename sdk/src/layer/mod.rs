@@ -35,6 +35,8 @@ mod retry;
 mod route;
 pub mod stack;
 mod tee;
+#[cfg_attr(not(feature = "otlp"), path = "untraced.rs")]
+mod traced;
 pub(crate) mod upgrade;
 
 pub use admit::{Admit, AdmitLayer};

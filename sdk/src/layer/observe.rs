@@ -10,9 +10,11 @@ use std::time::Duration;
 use http::{Request, Response, Version};
 use pin_project_lite::pin_project;
 use tower_service::Service;
+use tracing::Span;
 
 use super::call::{authority, dialled};
 use super::record::{Counted, Record};
+use super::traced::Opening;
 use super::{BoxError, Call, Interim, MeshBody, Origin, Refusal, hygiene};
 use crate::snapshot::{Findings, Live, Place};
 use crate::telemetry::{self, Meter, RequestSpan, TraceContext};
@@ -67,25 +69,29 @@ where
         if request.version() == Version::HTTP_11 && !matches!(*origin.place, Place::Workload { .. }) {
             request.extensions_mut().insert(origin.interim.clone());
         }
-        let context = TraceContext::extract(request.headers());
-        let span = telemetry::server_span(&RequestSpan {
-            method: request.method(),
-            authority: authority(&request),
-            path: request.uri().path(),
-            version: request.version(),
-            peer: origin.peer.identity.as_ref(),
-            generation: view.generation,
-        });
-        telemetry::adopt(&span, &context);
+        let opening = Opening::received(&mut request, origin, &view);
+        let span = match opening.is_silent() {
+            true => Span::none(),
+            false => telemetry::server_span(&RequestSpan {
+                method: request.method(),
+                authority: authority(&request),
+                path: request.uri().path(),
+                version: request.version(),
+                peer: origin.peer.identity.as_ref(),
+                generation: view.generation,
+            }),
+        };
+        telemetry::adopt(&span, &opening.caller);
         if let Some(tunnel) = &origin.peer.trace {
             telemetry::follow(&span, &TraceContext::of_parent(tunnel));
         }
+        let (context, traced) = opening.settle(&span, origin.meter());
         let cleaned = hygiene::clean(&mut request, view.paths);
         let is_clean = cleaned.is_ok();
         let place = cleaned.and_then(|()| origin.place_of(&view, authority(&request)));
         let record = Record::start(
             &mut request,
-            span,
+            (span, traced),
             Counted::Origin(Arc::clone(origin)),
             &origin.live,
             Arc::clone(&view),
@@ -103,7 +109,8 @@ where
                     notes: record.notes(),
                 };
                 let inner = &mut self.inner;
-                (Some(record.span.in_scope(|| inner.call(call))), None)
+                let called = context.in_scope(|| record.span.in_scope(|| inner.call(call)));
+                (Some(called), None)
             }
             Err(refusal) => (None, Some(refusal)),
         };
@@ -194,19 +201,24 @@ where
     fn call(&mut self, mut request: Request<MeshBody>) -> Self::Future {
         let view = self.live.pin();
         let dialled = dialled(&mut request);
-        let span = telemetry::client_span(&RequestSpan {
-            method: request.method(),
-            authority: authority(&request),
-            path: request.uri().path(),
-            version: request.version(),
-            peer: None,
-            generation: view.generation,
-        });
+        let opening = Opening::sent(&mut request, &view);
+        let span = match opening.is_silent() {
+            true => Span::none(),
+            false => telemetry::client_span(&RequestSpan {
+                method: request.method(),
+                authority: authority(&request),
+                path: request.uri().path(),
+                version: request.version(),
+                peer: None,
+                generation: view.generation,
+            }),
+        };
+        let (context, traced) = opening.settle(&span, &self.meter);
         let counted = Counted::Client(self.meter.clone());
         let cleaned = hygiene::clean(&mut request, view.paths);
         let mut record = Record::start(
             &mut request,
-            span,
+            (span, traced),
             counted,
             &self.live,
             Arc::clone(&view),
@@ -226,7 +238,8 @@ where
                     found: Findings::default(),
                     notes: record.notes(),
                 };
-                (Some(record.span.in_scope(|| self.inner.call(call))), None)
+                let called = context.in_scope(|| record.span.in_scope(|| self.inner.call(call)));
+                (Some(called), None)
             }
             Err(refusal) => (None, Some(refusal)),
         };
@@ -234,6 +247,7 @@ where
             future,
             refusal,
             record: Some(record),
+            context,
         }
     }
 }
@@ -246,6 +260,7 @@ pin_project! {
         future: Option<F>,
         refusal: Option<Refusal>,
         record: Option<Record>,
+        context: TraceContext,
     }
 }
 
@@ -258,7 +273,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let result = match (this.future.as_pin_mut(), this.record.as_ref()) {
-            (Some(future), Some(record)) => ready!(record.span.in_scope(|| future.poll(cx))),
+            (Some(future), Some(record)) => {
+                let span = &record.span;
+                ready!(this.context.in_scope(|| span.in_scope(|| future.poll(cx))))
+            }
             (Some(future), None) => ready!(future.poll(cx)),
             (None, _) => Err(this
                 .refusal

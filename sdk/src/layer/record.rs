@@ -16,9 +16,10 @@ use super::line::{Ended, Line};
 use super::notes::{self, Decided, Notes};
 use super::origin::{client_series, refused_labels};
 use super::refusal::is_grpc;
+use super::traced::{Traced, Whole};
 use super::upgrade::Asked;
 use super::{MeshBody, Origin, Refusal, Stage};
-use crate::snapshot::{Live, Snapshot, Wanted};
+use crate::snapshot::{Live, Place, Snapshot, Wanted};
 use crate::telemetry::{Meter, RequestSeries, Sample, field};
 
 /// Who counts a request.
@@ -28,11 +29,30 @@ pub(super) enum Counted {
     Client(Meter),
 }
 
+impl Counted {
+    /// Where the request came in, if it did.
+    fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Origin(origin) => Some(&origin.place),
+            Self::Client(_) => None,
+        }
+    }
+
+    fn meter(&self) -> &Meter {
+        match self {
+            Self::Origin(origin) => origin.meter(),
+            Self::Client(meter) => meter,
+        }
+    }
+}
+
 /// What is written down of one request; ends with the response's body.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) started: Instant,
     pub(super) span: Span,
+    /// What is recorded of its trace.
+    traced: Traced,
     pub(super) counted: Counted,
     pub(super) view: Arc<Snapshot>,
     grpc: bool,
@@ -42,7 +62,7 @@ pub(super) struct Record {
     /// What the caller understands of an upgrade.
     upgrade: Asked,
     received: Option<Arc<AtomicU64>>,
-    /// For access logs; only filled if there are any.
+    /// For access logs and spans; only filled if there are any.
     line: Option<Box<Line>>,
     /// Whether somebody listens to access logs as events, too.
     told: bool,
@@ -63,7 +83,7 @@ const DECISION: HeaderName = HeaderName::from_static("x-inmesh-decision");
 impl Record {
     pub(super) fn start(
         request: &mut Request<MeshBody>,
-        span: Span,
+        (span, traced): (Span, Traced),
         counted: Counted,
         live: &Arc<Live>,
         view: Arc<Snapshot>,
@@ -99,9 +119,9 @@ impl Record {
         let logs = origin
             .map(|origin| view.logs.at(&origin.place))
             .filter(|logs| !logs.is_empty());
-        let line = (told || logs.is_some()).then(|| {
-            let mut line = Line::of(request, logs.cloned(), origin, &view);
-            line.traced(&span);
+        let line = (told || logs.is_some() || traced.is_recorded()).then(|| {
+            let mut line = Line::of(request, logs.cloned(), &traced, origin, &view);
+            line.traced(&span, &traced);
             Box::new(line)
         });
         let explained = match &counted {
@@ -109,7 +129,8 @@ impl Record {
             Counted::Client(_) => false,
         };
         let watched = wanted == Wanted::All;
-        let noted = watched || explained || told && matches!(counted, Counted::Origin(_));
+        let shown = (told || traced.is_recorded()) && matches!(counted, Counted::Origin(_));
+        let noted = watched || explained || shown;
         Self {
             started: Instant::now(),
             notes: noted.then(|| {
@@ -119,6 +140,7 @@ impl Record {
             kept,
             explained,
             span,
+            traced,
             counted,
             view,
             grpc: is_grpc(request.headers()),
@@ -171,16 +193,15 @@ impl Record {
                 if let Some(kept) = &mut self.kept {
                     kept.refused(&refusal);
                 }
-                if let (Counted::Origin(origin), Some(line)) = (&self.counted, &mut self.line) {
-                    line.refused(&refusal, &origin.place);
-                }
+                self.keep(&refusal);
                 let (flags, reason) = (refusal.flags(), refusal.reason.as_str());
                 (refusal.into_response(self.grpc), flags, Some(reason))
             }
         };
         self.explain(&mut response, refused);
-        if let (Counted::Origin(origin), Some(line)) = (&self.counted, &mut self.line) {
-            line.answered(&response, self.started.elapsed(), &origin.place);
+        if let Some(line) = &mut self.line {
+            line.answered(&response, self.started.elapsed(), self.counted.place());
+            self.traced.answered(response.extensions().get::<Served>());
         }
         if let Some(kept) = &mut self.kept {
             kept.answered(&response);
@@ -225,12 +246,21 @@ impl Record {
         response
     }
 
+    /// Keeps of a refusal what is written of it.
+    fn keep(&mut self, refusal: &Refusal) {
+        if let Some(line) = &mut self.line {
+            line.refused(refusal, self.counted.place());
+            self.traced.refused(refusal);
+        }
+    }
+
     /// Counts a refusal that stays an error.
     pub(super) fn refused(mut self, refusal: &Refusal) {
         self.tell(refusal);
         if let Some(kept) = &mut self.kept {
             kept.refused(refusal);
         }
+        self.keep(refusal);
         let series = match &self.counted {
             Counted::Origin(origin) => origin.series(&self.view, None, self.grpc),
             Counted::Client(meter) => meter.requests(&refused_labels(&self.view, self.grpc)),
@@ -325,7 +355,8 @@ struct Ending {
 }
 
 impl Watch for Ending {
-    fn ended(self: Box<Self>, bytes: u64, trailers: Option<&HeaderMap>, complete: bool) {
+    fn ended(mut self: Box<Self>, bytes: u64, trailers: Option<&HeaderMap>, complete: bool) {
+        let traced = std::mem::take(&mut self.record.traced);
         let record = &self.record;
         // "DC": the caller left before it had everything.
         let flags = if complete { self.flags } else { "DC" };
@@ -348,7 +379,7 @@ impl Watch for Ending {
             Counted::Origin(origin) => Some(&**origin),
             Counted::Client(_) => None,
         };
-        if let (Some(line), Some(origin)) = (&record.line, origin) {
+        if let Some(line) = &record.line {
             let ended = Ended {
                 code: self.code,
                 flags,
@@ -358,7 +389,17 @@ impl Watch for Ending {
                 sent: bytes,
                 trailers,
             };
-            line.write(&ended, Some(origin), origin.meter());
+            let meter = record.counted.meter();
+            line.entry(&ended, origin, meter.hostname(), |entry| {
+                line.write(entry, meter);
+                let whole = Whole {
+                    origin,
+                    view: &record.view,
+                    notes: record.notes.as_deref(),
+                    grpc: record.grpc,
+                };
+                traced.finish(entry, &whole, &record.span, meter);
+            });
         }
         if let Some(kept) = &record.kept {
             kept.give(record, &self.series, &sample);

@@ -2,6 +2,8 @@
 
 pub(crate) mod admin;
 mod builder;
+#[cfg(feature = "otlp")]
+mod deliver;
 mod env;
 mod error;
 #[cfg(feature = "jwt")]
@@ -119,6 +121,10 @@ pub(crate) struct Parts {
     pub(crate) tasks: tokio::task::JoinSet<()>,
 }
 
+/// How long a collector may take for the last of what is told.
+#[cfg(feature = "otlp")]
+const LAST_SPANS: Duration = Duration::from_secs(2);
+
 impl Mesh {
     /// Configures a participant.
     pub fn builder() -> MeshBuilder {
@@ -180,9 +186,13 @@ impl Mesh {
             control: parts.control,
             tasks: std::sync::Mutex::new(parts.tasks),
         };
-        Self {
-            inner: Arc::new(inner),
-        }
+        let inner = Arc::new(inner);
+        #[cfg(feature = "otlp")]
+        inner.meter.outlets().deliver_by(
+            deliver::carrier(Arc::downgrade(&inner)),
+            tokio::runtime::Handle::current(),
+        );
+        Self { inner }
     }
 
     /// The client: routes, retries and authenticates as the configuration says.
@@ -374,6 +384,9 @@ impl Mesh {
         // Callers learn of the end from the configuration, and that takes them a moment.
         let lame_duck = (grace / 4).min(Duration::from_secs(1));
         let finished = self.inner.drain.run(lame_duck, grace).await;
+        // Spans of the last requests, through tunnels that are still there; a collector that is not is left behind.
+        #[cfg(feature = "otlp")]
+        self.inner.meter.outlets().close(LAST_SPANS.min(grace)).await;
         self.inner.wire.tunnels().drain(Duration::from_millis(200)).await;
         self.inner.control.stop();
         let meter = self.inner.meter.clone();

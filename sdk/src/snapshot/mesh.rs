@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::policy::authorizer::Authorizer;
 use crate::policy::normalize::PathNormalization;
+use crate::telemetry::Propagation;
 use crate::telemetry::access::AccessLog;
+use crate::telemetry::recording::{SpanTarget, Tag};
 
 /// What the mesh-wide configuration says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,4 +28,36 @@ pub struct MeshFacts {
     pub logs: BTreeMap<Arc<str>, Arc<AccessLog>>,
     /// Which of them are used where no Telemetry says so.
     pub default_logs: Vec<Arc<str>>,
+    /// What it says of traces.
+    pub tracing: Arc<TraceFacts>,
+}
+
+/// What the mesh-wide configuration says of traces.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TraceFacts {
+    /// Where spans can go, by the names of the providers; or why they cannot.
+    pub providers: BTreeMap<Arc<str>, Result<TraceProvider, Arc<str>>>,
+    /// The one that is used where no Telemetry names any.
+    pub default: Option<Arc<str>>,
+    /// How many of the traces that begin here are recorded, in ten thousand, where no Telemetry says so.
+    pub share: Option<u16>,
+    /// Tags where no Telemetry has any.
+    pub tags: Vec<Tag>,
+    /// How long the path in a span may be.
+    pub longest: Option<usize>,
+    /// Whether spans say who recorded them, where no Telemetry says so.
+    pub istio_tags: Option<bool>,
+}
+
+/// Somewhere that spans can go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TraceProvider {
+    /// Where, but for who we are.
+    pub target: SpanTarget,
+    /// Which headers carry contexts.
+    pub propagation: Propagation,
+    /// How long the path in a span may be.
+    pub longest: Option<usize>,
+    /// Whether the service is named as OpenTelemetry's conventions have it.
+    pub by_conventions: bool,
 }

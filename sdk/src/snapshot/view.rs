@@ -13,7 +13,9 @@ use crate::policy::balance::{Endpoint, EndpointSet, Workload};
 use crate::policy::connection::ConnectionTable;
 use crate::policy::normalize::PathNormalization;
 use crate::policy::route::{ClusterId, RouteTable, Session};
+use crate::telemetry::Propagation;
 use crate::telemetry::access::AccessLogs;
+use crate::telemetry::recording::{TracePlan, TracePlans};
 
 /// Who this process is; the input of compile beside the resources.
 #[derive(Clone, Debug)]
@@ -101,6 +103,8 @@ pub struct Snapshot {
     pub paths: PathNormalization,
     /// What is written of requests.
     pub logs: ByService<AccessLogs>,
+    /// How requests are traced.
+    pub traces: TracePlans<ByService<TracePlan>>,
     /// The principals that are told why something was decided.
     pub explained_to: TextSet,
 }
@@ -301,6 +305,14 @@ pub struct WaypointInbound {
 }
 
 impl Snapshot {
+    /// Which headers tell whom a request is passed on to of its trace.
+    pub(crate) fn propagation(&self, place: Option<&super::Place>) -> &Propagation {
+        match place {
+            Some(place) => &self.traces.received.at(place).propagation,
+            None => &self.traces.sent.propagation,
+        }
+    }
+
     /// The service that a caller's host names.
     pub fn service_by_host(&self, host: &Host) -> Option<ServiceId> {
         self.service_by_text(host.as_str(), || host.ip())

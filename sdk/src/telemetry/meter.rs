@@ -36,6 +36,8 @@ struct Shared {
     connections: Mutex<Resolved<TcpSeries>>,
     own: Own,
     logs: LogBook,
+    #[cfg(feature = "otlp")]
+    outlets: super::export::Outlets,
     hostname: Option<String>,
 }
 
@@ -74,10 +76,16 @@ impl Meter {
         register_tcp(&mut registry, &tcp);
         let own = Own::new(&mut registry, series);
         let logs = LogBook::new(log_counts(&mut registry));
+        #[cfg(feature = "otlp")]
+        let outlets = super::export::Outlets::default();
+        #[cfg(feature = "otlp")]
+        own.watch_spans(outlets.counts().clone());
         Self(Arc::new(Shared {
             registry,
             http,
             tcp,
+            #[cfg(feature = "otlp")]
+            outlets,
             requests: Mutex::new(Resolved::new(series)),
             connections: Mutex::new(Resolved::new(series)),
             own,
@@ -112,6 +120,12 @@ impl Meter {
     /// Takes a lock: ask once and keep it.
     pub fn log_to(&self, path: &Arc<str>) -> LineWriter {
         self.0.logs.writer(path)
+    }
+
+    /// The queues to collectors that the mesh configuration names.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn outlets(&self) -> &super::export::Outlets {
+        &self.0.outlets
     }
 
     /// What became of the lines of access logs.

@@ -5,7 +5,8 @@
 //! * [`TraceContext`] is the W3C trace context of one request, and [`server_span`] and its siblings are the
 //!   `tracing` spans that the mesh opens. With feature `otel` they are joined to OpenTelemetry.
 //! * [`access`] writes a line per request in Istio's formats.
-//! * With feature `otlp`, [`export`] sends those spans to a collector.
+//! * [`recording`] decides which requests are traced where Telemetries or the mesh configuration say so, and records them.
+//! * With feature `otlp`, [`export`] sends spans to a collector.
 
 pub mod access;
 #[cfg(feature = "otlp")]
@@ -17,6 +18,7 @@ mod labels;
 mod meter;
 mod own;
 mod propagate;
+pub mod recording;
 mod series;
 mod span;
 mod tcp;
@@ -27,9 +29,12 @@ pub(crate) use flow::{Durations, Flow, TcpFlow};
 pub use labels::{PartyLabels, Protocol, Reporter, RequestLabels, Security, ServiceLabels};
 pub use meter::{CONTENT_TYPE, Meter};
 pub use own::{ConfigMeter, Direction, SpanCounts, TunnelMeter};
+pub use propagate::{Formats, Propagation};
 pub use series::{RequestSeries, Sample};
 pub use span::{RequestSpan, attempt_span, client_span, compile_span, server_span, tunnel_span};
 pub use tcp::{Counted, TcpAccount, TcpSeries};
+#[cfg(feature = "otlp")]
+pub(crate) use trace::tag;
 pub use trace::{TraceContext, adopt, context_of, current, follow};
 
 #[cfg(test)]

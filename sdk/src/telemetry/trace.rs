@@ -4,26 +4,36 @@ use http::{HeaderMap, HeaderValue};
 use tracing::Span;
 
 #[cfg(feature = "otel")]
-use opentelemetry::trace::SpanContext;
-#[cfg(feature = "otel")]
 use opentelemetry::trace::TraceContextExt;
+#[cfg(feature = "otel")]
+use opentelemetry::trace::{SpanContext, TraceFlags};
+#[cfg(feature = "otlp")]
+use opentelemetry::trace::{SpanId, TraceId, TraceState};
 #[cfg(feature = "otel")]
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::propagate;
+#[cfg(feature = "otlp")]
+use super::recording::LocalTrace;
+use super::{Formats, Propagation};
+#[cfg(feature = "otlp")]
+use std::sync::Arc;
 
 tokio::task_local! {
     static SCOPE: TraceContext;
 }
 
-/// The W3C trace context of one request, or none.
+/// The trace context of one request, or none.
 ///
-/// With feature `otel` OpenTelemetry's propagator reads and writes it. Without, the caller's headers are passed on
+/// With feature `otel` OpenTelemetry's propagators read and write it. Without, the caller's headers are passed on
 /// as they came, once found well-formed.
 #[derive(Clone, Debug, Default)]
 pub struct TraceContext {
     #[cfg(feature = "otel")]
     span: Option<SpanContext>,
+    /// Where spans of calls wait until it is known whether the trace is worth keeping.
+    #[cfg(feature = "otlp")]
+    local: Option<Arc<LocalTrace>>,
     #[cfg(not(feature = "otel"))]
     headers: Option<(HeaderValue, Option<HeaderValue>)>,
 }
@@ -62,28 +72,128 @@ impl TraceContext {
 impl TraceContext {
     /// The context that a request's headers carry; none if they carry none, or a malformed one.
     pub fn extract(headers: &HeaderMap) -> Self {
+        Self::extract_by(headers, &Propagation::default())
+    }
+
+    /// As [`TraceContext::extract`], from the headers that are read.
+    pub fn extract_by(headers: &HeaderMap, propagation: &Propagation) -> Self {
+        Self::of(propagate::otel::extract(headers, propagation.read))
+    }
+
+    fn of(span: Option<SpanContext>) -> Self {
         Self {
-            span: propagate::otel::extract(headers),
+            span,
+            ..Self::default()
         }
     }
 
     /// Writes this context over whatever the headers carried; leaves them alone if there is none.
     pub fn inject(&self, headers: &mut HeaderMap) {
-        if let Some(span) = &self.span {
-            propagate::otel::inject(span, headers);
+        self.inject_by(headers, &Propagation::default());
+    }
+
+    /// As [`TraceContext::inject`], into the headers that are written.
+    pub fn inject_by(&self, headers: &mut HeaderMap, propagation: &Propagation) {
+        if let Some(span) = self
+            .span
+            .as_ref()
+            .filter(|_| propagation.write != Formats::default())
+        {
+            propagate::otel::inject(span, headers, propagation.write);
         }
+    }
+
+    /// What the caller has decided about the trace: to record it or not. `None` if there is none, or that is left to us.
+    pub fn decided(&self) -> Option<bool> {
+        let span = self.span.as_ref()?;
+        let deferred = propagate::otel::DEFERRED;
+        (span.trace_flags() & deferred != deferred).then(|| span.is_sampled())
     }
 
     /// The same trace, but not to be recorded from here on.
     pub fn unsampled(&self) -> Self {
-        let unsampled = |span: &SpanContext| {
-            let flags = span.trace_flags().with_sampled(false);
-            let state = span.trace_state().clone();
-            SpanContext::new(span.trace_id(), span.span_id(), flags, span.is_remote(), state)
-        };
+        Self::of(self.span.as_ref().map(|span| flagged(span, false)))
+    }
+
+    /// The same trace, recorded or not.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn flagged(&self, sampled: bool) -> Self {
+        Self::of(self.span.as_ref().map(|span| flagged(span, sampled)))
+    }
+
+    /// That of a trace that nobody records.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn unrecorded() -> Self {
+        let (trace, span) = (
+            TraceId::from(fastrand::u128(1..)),
+            SpanId::from(fastrand::u64(1..)),
+        );
+        let (flags, none) = (TraceFlags::default(), TraceState::default());
+        Self::of(Some(SpanContext::new(trace, span, flags, false, none)))
+    }
+
+    /// The span of ours that it leads to.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn of_span(span: SpanContext, local: Option<Arc<LocalTrace>>) -> Self {
         Self {
-            span: self.span.as_ref().map(unsampled),
+            span: Some(span),
+            local,
         }
+    }
+
+    /// This context, or that of a trace that begins here and has no span yet.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn or_fresh(self) -> Self {
+        if self.span.is_some() {
+            return self;
+        }
+        let trace = TraceId::from(fastrand::u128(1..));
+        let none = TraceState::default();
+        let span = SpanContext::new(trace, SpanId::INVALID, propagate::otel::DEFERRED, false, none);
+        Self {
+            span: Some(span),
+            ..self
+        }
+    }
+
+    /// What B3 says of sampling where it names no trace.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn hint(headers: &HeaderMap, propagation: &Propagation) -> Option<bool> {
+        match propagation.read.b3_single || propagation.read.b3_multi {
+            true => propagate::otel::hint(headers, propagation.read),
+            false => None,
+        }
+    }
+
+    /// The lower half of the trace's id, by which it can be decided.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn trace_share(&self) -> u64 {
+        let id = self
+            .span
+            .as_ref()
+            .map(|span| u128::from_be_bytes(span.trace_id().to_bytes()));
+        id.unwrap_or_default() as u64
+    }
+
+    /// The same, with a decision, and with the spans that wait for another.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn settled(self, sampled: bool) -> Self {
+        Self {
+            span: self.span.as_ref().map(|span| flagged(span, sampled)),
+            ..self
+        }
+    }
+
+    /// The span that it leads to.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn span(&self) -> Option<&SpanContext> {
+        self.span.as_ref()
+    }
+
+    /// Where spans of calls wait.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn local(&self) -> Option<&Arc<LocalTrace>> {
+        self.local.as_ref()
     }
 
     /// Whether there is no trace.
@@ -112,6 +222,26 @@ impl TraceContext {
         Self {
             headers: parent.and_then(value).map(|parent| (parent, state)),
         }
+    }
+
+    /// As [`TraceContext::extract`]: there is but one form of it.
+    pub fn extract_by(headers: &HeaderMap, propagation: &Propagation) -> Self {
+        match propagation.read.w3c {
+            true => Self::extract(headers),
+            false => Self::default(),
+        }
+    }
+
+    /// As [`TraceContext::inject`]: there is but one form of it.
+    pub fn inject_by(&self, headers: &mut HeaderMap, propagation: &Propagation) {
+        if propagation.write.w3c {
+            self.inject(headers);
+        }
+    }
+
+    /// What the caller has decided about the trace: to record it or not. `None` if there is none.
+    pub fn decided(&self) -> Option<bool> {
+        (!self.is_none()).then(|| self.is_sampled())
     }
 
     /// Writes this context over whatever the headers carried; leaves them alone if there is none.
@@ -160,6 +290,19 @@ impl TraceContext {
     }
 }
 
+#[cfg(feature = "otel")]
+fn flagged(span: &SpanContext, sampled: bool) -> SpanContext {
+    let flags = TraceFlags::default().with_sampled(sampled);
+    let state = span.trace_state().clone();
+    SpanContext::new(span.trace_id(), span.span_id(), flags, span.is_remote(), state)
+}
+
+/// Gives a span an attribute that it does not declare, if an OpenTelemetry layer knows it.
+#[cfg(feature = "otlp")]
+pub(crate) fn tag(span: &Span, name: &str, value: &str) {
+    span.set_attribute(name.to_owned(), value.to_owned());
+}
+
 /// The context that a call made right now continues: the current span's, else that of the enclosing
 /// [`TraceContext::scope`].
 pub fn current() -> TraceContext {
@@ -201,9 +344,7 @@ pub fn context_of(span: &Span) -> TraceContext {
     if !span.is_disabled() {
         let context = span.context();
         let span = context.span().span_context().clone();
-        return TraceContext {
-            span: span.is_valid().then_some(span),
-        };
+        return TraceContext::of(span.is_valid().then_some(span));
     }
     #[cfg(not(feature = "otel"))]
     let _ = span;

@@ -47,6 +47,14 @@ impl EnvoyWaypoint {
         Ok(Self { process })
     }
 
+    /// As [`EnvoyWaypoint::start`], with every request traced, and its spans sent to a collector that speaks OTLP/gRPC.
+    pub fn start_traced(binary: &Path, config: &WaypointConfig, collector: SocketAddr) -> Result<Self> {
+        let mut bootstrap = config.bootstrap();
+        waypoint::trace(&mut bootstrap, collector);
+        let process = EnvoyProcess::start(binary, &bootstrap)?;
+        Ok(Self { process })
+    }
+
     /// The process.
     pub fn process(&self) -> &EnvoyProcess {
         &self.process

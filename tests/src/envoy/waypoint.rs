@@ -311,6 +311,49 @@ impl WaypointConfig {
     }
 }
 
+/// Has every request of a bootstrap's services traced, as istiod does for an OpenTelemetry provider.
+pub(super) fn trace(bootstrap: &mut Value, collector: SocketAddr) {
+    const COLLECTOR: &str = "collector";
+    let all = json!({"value": 100.0});
+    let tracing = json!({
+        "client_sampling": all,
+        "random_sampling": all,
+        "overall_sampling": all,
+        "provider": {
+            "name": "envoy.tracers.opentelemetry",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig",
+                "grpc_service": {"envoy_grpc": {"cluster_name": COLLECTOR}, "timeout": "5s"},
+                "service_name": "envoy",
+            },
+        },
+    });
+    let endpoint = json!({"endpoint": {"address": address(collector)}});
+    let reached = cluster(
+        COLLECTOR,
+        json!({
+            "type": "STATIC",
+            "load_assignment": load_assignment(COLLECTOR, &[endpoint]),
+            "typed_extension_protocol_options": speaks("http2_protocol_options", &json!({})),
+        }),
+    );
+    let listeners = bootstrap["static_resources"]["listeners"].as_array_mut();
+    for listener in listeners.into_iter().flatten().filter(|it| it["name"] == MAIN) {
+        let chains = listener["filter_chains"].as_array_mut();
+        for chain in chains.into_iter().flatten() {
+            chain["filters"][0]["typed_config"]["tracing"] = tracing.clone();
+        }
+    }
+    if let Some(clusters) = bootstrap["static_resources"]["clusters"].as_array_mut() {
+        clusters.push(reached);
+    }
+    // Else it waits for five spans, or for five seconds.
+    bootstrap["layered_runtime"] = json!({"layers": [{
+        "name": "static",
+        "static_layer": {"tracing.opentelemetry.min_flush_spans": 1},
+    }]});
+}
+
 /// Whom a waypoint accepts at either side: everybody of the trust domain.
 fn trusted() -> String {
     format!("spiffe://{TRUST_DOMAIN}/")

@@ -9,6 +9,7 @@ pub mod authorizer;
 pub mod block;
 pub mod browser;
 pub mod cluster;
+pub mod collector;
 pub mod counted;
 pub mod door;
 pub mod echo;

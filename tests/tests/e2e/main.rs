@@ -78,6 +78,7 @@ mod pool;
 mod processes;
 mod rate_limits;
 mod rbac;
+mod recorded;
 mod relay;
 mod retries;
 mod routes;

@@ -152,6 +152,20 @@ fn selectors_choose_workloads_and_targets_what_a_waypoint_serves() {
 }
 
 #[test]
+fn a_collector_is_a_provider_like_any_other() {
+    let mesh = mesh(
+        "extensionProviders:
+- name: otel
+  envoyOtelAls: {service: collector.example, port: 4317, logName: shop, logFormat: {labels: {code: '%RESPONSE_CODE%'}}}
+defaultProviders: {accessLogging: [otel]}",
+    );
+    same(&[&mesh], &["collector.example:4317"]);
+    let compiled = seen_by(&workload("reviews-v1-1"), &[TOWN, &mesh]);
+    let logs = compiled.snapshot.logs.at(&Place::Workload { port: 9080 });
+    assert!(logs.wanted().trace, "a record says to which trace it belongs");
+}
+
+#[test]
 fn what_is_wrong_with_logs_is_said_with_its_place() {
     let wrong = mesh(
         "accessLogFile: /dev/stdout
@@ -160,7 +174,9 @@ extensionProviders:
 - name: odd
   envoyFileAccessLog: {path: /tmp/odd, logFormat: {text: '%BAR%'}}
 - name: als
-  envoyOtelAls: {service: collector, port: 4317}
+  envoyHttpAls: {service: collector, port: 4317}
+- name: otel
+  envoyOtelAls: {service: collector.example, port: 4317, logFormat: {text: '%BAZ%'}}
 defaultProviders: {accessLogging: [odd], tracing: [zipkin]}",
     );
     let telemetry = telemetry(
@@ -174,8 +190,9 @@ defaultProviders: {accessLogging: [odd], tracing: [zipkin]}",
         "accessLogFormat (line 2 of it): `FOO` is no operator that is known here",
         "extensionProviders[0].envoyFileAccessLog (line 5 of it): access logs to `odd` are not written: `BAR`",
         "there is no provider `odd` that access logs can be written to",
-        "extensionProviders[1].envoyOtelAls (line 7 of it) is not supported",
-        "defaultProviders.tracing (line 8 of it) is not supported",
+        "extensionProviders[1].envoyHttpAls (line 7 of it) is not supported",
+        "extensionProviders[2].envoyOtelAls (line 9 of it): access logs to `otel` are not written: `BAZ`",
+        "defaultProviders.tracing (line 10 of it): there is no provider `zipkin` that spans can be sent to",
     ] {
         assert!(
             told.iter().any(|problem| problem.contains(words)),

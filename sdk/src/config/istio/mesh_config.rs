@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::GoDuration;
+use super::telemetry::CustomTag;
 use crate::config::node::Node;
 use crate::config::typed;
 
@@ -44,6 +45,8 @@ pub struct DefaultProviders {
     pub access_logging: Vec<String>,
     /// For metrics; `prometheus` is what there is.
     pub metrics: Vec<String>,
+    /// For traces; the first counts.
+    pub tracing: Vec<String>,
 }
 
 /// `pathNormalization`.
@@ -60,6 +63,22 @@ pub struct PathNormalization {
 pub struct ProxyConfig {
     /// What stands in front of gateways.
     pub gateway_topology: Option<Topology>,
+    /// What is said of traces where no Telemetry says it.
+    pub tracing: Option<ProxyTracing>,
+}
+
+/// `defaultConfig.tracing`, as far as it is not about providers, which `extensionProviders` are.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ProxyTracing {
+    /// How many of the traces that begin in a process are recorded, in percent.
+    pub sampling: Option<f64>,
+    /// Tags of spans, by name.
+    pub custom_tags: Option<BTreeMap<String, CustomTag>>,
+    /// How long the path in a span may be.
+    pub max_path_tag_length: Option<u32>,
+    /// Whether spans say who recorded them.
+    pub enable_istio_tags: Option<bool>,
 }
 
 /// `gatewayTopology`.
@@ -84,6 +103,108 @@ pub struct ExtensionProvider {
     pub envoy_file_access_log: Option<FileAccessLog>,
     /// Metrics to be fetched, which are served anyway.
     pub prometheus: Option<Empty>,
+    /// A collector of spans that speaks OTLP.
+    pub opentelemetry: Option<OpenTelemetry>,
+    /// A collector of spans that speaks Zipkin.
+    pub zipkin: Option<Zipkin>,
+    /// A collector of access logs that speaks OTLP.
+    pub envoy_otel_als: Option<OtelAccessLog>,
+}
+
+/// `opentelemetry`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OpenTelemetry {
+    /// The service, `[<namespace>/]<host>`.
+    pub service: String,
+    /// Its port.
+    pub port: u32,
+    /// How long the path in a span may be.
+    pub max_tag_length: Option<u32>,
+    /// OTLP/HTTP; OTLP/gRPC if absent.
+    pub http: Option<OtlpHttp>,
+    /// What OTLP/gRPC is told beside.
+    pub grpc: Option<OtlpGrpc>,
+    /// What is found out about the process.
+    pub resource_detectors: Option<ResourceDetectors>,
+    /// `ISTIO_CANONICAL` (default) or `OTEL_SEMANTIC_CONVENTIONS`: how the service is named.
+    pub service_attribute_enrichment: Option<String>,
+}
+
+/// `http` of an OpenTelemetry provider.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OtlpHttp {
+    /// The path.
+    pub path: String,
+    /// How long an answer may take.
+    pub timeout: Option<GoDuration>,
+    /// Header fields.
+    pub headers: Vec<OtlpHeader>,
+}
+
+/// `grpc` of an OpenTelemetry provider.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OtlpGrpc {
+    /// How long an answer may take.
+    pub timeout: Option<GoDuration>,
+    /// Metadata.
+    pub initial_metadata: Vec<OtlpHeader>,
+}
+
+/// A header field.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OtlpHeader {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: Option<String>,
+    /// The variable of this process that holds its value.
+    pub env_name: Option<String>,
+}
+
+/// `resourceDetectors`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ResourceDetectors {
+    /// `OTEL_RESOURCE_ATTRIBUTES`.
+    pub environment: Option<Empty>,
+}
+
+/// `zipkin`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Zipkin {
+    /// The service, `[<namespace>/]<host>`.
+    pub service: String,
+    /// Its port.
+    pub port: u32,
+    /// How long the path in a span may be.
+    pub max_tag_length: Option<u32>,
+    /// The path; `/api/v2/spans` if empty.
+    pub path: String,
+    /// `USE_B3` (default) or `USE_B3_WITH_W3C_PROPAGATION`.
+    pub trace_context_option: String,
+    /// How long an answer may take.
+    pub timeout: Option<GoDuration>,
+    /// Header fields.
+    pub headers: Vec<OtlpHeader>,
+}
+
+/// `envoyOtelAls`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OtelAccessLog {
+    /// The service, `[<namespace>/]<host>`.
+    pub service: String,
+    /// Its port.
+    pub port: u32,
+    /// What the log is called.
+    pub log_name: String,
+    /// Text, which is a record's body, and labels, which are its attributes.
+    pub log_format: Option<LogFormat>,
 }
 
 /// A message without fields.
@@ -240,8 +361,8 @@ defaultConfig: {discoveryAddress: istiod:15012, gatewayTopology: {numTrustedProx
 extensionProviders:
 - name: opa
   envoyExtAuthzGrpc: {service: opa.default.svc.cluster.local, port: 9191, timeout: 0.5s, failOpen: true}
-- name: zipkin
-  zipkin: {service: zipkin, port: 9411}
+- name: lightstep
+  lightstep: {service: lightstep, port: 9411}
 ";
         let ParsedMeshConfig { config, unknown } = MeshConfig::read(text).unwrap();
         assert_eq!(
@@ -260,7 +381,7 @@ extensionProviders:
             unknown,
             [
                 ("enableTracing".to_owned(), 3),
-                ("extensionProviders[1].zipkin".to_owned(), 13)
+                ("extensionProviders[1].lightstep".to_owned(), 13)
             ]
         );
     }

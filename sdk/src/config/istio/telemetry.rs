@@ -1,5 +1,7 @@
 //! `telemetry.istio.io/v1 Telemetry`: what is told of requests. What is not declared here is reported as ignored.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::{PolicyTargetReference, WorkloadSelector};
@@ -27,6 +29,63 @@ pub struct TelemetrySpec {
     pub target_refs: Vec<PolicyTargetReference>,
     /// Which requests are logged, and where to.
     pub access_logging: Vec<AccessLogging>,
+    /// Which requests are traced, and where to.
+    pub tracing: Vec<Tracing>,
+}
+
+/// An entry of `tracing`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Tracing {
+    /// Of which side of a request it speaks.
+    #[serde(rename = "match")]
+    pub selects: Option<LogSelector>,
+    /// Where to; only the first counts.
+    pub providers: Vec<ProviderRef>,
+    /// How many of the traces that begin here are recorded, in percent.
+    pub random_sampling_percentage: Option<f64>,
+    /// Whether no spans are made, and headers pass as they are.
+    pub disable_span_reporting: Option<bool>,
+    /// Tags of spans, by name.
+    pub custom_tags: Option<BTreeMap<String, CustomTag>>,
+    /// Whether `x-request-id` decides which traces are recorded.
+    pub use_request_id_for_trace_sampling: Option<bool>,
+    /// Whether spans say who recorded them.
+    pub enable_istio_tags: Option<bool>,
+    /// Whether the next on the way is told nothing of the trace.
+    pub disable_context_propagation: Option<bool>,
+}
+
+/// A custom tag: one of the four.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CustomTag {
+    /// A value.
+    pub literal: Option<LiteralTag>,
+    /// The value of a variable of this process.
+    pub environment: Option<NamedTag>,
+    /// The value of a request header.
+    pub header: Option<NamedTag>,
+    /// A format as of access logs.
+    pub formatter: Option<LiteralTag>,
+}
+
+/// A value that is written out.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LiteralTag {
+    /// It.
+    pub value: String,
+}
+
+/// A value that is found by name.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NamedTag {
+    /// The name.
+    pub name: String,
+    /// What is used where there is none.
+    pub default_value: String,
 }
 
 /// An entry of `accessLogging`.

@@ -189,6 +189,25 @@ impl Format {
     }
 }
 
+#[cfg(feature = "otlp")]
+impl Format {
+    /// A format of JSON by its keys: each with its value as text.
+    pub(super) fn labels(&self, entry: &Entry<'_>) -> Vec<(String, String)> {
+        let Shape::Json(Tree::Object(fields)) = &self.shape else {
+            return Vec::new();
+        };
+        let labels = fields.iter().map(|(key, value)| {
+            let mut text = String::new();
+            match value {
+                Tree::Leaf(template) => template.write(entry, self.omits, &mut text),
+                nested => nested.write(entry, self.omits, &mut text),
+            }
+            (key.clone(), text)
+        });
+        labels.collect()
+    }
+}
+
 impl Wanted {
     /// With what another format asks for, each once.
     pub fn and(mut self, other: Self) -> Self {

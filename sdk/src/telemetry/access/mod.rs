@@ -12,6 +12,8 @@ mod entry;
 mod filter;
 mod format;
 mod operator;
+#[cfg(feature = "otlp")]
+mod record;
 mod time;
 mod writer;
 
@@ -32,8 +34,11 @@ use std::sync::{Arc, OnceLock};
 pub struct AccessLog {
     /// What a line looks like.
     pub format: Format,
-    /// The file; `/dev/stdout` and `/dev/stderr` are this process's own.
+    /// The file; `/dev/stdout` and `/dev/stderr` are this process's own. Of a collector, its address.
     pub path: Arc<str>,
+    /// The collector, if lines are records that go to one.
+    #[cfg(feature = "otlp")]
+    records: Option<record::Records>,
     /// The queue in front of the file, once somebody has written.
     writer: OnceLock<LineWriter>,
 }
@@ -50,7 +55,7 @@ impl AccessLogs {
     pub fn new(logs: Vec<(Arc<AccessLog>, Option<Arc<Filter>>)>) -> Self {
         let wanted = logs.iter().fold(Wanted::default(), |wanted, (log, filter)| {
             let filter = filter.as_ref().map(|filter| filter.wanted());
-            wanted.and(log.format.wanted()).and(filter.unwrap_or_default())
+            wanted.and(log.wanted()).and(filter.unwrap_or_default())
         });
         Self { logs, wanted }
     }
@@ -86,12 +91,45 @@ impl AccessLog {
         Self {
             format,
             path: path.into(),
+            #[cfg(feature = "otlp")]
+            records: None,
             writer: OnceLock::new(),
         }
     }
 
+    /// A log whose lines are the bodies of records that go to a collector; `labels`, a format of JSON, gives them
+    /// attributes.
+    #[cfg(feature = "otlp")]
+    pub fn collected(format: Format, labels: Option<Format>, target: super::recording::SpanTarget) -> Self {
+        Self {
+            path: format!("{}:{}", target.host, target.port).into(),
+            records: Some(record::Records::new(target, labels)),
+            ..Self::new(format, "")
+        }
+    }
+
+    /// What must be kept of a request for its line.
+    fn wanted(&self) -> Wanted {
+        let wanted = self.format.wanted();
+        #[cfg(feature = "otlp")]
+        if let Some(records) = &self.records {
+            let labels = records.labels.as_ref().map(Format::wanted);
+            let traced = Wanted {
+                // A record says so itself.
+                trace: true,
+                ..labels.unwrap_or_default()
+            };
+            return wanted.and(traced);
+        }
+        wanted
+    }
+
     /// Writes the line of a request, by a writer that `meter` keeps open.
     pub fn write(&self, entry: &Entry<'_>, meter: &super::Meter) {
+        #[cfg(feature = "otlp")]
+        if let Some(records) = &self.records {
+            return records.write(self.format.render(entry), entry, meter);
+        }
         let writer = self.writer.get_or_init(|| meter.log_to(&self.path));
         writer.write(self.format.render(entry));
     }
@@ -100,6 +138,10 @@ impl AccessLog {
 /// Two logs are the same if they write the same to the same file.
 impl PartialEq for AccessLog {
     fn eq(&self, other: &Self) -> bool {
-        self.format == other.format && self.path == other.path
+        #[cfg(feature = "otlp")]
+        let same = self.records == other.records;
+        #[cfg(not(feature = "otlp"))]
+        let same = true;
+        same && self.format == other.format && self.path == other.path
     }
 }

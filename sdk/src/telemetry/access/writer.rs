@@ -60,6 +60,17 @@ impl LogCounts {
     }
 }
 
+#[cfg(feature = "otlp")]
+impl crate::telemetry::export::Tally for LogCounts {
+    fn arrived(&self, many: u64) {
+        self.written.inc_by(many);
+    }
+
+    fn lost(&self, many: u64) {
+        self.dropped.inc_by(many);
+    }
+}
+
 impl LogBook {
     pub(in crate::telemetry) fn new(counts: LogCounts) -> Self {
         Self {

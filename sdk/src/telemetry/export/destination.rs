@@ -20,7 +20,6 @@ pub(crate) enum Protocol {
     /// OTLP/gRPC.
     Grpc,
     /// Zipkin's API v2: JSON, posted.
-    #[allow(dead_code)] // until the mesh configuration can name one
     Zipkin,
 }
 

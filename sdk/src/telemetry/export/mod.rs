@@ -16,6 +16,7 @@
 mod collector;
 mod courier;
 mod destination;
+mod outlets;
 mod parcel;
 mod queue;
 mod settings;
@@ -42,6 +43,7 @@ use self::courier::Courier;
 use super::{LogFilter, SpanCounts};
 
 pub(crate) use self::destination::{Carrier, Destination, Protocol};
+pub(crate) use self::outlets::Outlets;
 pub(crate) use self::queue::{Pace, Queue, Tally, queue};
 pub use self::settings::{OtlpProtocol, OtlpSettings, Sampling};
 

@@ -1,0 +1,303 @@
+//! What is done about a request's trace: what the plan of its place says.
+//!
+//! `untraced.rs` is the same room where feature `otlp` is off.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, Request};
+use tracing::Span;
+
+use super::call::Served;
+use super::labels::{self, Onward};
+use super::notes::{Decided, Notes};
+use super::{MeshBody, Origin, Reason as Why, Refusal};
+use crate::snapshot::{Place, Snapshot};
+use crate::telemetry::access::{Entry, Wanted};
+use crate::telemetry::recording::{Asked, Reason, Recording, RequestId, Side, Told, TracePlan, Tracing};
+use crate::telemetry::{self, Meter, Protocol, TraceContext};
+
+const FORCE: HeaderName = HeaderName::from_static("x-envoy-force-trace");
+const CLIENT: HeaderName = HeaderName::from_static("x-client-trace-id");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What is done about a request's trace; nothing for most.
+#[derive(Debug, Default)]
+pub(super) struct Traced(Option<Box<State>>);
+
+#[derive(Debug)]
+struct State {
+    plan: Arc<TracePlan>,
+    way: Way,
+    served: Option<Served>,
+    refused: Option<Refused>,
+}
+
+/// Who records the span.
+#[derive(Debug)]
+enum Way {
+    Ours(Recording),
+    /// An OpenTelemetry layer of the application's: it gets the tags that the plan has.
+    Theirs,
+}
+
+#[derive(Debug)]
+struct Refused {
+    reason: Why,
+    policy: Option<String>,
+}
+
+/// What becomes of a request's trace, before its span is opened.
+pub(super) struct Opening {
+    /// What the span below has as its parent, and whom it is to follow.
+    pub(super) caller: TraceContext,
+    plan: Option<Arc<TracePlan>>,
+    side: Side,
+}
+
+impl Opening {
+    /// For a request that comes in at `origin`: who called it, and whether it is recorded. Its id is seen to.
+    pub(super) fn received(request: &mut Request<MeshBody>, origin: &Origin, view: &Snapshot) -> Self {
+        let plan = view.traces.received.at(&origin.place);
+        let headers = request.headers_mut();
+        if plan.tracing != Tracing::Recorded {
+            return Self {
+                caller: TraceContext::extract_by(headers, &plan.propagation),
+                plan: (plan.tracing == Tracing::Silent).then(|| Arc::clone(plan)),
+                side: Side::Server,
+            };
+        }
+        // At an edge anybody may call, and nobody there has a say in what is recorded.
+        if matches!(*origin.place, Place::Port { .. } | Place::Listener { .. }) {
+            headers.remove(FORCE);
+        }
+        let caller = TraceContext::extract_by(headers, &plan.propagation);
+        Self {
+            caller: decide(plan, caller, headers),
+            plan: Some(Arc::clone(plan)),
+            side: Side::Server,
+        }
+    }
+
+    /// For a request that this process sends: whose it is, and whether it is recorded.
+    pub(super) fn sent(request: &mut Request<MeshBody>, view: &Snapshot) -> Self {
+        let plan = &view.traces.sent;
+        if plan.tracing == Tracing::Unasked {
+            return Self {
+                caller: TraceContext::default(),
+                plan: None,
+                side: Side::Client,
+            };
+        }
+        let mut caller = telemetry::current();
+        if caller.is_none() {
+            // Applications that know nothing of tracing copy headers from what they received, as Istio asks of them.
+            caller = TraceContext::extract_by(request.headers(), &plan.propagation);
+        }
+        if plan.tracing == Tracing::Recorded {
+            caller = decide(plan, caller, request.headers_mut());
+        }
+        Self {
+            caller,
+            plan: Some(Arc::clone(plan)),
+            side: Side::Client,
+        }
+    }
+
+    /// Whether the mesh's own `tracing` span is left out, too.
+    pub(super) fn is_silent(&self) -> bool {
+        self.plan
+            .as_ref()
+            .is_some_and(|plan| plan.tracing == Tracing::Silent)
+    }
+
+    /// Settles who records, now that `span` has its parent; and the context that applies from here on.
+    pub(super) fn settle(self, span: &Span, meter: &Meter) -> (TraceContext, Traced) {
+        let Some(plan) = self.plan.filter(|plan| plan.tracing == Tracing::Recorded) else {
+            return (self.caller, Traced(None));
+        };
+        let theirs = telemetry::context_of(span);
+        if !theirs.is_none() {
+            let traced = theirs.is_sampled().then(|| State::new(plan, Way::Theirs));
+            return (theirs, Traced(traced));
+        }
+        let sampled = self.caller.decided().unwrap_or(false);
+        let (context, recording) = Recording::begin(&plan, &self.caller, sampled, self.side, meter);
+        let traced = recording.map(|recording| State::new(plan, Way::Ours(recording)));
+        (context, Traced(traced))
+    }
+}
+
+/// Decides whether a trace is recorded, and writes down in the request's id why. A trace begins here if none has.
+fn decide(plan: &TracePlan, caller: TraceContext, headers: &mut HeaderMap) -> TraceContext {
+    let id = match RequestId::of(headers) {
+        Some(id) => Some(id),
+        None if headers.contains_key(REQUEST_ID) => None,
+        None => {
+            let id = RequestId::fresh();
+            headers.insert(REQUEST_ID, id.value());
+            Some(id)
+        }
+    };
+    let forced = match (headers.contains_key(CLIENT), headers.contains_key(FORCE)) {
+        (true, _) => Some(Reason::Client),
+        (false, true) => Some(Reason::Forced),
+        _ => None,
+    };
+    let caller = caller.or_fresh();
+    let (sampled, reason) = plan.sampling.decide(&Asked {
+        parent: caller
+            .decided()
+            .or_else(|| TraceContext::hint(headers, &plan.propagation)),
+        request_id: id,
+        forced,
+        trace: caller.trace_share(),
+    });
+    if let (Some(id), Some(reason)) = (id, reason)
+        && plan.sampling.by_request_id
+        && id.reason().is_none()
+    {
+        headers.insert(REQUEST_ID, id.marked(Some(reason)).value());
+    }
+    caller.settled(sampled)
+}
+
+impl State {
+    fn new(plan: Arc<TracePlan>, way: Way) -> Box<Self> {
+        Box::new(Self {
+            plan,
+            way,
+            served: None,
+            refused: None,
+        })
+    }
+}
+
+impl Traced {
+    /// Whether a span is recorded, and so what it tells must be kept.
+    pub(super) fn is_recorded(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// What must be kept of the request.
+    pub(super) fn wanted(&self) -> Option<&Wanted> {
+        self.0.as_ref().map(|state| &state.plan.wanted)
+    }
+
+    /// The trace's id, where the span is ours.
+    pub(super) fn trace_id(&self) -> Option<String> {
+        match &self.0.as_ref()?.way {
+            Way::Ours(recording) => Some(recording.trace_id()),
+            Way::Theirs => None,
+        }
+    }
+
+    /// Keeps of an answer who gave it.
+    pub(super) fn answered(&mut self, served: Option<&Served>) {
+        if let Some(state) = &mut self.0 {
+            state.served = served.cloned();
+        }
+    }
+
+    /// Keeps of a refusal what it was for.
+    pub(super) fn refused(&mut self, refusal: &Refusal) {
+        if let Some(state) = &mut self.0 {
+            state.refused = Some(Refused {
+                reason: refusal.reason,
+                policy: refusal.policy.as_ref().map(ToString::to_string),
+            });
+        }
+    }
+
+    /// Ends the span.
+    pub(super) fn finish(self, entry: &Entry<'_>, whole: &Whole<'_>, span: &Span, meter: &Meter) {
+        let Some(state) = self.0 else { return };
+        let State {
+            plan,
+            way,
+            served,
+            refused,
+        } = *state;
+        match way {
+            Way::Ours(recording) => {
+                let onward = served.as_ref().map(Onward::of);
+                let protocol = if whole.grpc {
+                    Protocol::Grpc
+                } else {
+                    Protocol::Http
+                };
+                let labels = match whole.origin {
+                    Some(origin) => {
+                        labels::received(whole.view, &origin.place, &origin.peer, onward, protocol)
+                    }
+                    None => labels::sent(whole.view, onward, protocol),
+                };
+                let told = Told {
+                    name: operation(entry, whole.origin, served.as_ref(), &labels.service.host),
+                    labels: &labels,
+                    reason: refused.as_ref().map(|it| it.reason.as_str()),
+                    denied: refused.as_ref().is_some_and(|it| is_denial(it.reason)),
+                    more: more(refused.as_ref(), whole.notes),
+                    generation: whole.view.generation,
+                };
+                recording.finish(entry, &told, meter);
+            }
+            Way::Theirs => {
+                for tag in &plan.tags {
+                    if let Some(value) = tag.value(entry) {
+                        telemetry::tag(span, tag.name(), &value);
+                    }
+                }
+                for (name, value) in &*plan.own {
+                    telemetry::tag(span, name, value);
+                }
+            }
+        }
+    }
+}
+
+/// What a span tells beside what its request's line would.
+pub(super) struct Whole<'a> {
+    pub(super) origin: Option<&'a Origin>,
+    pub(super) view: &'a Snapshot,
+    pub(super) notes: Option<&'a Notes>,
+    pub(super) grpc: bool,
+}
+
+/// The operation as Istio names it: the destination with its port, and the path of the route (Istio `route.go`,
+/// "decorator"). Of a rule it is that of its one match; anything else is `/*`.
+fn operation(entry: &Entry<'_>, origin: Option<&Origin>, served: Option<&Served>, service: &str) -> String {
+    if let Some(cluster) = served.and_then(|served| served.cluster.as_deref()) {
+        return format!("{}:{}/*", cluster.host, cluster.port);
+    }
+    match origin.map(|origin| &*origin.place) {
+        Some(Place::Service { host, port }) => format!("{host}:{port}/*"),
+        Some(Place::Workload { port }) if !service.is_empty() => format!("{service}:{port}/*"),
+        Some(Place::Pod { ip, port }) => format!("{ip}:{port}/*"),
+        _ => format!("{}/*", entry.authority),
+    }
+}
+
+fn is_denial(reason: Why) -> bool {
+    matches!(reason, Why::Denied | Why::Unauthenticated | Why::Authorizer)
+}
+
+fn more(refused: Option<&Refused>, notes: Option<&Notes>) -> Vec<(&'static str, String)> {
+    let mut more = Vec::new();
+    if let Some(refused) = refused {
+        more.push(("mesh.reason", refused.reason.as_str().to_owned()));
+    }
+    let decided: Option<&Decided> = notes.and_then(|notes| notes.decision());
+    if let Some(decided) = decided {
+        more.push(("mesh.decision", decided.word().to_owned()));
+        more.push(("mesh.decision.cost_ns", decided.cost.as_nanos().to_string()));
+    }
+    let by = decided.and_then(|decided| decided.by.as_ref());
+    if let Some(by) = by {
+        more.push(("mesh.policy.rule", by.rule.to_string()));
+    }
+    let policy = by.map(|by| by.policy.to_string());
+    if let Some(policy) = policy.or_else(|| refused.and_then(|it| it.policy.clone())) {
+        more.push(("mesh.policy", policy));
+    }
+    more
+}
