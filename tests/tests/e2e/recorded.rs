@@ -155,8 +155,9 @@ async fn a_page_is_one_trace_with_the_tree_that_istio_has(shape: Shape) -> Resul
         let own = format!("{name}.default");
         let served = page.iter().find(|span| span.server && span.service == own);
         let served = served.with_context(|| format!("{name} has told: {page:#?}"))?;
+        let served_by = format!("{own} server");
         let expected = [
-            &[&*format!("{own} server")],
+            &[&*served_by],
             through,
             &["front.default client"],
             &front[..],
