@@ -11,7 +11,7 @@ use tracing::Span;
 
 use super::room::Berth;
 use crate::hbone::{TunnelHandle, TunnelStream};
-use crate::layer::MeshBody;
+use crate::layer::{BoxError, MeshBody};
 use crate::telemetry::{self, TraceContext};
 
 /// What is spoken on a stream, for those whom TLS tells so.
@@ -50,6 +50,17 @@ impl Io {
         Self {
             stream,
             _berth: berth,
+        }
+    }
+
+    /// The stream inside a tunnel, if it is that and nothing else.
+    pub(super) fn into_tunnel(self) -> Result<(TunnelStream, Berth), Self> {
+        match self {
+            Self {
+                stream: Stream::Raw(Raw::Tunnel(stream)),
+                _berth: berth,
+            } => Ok((stream, berth)),
+            other => Err(other),
         }
     }
 
@@ -213,8 +224,8 @@ impl AsyncWrite for Io {
 /// How sending over an inner connection failed.
 #[derive(Debug)]
 pub(super) struct SendError {
-    /// hyper's words.
-    pub(super) error: hyper::Error,
+    /// What happened.
+    pub(super) error: BoxError,
     /// The request, if certainly no byte of it was sent.
     pub(super) unsent: Option<Box<Request<MeshBody>>>,
 }

@@ -201,7 +201,7 @@ impl Http2 {
             Err(mut failed) => {
                 let unsent = failed.take_message().map(Box::new);
                 Err(SendError {
-                    error: failed.into_error(),
+                    error: failed.into_error().into(),
                     unsent,
                 })
             }

@@ -22,7 +22,7 @@ use super::wire::{Wire, lane, policy};
 use crate::layer::call::{Destination, Directed, Served, Won};
 use crate::layer::refusal::is_grpc;
 use crate::layer::upgrade::{self, Offer};
-use crate::layer::{Interim, MeshBody, Notes, Reason, Refusal, Stalled};
+use crate::layer::{BoxError, MeshBody, Notes, Reason, Refusal, Stalled};
 use crate::policy::Outcome;
 use crate::policy::balance::Endpoint;
 use crate::policy::tls::Origination;
@@ -112,11 +112,6 @@ fn exchange(wire: Wire, directed: Directed, trace: &TraceContext) -> Sending {
     // Set by hyper's server where the request was received rather than made here: then both halves of an upgrade end
     // in this process and are joined. It stays with the request too, which may come back for another attempt.
     let received = request.extensions().get::<OnUpgrade>().cloned();
-    if protocol == AppProtocol::Http1
-        && let Some(interim) = request.extensions_mut().remove::<Interim>()
-    {
-        interim.listen(&mut request);
-    }
     let rule = routed.rule.as_ref().and_then(Won::rule);
     let way = Way {
         wire,
@@ -290,7 +285,7 @@ async fn send_http1(way: &Way, mut request: Box<Request<MeshBody>>) -> Result<Re
     };
     let connection = match Http1::handshake(io, way.terms()).await {
         Ok(connection) => connection,
-        Err(error) => return Err(failed(error, Some(request))),
+        Err(error) => return Err(failed(error.into(), Some(request))),
     };
     drop(waiting);
     way.introduce(&mut request, connection.epoch());
@@ -331,7 +326,7 @@ async fn send_http2(
             };
             let connection = match Http2::handshake(io, way.terms()).await {
                 Ok(connection) => Arc::new(connection),
-                Err(error) => return Err(failed(error, Some(request))),
+                Err(error) => return Err(failed(error.into(), Some(request))),
             };
             let Some(seated) = connection.seat(policy, lane.room()) else {
                 return Err(Refusal::new(
@@ -370,17 +365,17 @@ fn answered(mut response: Response<MeshBody>, offer: Option<Offer>) -> Response<
 }
 
 /// What a failed exchange means to a caller and to the retry policy.
-fn failed(error: hyper::Error, unsent: Option<Box<Request<MeshBody>>>) -> Refusal {
-    if caused_by::<Stalled>(&error).is_some() {
+fn failed(error: BoxError, unsent: Option<Box<Request<MeshBody>>>) -> Refusal {
+    if caused_by::<Stalled>(&*error).is_some() {
         let detail = format!(
             "the caller stopped in the middle of its body: {}",
-            crate::layer::chain(&error)
+            crate::layer::chain(&*error)
         );
         return Refusal::new(Reason::Timeout, detail)
             .status(StatusCode::REQUEST_TIMEOUT)
             .caused_by(error);
     }
-    let reset = caused_by::<h2::Error>(&error).and_then(h2::Error::reason);
+    let reset = caused_by::<h2::Error>(&*error).and_then(h2::Error::reason);
     let (reason, outcome, detail) = if unsent.is_some() {
         (
             Reason::Reset,
@@ -396,7 +391,7 @@ fn failed(error: hyper::Error, unsent: Option<Box<Request<MeshBody>>>) -> Refusa
             "the connection ended before the response began",
         )
     };
-    let refusal = Refusal::new(reason, format!("{detail}: {}", crate::layer::chain(&error)))
+    let refusal = Refusal::new(reason, format!("{detail}: {}", crate::layer::chain(&*error)))
         .outcome(outcome)
         .caused_by(error);
     match unsent {
@@ -406,8 +401,10 @@ fn failed(error: hyper::Error, unsent: Option<Box<Request<MeshBody>>>) -> Refusa
 }
 
 /// The first cause of this kind behind an error.
-fn caused_by<E: std::error::Error + 'static>(error: &hyper::Error) -> Option<&E> {
-    let mut source = std::error::Error::source(error);
+fn caused_by<'e, E: std::error::Error + 'static>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> Option<&'e E> {
+    let mut source = error.source();
     while let Some(error) = source {
         if let Some(error) = error.downcast_ref::<E>() {
             return Some(error);

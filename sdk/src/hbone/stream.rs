@@ -100,7 +100,7 @@ impl TunnelStream {
     }
 
     /// The next piece of data as it lies in memory, without a copy; `None` at the end.
-    pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    pub(crate) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         ready!(self.poll_fill(cx))?;
         if self.chunk.is_empty() {
             return Poll::Ready(None);
@@ -154,7 +154,7 @@ impl TunnelStream {
     }
 
     /// Waits until at least one byte may be sent; says how many may, up to `wanted`.
-    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
         if self.write == Half::Ended {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
@@ -177,7 +177,7 @@ impl TunnelStream {
     }
 
     /// Sends a piece for which [`Self::poll_room`] found room.
-    pub(super) fn send(&mut self, data: Bytes) -> io::Result<()> {
+    pub(crate) fn send(&mut self, data: Bytes) -> io::Result<()> {
         match &mut self.send {
             Some(send) => send.send_data(data, false).map_err(io_error),
             None => Err(io::ErrorKind::BrokenPipe.into()),

@@ -142,6 +142,16 @@ impl MeshBody {
         matches!(self.kind, Kind::Empty | Kind::Full(_))
     }
 
+    /// What there is, if that is all and nobody needs to see it pass.
+    pub(crate) fn whole(&self) -> Option<&[u8]> {
+        match &self.kind {
+            _ if self.watch.is_some() => None,
+            Kind::Empty => Some(&[]),
+            Kind::Full(bytes) => Some(bytes),
+            Kind::Incoming(_) | Kind::Boxed(_) => None,
+        }
+    }
+
     /// Reports how the body ended to `watch`.
     pub(crate) fn watched(mut self, watch: Box<dyn Watch>) -> Self {
         if self.watch.is_some() {

@@ -31,11 +31,16 @@ impl Interim {
     /// Has the upstream's interim answers to this request passed on.
     pub(crate) fn listen<B>(self, request: &mut Request<B>) {
         hyper::ext::on_informational(request, move |response| {
-            // The server has said 100 itself, and 101 is an answer.
-            if response.status().as_u16() > 101 {
-                self.say(response.status(), response.headers());
-            }
+            self.tell(response.status(), response.headers());
         });
+    }
+
+    /// Passes an upstream's interim answer on.
+    pub(crate) fn tell(&self, status: StatusCode, headers: &HeaderMap) {
+        // The server has said 100 itself, and 101 is an answer.
+        if status.as_u16() > 101 {
+            self.say(status, headers);
+        }
     }
 
     fn say(&self, status: StatusCode, headers: &HeaderMap) {

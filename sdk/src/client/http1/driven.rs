@@ -1,11 +1,10 @@
-//! Inner HTTP/1.1 connections.
+//! An HTTP/1.1 connection of hyper's.
 
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
@@ -16,33 +15,27 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
 
-use super::connection::{Io, SendError, Way};
-use super::lane::{Lane, Terms};
+use super::{Kind, Standing};
+use crate::client::connection::{Io, SendError};
 use crate::layer::{BoxError, MeshBody, Watch};
 use crate::policy::balance::Endpoint;
-use crate::policy::traffic::TrafficPolicy;
 
 /// hyper's driver of an HTTP/1.1 connection.
 type Driver = http1::Connection<TokioIo<Io>, MeshBody>;
 
-/// An HTTP/1.1 connection for one request at a time.
+/// A connection that hyper speaks on.
 ///
 /// hyper splits a connection into a handle and a driver. Usually the driver is its own task; here the driver is polled
 /// by whoever waits for the response, which spares two task switches per request. The connection is therefore not read
-/// while it idles: [`Http1::is_usable`] asks before it is used again. A request whose body is still being sent when
+/// while it idles: [`Driven::is_usable`] asks before it is used again. A request whose body is still being sent when
 /// the response begins, and an upgrade, do get a task.
-pub(super) struct Http1 {
+pub(super) struct Driven {
     sender: http1::SendRequest<MeshBody>,
-    /// Boxed, because the connection moves between its lane and its users and is large.
     driver: Option<Pin<Box<Driver>>>,
     /// The task that has the driver instead.
     task: Option<AbortHandle>,
     /// What the driver wakes.
     bell: Arc<Bell>,
-    way: Way,
-    terms: Terms,
-    /// How many requests it was given.
-    carried: u32,
 }
 
 /// Wakes whoever drives a connection, but not for what they bring about themselves while they poll.
@@ -85,49 +78,20 @@ impl Bell {
     }
 }
 
-impl Http1 {
-    pub(super) async fn handshake(io: Io, terms: Terms) -> hyper::Result<Self> {
-        let way = Way::of(&io);
+impl Driven {
+    pub(super) async fn handshake(io: Io) -> hyper::Result<Self> {
         let (sender, driver) = http1::Builder::new().handshake(TokioIo::new(io)).await?;
         Ok(Self {
             sender,
             driver: Some(Box::pin(driver)),
             task: None,
             bell: Arc::default(),
-            way,
-            terms,
-            carried: 0,
         })
     }
 
-    pub(super) fn terms(&self) -> &Terms {
-        &self.terms
-    }
-
-    /// Whether it may carry another request under this policy.
-    pub(super) fn is_for(&self, policy: &Arc<TrafficPolicy>) -> bool {
-        self.terms.hold(policy, self.carried)
-    }
-
-    /// Whether it may carry another request.
-    pub(super) fn lasts(&self) -> bool {
-        self.terms.last(self.carried)
-    }
-
-    /// The epoch of the credential that the tunnel below was made with; `None` outside of a tunnel.
-    pub(super) fn epoch(&self) -> Option<u64> {
-        self.way.epoch()
-    }
-
-    /// Whether the connection is idle, made under the current credential, and as far as one knows open.
-    ///
-    /// One that was put down a moment ago is taken at its word: hyper reads before it writes, so that a request to a
-    /// peer that has left meanwhile comes back unsent.
-    pub(super) fn is_usable(&mut self, epoch: u64, idle_for: Duration) -> bool {
-        if !self.way.is_open(epoch) {
-            return false;
-        }
-        if idle_for < JUST_NOW {
+    /// Whether it may carry another request; `just_now` it was put down.
+    pub(super) fn is_usable(&mut self, just_now: bool) -> bool {
+        if just_now {
             return self.sender.is_ready();
         }
         // Reads an end of stream that came while nobody looked.
@@ -157,12 +121,11 @@ impl Http1 {
 
     /// Sends a request; the connection goes back to the endpoint's lane at the end of the response's body.
     pub(super) async fn send(
-        mut self,
+        mut self: Box<Self>,
+        standing: Standing,
         mut request: Box<Request<MeshBody>>,
         endpoint: &Arc<Endpoint>,
     ) -> Result<Response<MeshBody>, SendError> {
-        self.way.carry();
-        self.carried = self.carried.saturating_add(1);
         let upgrade = request.headers().contains_key(http::header::UPGRADE);
         let mut sent = None;
         if request.body().is_at_hand() {
@@ -207,9 +170,9 @@ impl Http1 {
                     self.detach();
                 }
                 let (parts, incoming) = response.into_parts();
-                let body = Http1Body {
+                let body = DrivenBody {
                     incoming,
-                    rest: Some((self, Arc::clone(endpoint))),
+                    rest: Some((self, standing, Arc::clone(endpoint))),
                 }
                 .settle();
                 Ok(Response::from_parts(parts, body))
@@ -217,16 +180,13 @@ impl Http1 {
             Err(mut failed) => {
                 let unsent = failed.take_message().map(Box::new);
                 Err(SendError {
-                    error: failed.into_error(),
+                    error: failed.into_error().into(),
                     unsent,
                 })
             }
         }
     }
 }
-
-/// How long a connection may have been idle without being looked at before it is used again.
-const JUST_NOW: Duration = Duration::from_millis(250);
 
 /// Bodies up to this size that are still to come are mostly there before the answer begins: not worth a task.
 const SMALL: u64 = 64 << 10;
@@ -248,12 +208,12 @@ impl Watch for Sent {
 }
 
 /// A response body that drives its connection and gives it back at the end.
-struct Http1Body {
+struct DrivenBody {
     incoming: Incoming,
-    rest: Option<(Http1, Arc<Endpoint>)>,
+    rest: Option<(Box<Driven>, Standing, Arc<Endpoint>)>,
 }
 
-impl Http1Body {
+impl DrivenBody {
     fn settle(mut self) -> MeshBody {
         if self.incoming.is_end_stream() {
             self.give_back();
@@ -264,16 +224,14 @@ impl Http1Body {
 
     /// Returns the connection to its lane if it is ready for another request.
     fn give_back(&mut self) {
-        let Some((mut connection, endpoint)) = self.rest.take() else {
+        let Some((mut connection, standing, endpoint)) = self.rest.take() else {
             return;
         };
         if connection.driver.is_none() && !connection.sender.is_closed() {
             // A task drives it and may need a moment more to be done with the request.
             tokio::spawn(async move {
-                if connection.sender.ready().await.is_ok()
-                    && let Some(lane) = endpoint.cell.connections(Lane::default)
-                {
-                    lane.put(connection);
+                if connection.sender.ready().await.is_ok() {
+                    standing.give_back(Kind::Driven(connection), &endpoint);
                 }
             });
             return;
@@ -281,19 +239,16 @@ impl Http1Body {
         // Nobody waits for what comes while it idles. hyper is mostly done with the exchange when its end has been read.
         connection.bell.task.take();
         let settled = connection.sender.is_ready() || connection.drive(Waker::noop()).is_pending();
-        if settled
-            && connection.sender.is_ready()
-            && let Some(lane) = endpoint.cell.connections(Lane::default)
-        {
-            lane.put(connection);
+        if settled && connection.sender.is_ready() {
+            standing.give_back(Kind::Driven(connection), &endpoint);
         }
     }
 }
 
-impl Drop for Http1Body {
+impl Drop for DrivenBody {
     fn drop(&mut self) {
         // Nobody wants the rest of the answer. By itself the driver would still send the rest of the request.
-        if let Some((connection, _)) = self.rest.take()
+        if let Some((connection, ..)) = self.rest.take()
             && let Some(task) = connection.task
         {
             task.abort();
@@ -301,7 +256,7 @@ impl Drop for Http1Body {
     }
 }
 
-impl Body for Http1Body {
+impl Body for DrivenBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -312,7 +267,7 @@ impl Body for Http1Body {
         let this = self.get_mut();
         let polled = match &mut this.rest {
             // As in `send`: the driver is what there is to wait for.
-            Some((connection, _)) if connection.driver.is_some() => {
+            Some((connection, ..)) if connection.driver.is_some() => {
                 let incoming = &mut this.incoming;
                 let bell = Arc::clone(&connection.bell);
                 let mut polled = bell.hushed(|cx| Pin::new(&mut *incoming).poll_frame(cx));
