@@ -1,5 +1,6 @@
 //! Client: what an application calls others with.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,7 +18,8 @@ use crate::layer::{
 use crate::name::Host;
 use crate::policy::connection::Opening;
 use crate::snapshot::{Live, ServiceId, Snapshot};
-use crate::telemetry::{Meter, Protocol};
+use crate::telemetry::access::Entry;
+use crate::telemetry::{Meter, Protocol, RequestLabels, TcpSeries};
 
 /// An HTTP client on the mesh: routes, retries, balances, authenticates and encrypts in this process.
 ///
@@ -114,12 +116,20 @@ impl Client {
             Err(refusal) => {
                 let mut labels = labels::sent(view, None, Protocol::Tcp);
                 labels.service = labels::service(&service.name, &service.host);
-                self.meter.tcp(&labels).failed(refusal.flags());
+                self.series(view, &labels, None).failed(refusal.flags());
                 let (service, why) = (&service.name, &refusal.detail);
                 tracing::info!(target: "inmesh::denied", %service, port = number, %why, "connection not made");
                 Err(refusal)
             }
         }
+    }
+
+    /// Where a connection to this address is counted.
+    fn series(&self, view: &Snapshot, labels: &RequestLabels, to: Option<SocketAddr>) -> Arc<TcpSeries> {
+        let plan = &view.metrics.clients;
+        let me = view.my_identity.as_ref().map(|me| me.as_str());
+        let tags = plan.tags(&Entry::of_connection([to, None], me, None, labels));
+        self.meter.tcp_as(labels, plan, &tags)
     }
 
     /// Opens a connection to a destination, and counts what passes.
@@ -132,14 +142,15 @@ impl Client {
             Ok((connection, endpoint)) => {
                 let endpoint = &*endpoint;
                 let labels = labels::sent(view, Some(Onward { endpoint, cluster }), Protocol::Tcp);
-                Ok(connection.counted(self.meter.tcp(&labels).open()))
+                let series = self.series(view, &labels, Some(endpoint.addr));
+                Ok(connection.counted(series.open()))
             }
             Err(refusal) => {
                 let mut labels = labels::sent(view, None, Protocol::Tcp);
                 if let Some(cluster) = cluster {
                     labels.service = labels::service(&cluster.service, &cluster.host);
                 }
-                self.meter.tcp(&labels).failed(ztunnel_flags(&refusal));
+                self.series(view, &labels, None).failed(ztunnel_flags(&refusal));
                 Err(refusal)
             }
         }

@@ -27,6 +27,9 @@ pub mod identity {}
 #[doc = include_str!("live-view.md")]
 pub mod live_view {}
 
+#[doc = include_str!("metrics.md")]
+pub mod metrics {}
+
 #[doc = include_str!("routing.md")]
 pub mod routing {}
 

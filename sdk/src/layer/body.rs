@@ -59,6 +59,9 @@ enum Kind {
 
 /// Told once how a body ended.
 pub(crate) trait Watch: Send {
+    /// Data passes.
+    fn passing(&mut self, _data: &[u8]) {}
+
     /// `bytes` of data passed; `trailers` if there were any; `complete` is false if the body was dropped or failed.
     fn ended(self: Box<Self>, bytes: u64, trailers: Option<&HeaderMap>, complete: bool);
 }
@@ -133,6 +136,15 @@ impl MeshBody {
         match &self.kind {
             Kind::Empty => Some(Self::empty()),
             Kind::Full(bytes) => Some(Self::full(bytes.clone())),
+            Kind::Incoming(_) | Kind::Boxed(_) => None,
+        }
+    }
+
+    /// All of it, where it is at hand in one piece.
+    pub(super) fn bytes(&self) -> Option<&[u8]> {
+        match &self.kind {
+            Kind::Empty => Some(&[]),
+            Kind::Full(bytes) => Some(bytes),
             Kind::Incoming(_) | Kind::Boxed(_) => None,
         }
     }
@@ -269,6 +281,9 @@ impl Body for MeshBody {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     this.sent += data.len() as u64;
+                    if let Some(watch) = &mut this.watch {
+                        watch.passing(data);
+                    }
                     // hyper does not ask again once a body says that it is at its end.
                     if this.is_end_stream() {
                         this.end(None, true);

@@ -8,6 +8,11 @@ use crate::policy::balance::{Endpoint, Workload};
 use crate::snapshot::{Cluster, InboundPolicy, Place, Snapshot};
 use crate::telemetry::{PartyLabels, Protocol, Reporter, RequestLabels, Security, ServiceLabels};
 
+/// Istio's names for the services of requests that are for none.
+const PASSTHROUGH: &str = "PassthroughCluster";
+const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";
+const BLACK_HOLE: &str = "BlackHoleCluster";
+
 /// Whom something was passed on to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Onward<'a> {
@@ -42,8 +47,11 @@ pub(crate) fn received(
                 InboundPolicy::Workload(policy) => policy.ports.get(port).and_then(|guards| guards.first()),
                 _ => None,
             };
-            if let Some(guard) = guard {
-                labels.service = service(&guard.service, &guard.host);
+            match guard {
+                Some(guard) => labels.service = service(&guard.service, &guard.host),
+                // As Envoy's clusters for what no service leads to; ztunnel has no such name.
+                None if protocol != Protocol::Tcp => labels.service.name = INBOUND_PASSTHROUGH.into(),
+                None => {}
             }
             labels
         }
@@ -70,7 +78,8 @@ pub(crate) fn received(
     }
     if let Some(Onward { endpoint, cluster }) = onward {
         labels.destination = party(&endpoint.workload, endpoint.identities.first());
-        if let Some(cluster) = cluster.filter(|_| labels.service.host.is_empty()) {
+        // Whose endpoint was chosen, not who was addressed: a route may lead to another service.
+        if let Some(cluster) = cluster {
             labels.service = service(&cluster.service, &cluster.host);
         }
     }
@@ -92,8 +101,10 @@ pub(crate) fn sent(view: &Snapshot, onward: Option<Onward<'_>>, protocol: Protoc
         return labels;
     };
     labels.destination = party(&endpoint.workload, endpoint.identities.first());
-    if let Some(cluster) = cluster {
-        labels.service = service(&cluster.service, &cluster.host);
+    match cluster {
+        Some(cluster) => labels.service = service(&cluster.service, &cluster.host),
+        None if protocol != Protocol::Tcp => labels.service.name = PASSTHROUGH.into(),
+        None => {}
     }
     // A caller leaves the judgement of a request's security to the callee, as Istio's do; of a connection it tells what
     // it made, as ztunnel does.
@@ -106,6 +117,13 @@ pub(crate) fn sent(view: &Snapshot, onward: Option<Onward<'_>>, protocol: Protoc
             labels.destination.principal = Arc::default();
         }
     }
+    labels
+}
+
+/// The labels of what this process wanted to send to a host that the mesh does not know.
+pub(super) fn sent_nowhere(view: &Snapshot, protocol: Protocol) -> RequestLabels {
+    let mut labels = sent(view, None, protocol);
+    labels.service.name = BLACK_HOLE.into();
     labels
 }
 

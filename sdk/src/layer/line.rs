@@ -13,7 +13,7 @@ use super::{MeshBody, Origin, Reason, Refusal};
 use crate::policy::authz::remote_addr;
 use crate::snapshot::{Place, Snapshot};
 use crate::telemetry::access::{AccessLogs, Entry, Wanted};
-use crate::telemetry::{self, Meter, TraceContext};
+use crate::telemetry::{self, Meter, MetricPlan, RequestLabels, Tags, TraceContext};
 
 /// What is kept of a request for its line.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) struct Line {
     /// With its query.
     pub(super) path: String,
     logs: Option<Arc<AccessLogs>>,
+    /// What metrics make labels of.
+    tagged: Option<Arc<MetricPlan>>,
     /// What the span asks for, if one is recorded.
     span: Option<Wanted>,
     start: SystemTime,
@@ -72,12 +74,17 @@ impl Line {
     pub(super) fn of(
         request: &Request<MeshBody>,
         logs: Option<Arc<AccessLogs>>,
+        tagged: Option<Arc<MetricPlan>>,
         span: &Traced,
         origin: Option<&Origin>,
         view: &Snapshot,
     ) -> Self {
         let path = request.uri().path_and_query();
-        let wanted = [logs.as_ref().map(|logs| logs.wanted()), span.wanted()];
+        let wanted = [
+            logs.as_ref().map(|logs| logs.wanted()),
+            tagged.as_ref().map(|plan| plan.wanted()),
+            span.wanted(),
+        ];
         let wanted = wanted.map(|wanted| wanted.map_or(&[][..], |wanted| &wanted.request));
         let traced = logs.as_ref().is_some_and(|logs| logs.wanted().trace);
         let context = traced.then(|| TraceContext::extract(request.headers()));
@@ -99,6 +106,7 @@ impl Line {
             addresses: origin.map(|origin| addresses(request.headers(), origin, view)),
             trace: context.and_then(|context| context.trace_id()),
             answer: Answer::default(),
+            tagged,
             span: span.wanted().cloned(),
             logs,
         }
@@ -123,7 +131,7 @@ impl Line {
 
     /// Whether anybody reads what is kept.
     fn is_read(&self) -> bool {
-        self.logs.is_some() || self.span.is_some()
+        self.logs.is_some() || self.span.is_some() || self.tagged.is_some()
     }
 
     /// Keeps of an answer what its logs and its span ask for. `place` is where the request came in, if it did.
@@ -132,7 +140,11 @@ impl Line {
             return;
         }
         let served = response.extensions().get::<Served>();
-        let wanted = [self.logs.as_ref().map(|logs| logs.wanted()), self.span.as_ref()];
+        let wanted = [
+            self.logs.as_ref().map(|logs| logs.wanted()),
+            self.tagged.as_ref().map(|plan| plan.wanted()),
+            self.span.as_ref(),
+        ];
         let wanted = wanted.map(|wanted| wanted.map_or(&[][..], |wanted| &wanted.response));
         let name = HeaderName::from_static("x-envoy-upstream-service-time");
         let timed = wanted.iter().any(|wanted| wanted.contains(&name));
@@ -173,6 +185,14 @@ impl Line {
         }
     }
 
+    /// What metrics make labels of.
+    pub(super) fn tags(&self, entry: &Entry<'_>) -> Tags {
+        match &self.tagged {
+            Some(plan) => plan.tags(entry),
+            None => Tags::default(),
+        }
+    }
+
     /// Writes the line.
     pub(super) fn write(&self, entry: &Entry<'_>, meter: &Meter) {
         if let Some(logs) = &self.logs {
@@ -184,6 +204,7 @@ impl Line {
     pub(super) fn entry<T>(
         &self,
         ended: &Ended<'_>,
+        labels: &RequestLabels,
         origin: Option<&Origin>,
         hostname: Option<&str>,
         show: impl FnOnce(&Entry<'_>) -> T,
@@ -230,13 +251,14 @@ impl Line {
             route: answer.route.as_deref(),
             trace: self.trace.as_deref(),
             hostname,
+            labels: Some(labels),
         })
     }
 }
 
-/// What is asked for once or twice, kept once.
-fn kept(headers: &HeaderMap, wanted: [&[HeaderName]; 2]) -> HeaderMap {
-    let mut kept = HeaderMap::with_capacity(wanted[0].len().max(wanted[1].len()));
+/// What is asked for more than once, kept once.
+fn kept(headers: &HeaderMap, wanted: [&[HeaderName]; 3]) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(wanted.iter().map(|wanted| wanted.len()).sum());
     for name in wanted.into_iter().flatten() {
         if kept.contains_key(name) {
             continue;

@@ -25,6 +25,7 @@ mod kept;
 pub(crate) mod labels;
 mod lead;
 mod line;
+mod messages;
 mod mirror;
 mod notes;
 mod observe;

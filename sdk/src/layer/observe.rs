@@ -89,7 +89,7 @@ where
         let cleaned = hygiene::clean(&mut request, view.paths);
         let is_clean = cleaned.is_ok();
         let place = cleaned.and_then(|()| origin.place_of(&view, authority(&request)));
-        let record = Record::start(
+        let mut record = Record::start(
             &mut request,
             (span, traced),
             Counted::Origin(Arc::clone(origin)),
@@ -97,6 +97,7 @@ where
             Arc::clone(&view),
             is_clean,
         );
+        record.trace = context.sampled();
         let (future, refusal) = match place {
             Ok(place) => {
                 let call = Call {

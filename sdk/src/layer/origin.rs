@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use http::StatusCode;
 
@@ -11,8 +11,8 @@ use super::labels::{self, Onward};
 use super::{Asker, Draining, Interim, Reason, Refusal};
 use crate::name::Peer;
 use crate::policy::balance::Workload;
-use crate::snapshot::{Live, Misfit, Place, Snapshot};
-use crate::telemetry::{Meter, Protocol, RequestLabels, RequestSeries};
+use crate::snapshot::{Cluster, Live, Misfit, Place, Snapshot};
+use crate::telemetry::{Meter, MetricPlan, Protocol, RequestSeries};
 
 /// What all requests of one accepted connection have in common.
 #[derive(Debug)]
@@ -25,17 +25,37 @@ pub struct Origin {
     pub(super) interim: Interim,
     /// Through whom external authorizers are asked.
     asker: Option<Asker>,
-    /// The series used last and for whom: one connection mostly serves one pair.
-    series: ArcSwapOption<CachedSeries>,
+    /// The series used of late: one connection mostly serves few pairs.
+    series: ArcSwap<Cached>,
 }
 
-#[derive(Debug)]
-struct CachedSeries {
+/// What is remembered within one generation of the configuration.
+#[derive(Debug, Default)]
+struct Cached {
     generation: u64,
-    grpc: bool,
-    destination: Option<Arc<Workload>>,
-    series: Arc<RequestSeries>,
+    series: Vec<(Pair, Arc<RequestSeries>)>,
 }
+
+/// What tells the series of one connection apart.
+#[derive(Clone, Debug)]
+struct Pair {
+    grpc: bool,
+    told: Told,
+}
+
+/// Who answered, as far as labels tell.
+#[derive(Clone, Debug)]
+enum Told {
+    /// This endpoint's workload, of this cluster.
+    Workload(Arc<Workload>, Option<Arc<Cluster>>),
+    /// Nobody, though it was for the service that was addressed: we did.
+    Addressed,
+    /// Nobody, and it was for no service: no route was found, or one that answers itself.
+    Unrouted,
+}
+
+/// How many pairs a connection remembers. At 16 bytes compared each, a search through all costs less than a lock.
+const PAIRS: usize = 32;
 
 impl Origin {
     /// For a connection from `peer` that came in at `place`.
@@ -54,7 +74,7 @@ impl Origin {
             draining,
             interim: Interim::default(),
             asker: None,
-            series: ArcSwapOption::empty(),
+            series: ArcSwap::default(),
         }
     }
 
@@ -100,33 +120,90 @@ impl Origin {
         &self.meter
     }
 
-    /// The series for requests of this connection that `served` answered.
-    pub(super) fn series(&self, view: &Snapshot, served: Option<&Served>, grpc: bool) -> Arc<RequestSeries> {
-        let destination = served.map(|served| &served.endpoint.workload);
-        if let Some(cached) = &*self.series.load()
-            && cached.generation == view.generation
-            && cached.grpc == grpc
-            && match (&cached.destination, destination) {
-                (None, None) => true,
-                (Some(cached), Some(wanted)) => Arc::ptr_eq(cached, wanted),
-                _ => false,
+    /// The series for requests of this connection that were answered so.
+    pub(super) fn series(&self, view: &Snapshot, answered: Answered<'_>, grpc: bool) -> Arc<RequestSeries> {
+        let cached = self.series.load();
+        if cached.generation == view.generation {
+            let mut known = cached.series.iter();
+            if let Some((_, series)) = known.find(|(pair, _)| pair.is(answered, grpc)) {
+                return Arc::clone(series);
             }
-        {
-            return Arc::clone(&cached.series);
         }
-        let series = self.meter.requests(&self.labels(view, served, grpc));
-        self.series.store(Some(Arc::new(CachedSeries {
-            generation: view.generation,
+        let series = self.resolve(view, answered, grpc);
+        let pair = Pair {
             grpc,
-            destination: destination.cloned(),
-            series: Arc::clone(&series),
-        })));
+            told: answered.into(),
+        };
+        let mut kept = match cached.generation == view.generation {
+            true => cached.series.clone(),
+            false => Vec::new(),
+        };
+        if kept.len() == PAIRS {
+            kept.remove(0);
+        }
+        kept.push((pair, Arc::clone(&series)));
+        // Of two that are new at once one may be lost: it is found again when it comes next.
+        self.series.store(Arc::new(Cached {
+            generation: view.generation,
+            series: kept,
+        }));
         series
     }
 
-    fn labels(&self, view: &Snapshot, served: Option<&Served>, grpc: bool) -> RequestLabels {
-        let onward = served.map(Onward::of);
-        labels::received(view, &self.place, &self.peer, onward, protocol(grpc))
+    fn resolve(&self, view: &Snapshot, answered: Answered<'_>, grpc: bool) -> Arc<RequestSeries> {
+        let onward = match answered {
+            Answered::By(served) => Some(Onward::of(served)),
+            _ => None,
+        };
+        let mut labels = labels::received(view, &self.place, &self.peer, onward, protocol(grpc));
+        if let Answered::Unrouted = answered
+            && !matches!(*self.place, Place::Workload { .. })
+        {
+            labels.service = Default::default();
+        }
+        self.meter.requests_as(&labels, self.plan(view))
+    }
+
+    /// Which metrics are told of what comes in here.
+    pub(super) fn plan<'v>(&self, view: &'v Snapshot) -> &'v Arc<MetricPlan> {
+        view.metrics.received(&self.place)
+    }
+}
+
+/// How a request was answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Answered<'a> {
+    /// By an upstream.
+    By(&'a Served),
+    /// By us, for the service that was addressed.
+    Here,
+    /// By us, for no service.
+    Unrouted,
+}
+
+impl From<Answered<'_>> for Told {
+    fn from(answered: Answered<'_>) -> Self {
+        match answered {
+            Answered::By(served) => {
+                Self::Workload(Arc::clone(&served.endpoint.workload), served.cluster.clone())
+            }
+            Answered::Here => Self::Addressed,
+            Answered::Unrouted => Self::Unrouted,
+        }
+    }
+}
+
+impl Pair {
+    fn is(&self, answered: Answered<'_>, grpc: bool) -> bool {
+        self.grpc == grpc
+            && match (&self.told, answered) {
+                (Told::Workload(workload, cluster), Answered::By(served)) => {
+                    Arc::ptr_eq(workload, &served.endpoint.workload)
+                        && cluster.as_ref().map(Arc::as_ptr) == served.cluster.as_ref().map(Arc::as_ptr)
+                }
+                (Told::Addressed, Answered::Here) | (Told::Unrouted, Answered::Unrouted) => true,
+                _ => false,
+            }
     }
 }
 
@@ -141,23 +218,37 @@ pub(super) fn client_series(
     served: &Served,
     grpc: bool,
 ) -> Arc<RequestSeries> {
-    type Kept = [ArcSwapOption<(Arc<Workload>, Arc<RequestSeries>)>; 2];
-    let make = || meter.requests(&labels::sent(view, Some(Onward::of(served)), protocol(grpc)));
+    type Kept = [ArcSwapOption<(u64, usize, Arc<RequestSeries>)>; 2];
+    let make = || {
+        let labels = labels::sent(view, Some(Onward::of(served)), protocol(grpc));
+        meter.requests_as(&labels, &view.metrics.clients)
+    };
+    // An endpoint may be in the clusters of several services, of which the generation has one each.
+    let cluster = served.cluster.as_ref().map_or(0, |it| Arc::as_ptr(it) as usize);
     let Some(kept) = served.endpoint.cell.series::<Kept>(Kept::default) else {
         return make();
     };
     let kept = &kept[usize::from(grpc)];
     if let Some(kept) = &*kept.load()
-        && Arc::ptr_eq(&kept.0, &view.me)
+        && (kept.0, kept.1) == (view.generation, cluster)
     {
-        return Arc::clone(&kept.1);
+        return Arc::clone(&kept.2);
     }
     let series = make();
-    kept.store(Some(Arc::new((Arc::clone(&view.me), Arc::clone(&series)))));
+    kept.store(Some(Arc::new((view.generation, cluster, Arc::clone(&series)))));
     series
 }
 
-/// The labels of a request of this process that nobody answered.
-pub(super) fn refused_labels(view: &Snapshot, grpc: bool) -> RequestLabels {
-    labels::sent(view, None, protocol(grpc))
+/// The series of requests of this process that nobody answered.
+pub(super) fn refused_series(
+    meter: &Meter,
+    view: &Snapshot,
+    refusal: &Refusal,
+    grpc: bool,
+) -> Arc<RequestSeries> {
+    let labels = match refusal.nowhere {
+        true => labels::sent_nowhere(view, protocol(grpc)),
+        false => labels::sent(view, None, protocol(grpc)),
+    };
+    meter.requests_as(&labels, &view.metrics.clients)
 }

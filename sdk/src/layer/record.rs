@@ -13,14 +13,15 @@ use super::call::{Delayed, Served};
 use super::flags::Flags;
 use super::kept::Kept;
 use super::line::{Ended, Line};
+use super::messages::{Found, Sent};
 use super::notes::{self, Decided, Notes};
-use super::origin::{client_series, refused_labels};
+use super::origin::{Answered, client_series, refused_series};
 use super::refusal::is_grpc;
 use super::traced::{Traced, Whole};
 use super::upgrade::Asked;
-use super::{MeshBody, Origin, Refusal, Stage};
+use super::{MeshBody, Origin, Reason, Refusal, Stage};
 use crate::snapshot::{Live, Place, Snapshot, Wanted};
-use crate::telemetry::{Meter, RequestSeries, Sample, field};
+use crate::telemetry::{self, HttpFacts, Meter, RequestSeries, Sample, Tags, field};
 
 /// Who counts a request.
 #[derive(Debug)]
@@ -62,6 +63,12 @@ pub(super) struct Record {
     /// What the caller understands of an upgrade.
     upgrade: Asked,
     received: Option<Arc<AtomicU64>>,
+    /// The messages of a gRPC request.
+    messages: Option<Arc<Sent>>,
+    /// What OpenTelemetry's metrics tell of it.
+    http: HttpFacts,
+    /// The trace that its caller records, if it does.
+    pub(super) trace: Option<[u8; 16]>,
     /// For access logs and spans; only filled if there are any.
     line: Option<Box<Line>>,
     /// Whether somebody listens to access logs as events, too.
@@ -91,17 +98,24 @@ impl Record {
     ) -> Self {
         let wanted = live.tap().wants();
         let kept = (wanted > Wanted::Nothing).then(|| Box::new(Kept::of(request, live, wanted)));
+        let grpc = is_grpc(request.headers());
+        let messages = grpc.then(|| Arc::new(Sent::default()));
         let received = (!http_body::Body::is_end_stream(request.body())).then(|| {
             let counter = Arc::new(AtomicU64::new(0));
             let body = std::mem::take(request.body_mut());
-            *request.body_mut() = match body.try_clone() {
+            *request.body_mut() = match body.bytes() {
                 // At hand: its size is known and a retry may want to copy it, which a watcher would prevent.
-                Some(copy) => {
-                    let size = http_body::Body::size_hint(&copy).exact().unwrap_or(0);
-                    counter.store(size, Ordering::Relaxed);
+                Some(bytes) => {
+                    counter.store(bytes.len() as u64, Ordering::Relaxed);
+                    if let Some(messages) = &messages {
+                        messages.add(Found::default().read(bytes));
+                    }
                     body
                 }
-                None => body.watched(Box::new(Received(Arc::clone(&counter)))),
+                None => body.watched(Box::new(Received {
+                    bytes: Arc::clone(&counter),
+                    messages: messages.as_ref().map(|sent| (Found::default(), Arc::clone(sent))),
+                })),
             };
             counter
         });
@@ -119,8 +133,13 @@ impl Record {
         let logs = origin
             .map(|origin| view.logs.at(&origin.place))
             .filter(|logs| !logs.is_empty());
-        let line = (told || logs.is_some() || traced.is_recorded()).then(|| {
-            let mut line = Line::of(request, logs.cloned(), &traced, origin, &view);
+        let plan = match origin {
+            Some(origin) => origin.plan(&view),
+            None => &view.metrics.clients,
+        };
+        let tagged = plan.asks().then(|| Arc::clone(plan));
+        let line = (told || logs.is_some() || tagged.is_some() || traced.is_recorded()).then(|| {
+            let mut line = Line::of(request, logs.cloned(), tagged, &traced, origin, &view);
             line.traced(&span, &traced);
             Box::new(line)
         });
@@ -128,6 +147,7 @@ impl Record {
             Counted::Origin(origin) => view.explains_to(origin.peer.identity.as_ref()),
             Counted::Client(_) => false,
         };
+        let http = facts(request, origin);
         let watched = wanted == Wanted::All;
         let shown = (told || traced.is_recorded()) && matches!(counted, Counted::Origin(_));
         let noted = watched || explained || shown;
@@ -143,10 +163,13 @@ impl Record {
             traced,
             counted,
             view,
-            grpc: is_grpc(request.headers()),
+            grpc,
             close,
             upgrade: Asked::of(request),
             received,
+            messages,
+            http,
+            trace: None,
             line,
             told,
         }
@@ -183,6 +206,8 @@ impl Record {
         if let Counted::Origin(origin) = &self.counted {
             origin.interim.close();
         }
+        let grpc = self.grpc && !result.as_ref().is_err_and(is_denial);
+        let mut from_nowhere = None;
         let (mut response, flags, refused) = match result {
             Ok(response) => {
                 let flags = flags_of(&response);
@@ -194,10 +219,15 @@ impl Record {
                     kept.refused(&refusal);
                 }
                 self.keep(&refusal);
-                let (flags, reason) = (refusal.flags(), refusal.reason.as_str());
+                if let Counted::Client(meter) = &self.counted {
+                    from_nowhere = Some(refused_series(meter, &self.view, &refusal, grpc));
+                }
+                let (flags, reason) = (refusal.flags(), refusal.reason);
                 (refusal.into_response(self.grpc), flags, Some(reason))
             }
         };
+        let unrouted = refused.is_none_or(|reason| reason == Reason::NoRoute);
+        let refused = refused.map(Reason::as_str);
         self.explain(&mut response, refused);
         if let Some(line) = &mut self.line {
             line.answered(&response, self.started.elapsed(), self.counted.place());
@@ -212,11 +242,26 @@ impl Record {
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let served = response.extensions().get::<Served>();
-        let series = match (&self.counted, served) {
-            (Counted::Origin(origin), served) => origin.series(&self.view, served, self.grpc),
-            (Counted::Client(meter), Some(served)) => client_series(meter, &self.view, served, self.grpc),
-            (Counted::Client(meter), None) => meter.requests(&refused_labels(&self.view, self.grpc)),
+        let answered = match served {
+            Some(served) => Answered::By(served),
+            // No route, or one that answers by itself.
+            None if unrouted => Answered::Unrouted,
+            None => Answered::Here,
         };
+        let series = match (&self.counted, served) {
+            (Counted::Origin(origin), _) => origin.series(&self.view, answered, grpc),
+            (Counted::Client(meter), Some(served)) => client_series(meter, &self.view, served, grpc),
+            (Counted::Client(meter), None) => from_nowhere.unwrap_or_else(|| {
+                // A route answered by itself.
+                let refusal = Refusal::new(Reason::NoRoute, "");
+                refused_series(meter, &self.view, &refusal, grpc)
+            }),
+        };
+        if let (Counted::Client(_), Some(cluster)) =
+            (&self.counted, served.and_then(|it| it.cluster.as_ref()))
+        {
+            self.http.port = cluster.port;
+        }
         if !self.span.is_disabled() {
             self.span.record(field::HTTP_STATUS, response.status().as_u16());
             if response.status().is_server_error() {
@@ -234,11 +279,24 @@ impl Record {
             }
         }
         let upgrade = self.upgrade;
+        let messages = match &self.messages {
+            // What a Telemetry makes labels of is only known at the end.
+            Some(sent) if grpc && !series.plan().asks() => {
+                let messages = series.messages(&Tags::default());
+                sent.tell(&messages);
+                Some(messages)
+            }
+            _ => None,
+        };
         let ending = Ending {
             code: response.status().as_u16(),
+            grpc,
             grpc_status: grpc_status(response.headers()),
             flags,
             series,
+            messages,
+            found: Found::default(),
+            responses: 0,
             record: self,
         };
         let mut response = response.map(|body| body.watched(Box::new(ending)));
@@ -262,15 +320,19 @@ impl Record {
         }
         self.keep(refusal);
         let series = match &self.counted {
-            Counted::Origin(origin) => origin.series(&self.view, None, self.grpc),
-            Counted::Client(meter) => meter.requests(&refused_labels(&self.view, self.grpc)),
+            Counted::Origin(origin) => origin.series(&self.view, Answered::Here, false),
+            Counted::Client(meter) => refused_series(meter, &self.view, refusal, false),
         };
         self.span.record(field::HTTP_STATUS, refusal.status.as_u16());
         let ending = Ending {
             code: refusal.status.as_u16(),
+            grpc: false,
             grpc_status: None,
             flags: refusal.flags(),
             series,
+            messages: None,
+            found: Found::default(),
+            responses: 0,
             record: self,
         };
         Box::new(ending).ended(0, None, true);
@@ -283,9 +345,13 @@ impl Record {
         };
         let ending = Ending {
             code: 0,
+            grpc: self.grpc,
             grpc_status: None,
             flags: "DC",
-            series: origin.series(&self.view, None, self.grpc),
+            series: origin.series(&self.view, Answered::Here, self.grpc),
+            messages: None,
+            found: Found::default(),
+            responses: 0,
             record: self,
         };
         Box::new(ending).ended(0, None, false);
@@ -336,12 +402,63 @@ fn grpc_status(headers: &HeaderMap) -> Option<u16> {
     headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
 }
 
-/// Counts the bytes of a request's body.
-struct Received(Arc<AtomicU64>);
+/// Whether a request was refused before anybody looks for gRPC: Istio's statistics come after its policies, so a call that is
+/// denied is told as plain HTTP.
+fn is_denial(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.reason,
+        Reason::Denied | Reason::Unauthenticated | Reason::Authorizer
+    )
+}
+
+/// The gRPC status of an answer that does not say one, by its HTTP status (gRPC "HTTP to gRPC Status Code Mapping").
+fn inferred(code: u16) -> Option<u16> {
+    Some(match code {
+        0 => return None,
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => 2,
+    })
+}
+
+/// What OpenTelemetry's metrics tell of a request.
+fn facts(request: &Request<MeshBody>, origin: Option<&Origin>) -> HttpFacts {
+    let secure = origin.is_some_and(|origin| origin.peer.tls.is_some());
+    HttpFacts {
+        client: origin.is_none(),
+        method: HttpFacts::method(request.method()),
+        scheme: if secure { "https" } else { "http" },
+        version: HttpFacts::version(request.version()),
+        port: match origin.map(|origin| &*origin.place) {
+            Some(
+                Place::Workload { port }
+                | Place::Service { port, .. }
+                | Place::Pod { port, .. }
+                | Place::Port { port, .. },
+            ) => *port,
+            _ => 0,
+        },
+    }
+}
+
+/// Counts the bytes of a request's body, and its messages.
+struct Received {
+    bytes: Arc<AtomicU64>,
+    messages: Option<(Found, Arc<Sent>)>,
+}
 
 impl Watch for Received {
+    fn passing(&mut self, data: &[u8]) {
+        if let Some((found, sent)) = &mut self.messages {
+            sent.add(found.read(data));
+        }
+    }
+
     fn ended(self: Box<Self>, bytes: u64, _: Option<&HeaderMap>, _: bool) {
-        self.0.store(bytes, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
     }
 }
 
@@ -350,35 +467,58 @@ struct Ending {
     record: Record,
     series: Arc<RequestSeries>,
     code: u16,
+    grpc: bool,
     grpc_status: Option<u16>,
     flags: &'static str,
+    /// Where messages are counted, if that is known before the end.
+    messages: Option<telemetry::Messages>,
+    found: Found,
+    /// The messages that wait for that.
+    responses: u64,
 }
 
 impl Watch for Ending {
+    fn passing(&mut self, data: &[u8]) {
+        if !self.grpc {
+            return;
+        }
+        let begun = self.found.read(data);
+        match &self.messages {
+            Some(messages) => messages.responded(begun),
+            None => self.responses += begun,
+        }
+    }
+
     fn ended(mut self: Box<Self>, bytes: u64, trailers: Option<&HeaderMap>, complete: bool) {
         let traced = std::mem::take(&mut self.record.traced);
         let record = &self.record;
         // "DC": the caller left before it had everything.
         let flags = if complete { self.flags } else { "DC" };
+        let status = || {
+            let of_trailers = trailers.and_then(grpc_status);
+            of_trailers.or(self.grpc_status).or_else(|| inferred(self.code))
+        };
         let sample = Sample {
             response_code: self.code,
             flags,
-            grpc_status: self
-                .grpc_status
-                .or_else(|| trailers.and_then(grpc_status))
-                .filter(|_| record.grpc),
+            grpc_status: self.grpc.then(status).flatten(),
             duration: record.started.elapsed(),
             request_bytes: record
                 .received
                 .as_ref()
                 .map_or(0, |bytes| bytes.load(Ordering::Relaxed)),
             response_bytes: bytes,
+            trace: match record.span.is_disabled() {
+                true => record.trace,
+                false => telemetry::context_of(&record.span).sampled(),
+            },
+            http: Some(record.http),
         };
-        self.series.record(&sample);
         let origin = match &record.counted {
             Counted::Origin(origin) => Some(&**origin),
             Counted::Client(_) => None,
         };
+        let mut tags = Tags::default();
         if let Some(line) = &record.line {
             let ended = Ended {
                 code: self.code,
@@ -390,8 +530,9 @@ impl Watch for Ending {
                 trailers,
             };
             let meter = record.counted.meter();
-            line.entry(&ended, origin, meter.hostname(), |entry| {
+            line.entry(&ended, self.series.labels(), origin, meter.hostname(), |entry| {
                 line.write(entry, meter);
+                tags = line.tags(entry);
                 let whole = Whole {
                     origin,
                     view: &record.view,
@@ -400,6 +541,13 @@ impl Watch for Ending {
                 };
                 traced.finish(entry, &whole, &record.span, meter);
             });
+        }
+        self.series.record_tagged(&sample, &tags);
+        let waiting = record.messages.as_ref().filter(|_| self.grpc && self.messages.is_none());
+        if let Some(sent) = waiting {
+            let messages = self.series.messages(&tags);
+            sent.tell(&messages);
+            messages.responded(self.responses);
         }
         if let Some(kept) = &record.kept {
             kept.give(record, &self.series, &sample);

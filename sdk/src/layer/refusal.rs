@@ -139,6 +139,8 @@ pub struct Refusal {
     pub(super) exhausted: bool,
     /// Whether a fault delayed it before.
     pub(super) delayed: bool,
+    /// Whether the mesh does not know the host.
+    pub(super) nowhere: bool,
     /// Headers that belong to the answer besides.
     headers: Option<Box<HeaderMap>>,
     /// The request, where it is certain that no byte of it was sent.
@@ -196,6 +198,7 @@ impl Refusal {
             grpc_status: None,
             exhausted: false,
             delayed: false,
+            nowhere: false,
             policy: None,
             rule: None,
             headers: None,

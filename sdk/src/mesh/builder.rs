@@ -21,7 +21,7 @@ use crate::name::TrustDomain;
 use crate::policy::normalize::PathNormalization;
 use crate::snapshot::{Live, Node, Role, Snapshot};
 use crate::source::{BoxSource, Source};
-use crate::telemetry::{Direction, LogFilter, Meter};
+use crate::telemetry::{Direction, LogFilter, Meter, MetricLimits};
 
 /// How long [`MeshBuilder::start`] waits for credential and configuration.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -51,6 +51,7 @@ pub struct MeshBuilder {
     replay: ReplayMemory,
     deadline: Option<HeaderName>,
     handover: Option<(Duration, Duration)>,
+    metrics: MetricLimits,
     timeout: Duration,
 }
 
@@ -83,6 +84,7 @@ impl MeshBuilder {
             replay: ReplayMemory::default(),
             deadline: None,
             handover: None,
+            metrics: MetricLimits::default(),
             timeout: START_TIMEOUT,
         }
     }
@@ -104,6 +106,12 @@ impl MeshBuilder {
     /// If a required variable is missing, or one is malformed.
     pub fn from_env() -> Result<Self, Error> {
         super::env::read(|name| std::env::var(name).ok())
+    }
+
+    /// How much metrics may hold.
+    pub fn metrics(mut self, limits: MetricLimits) -> Self {
+        self.metrics = limits;
+        self
     }
 
     /// How much of request bodies is kept for retries: per request, and by this participant in all.
@@ -303,7 +311,7 @@ impl MeshBuilder {
             paths: self.paths,
         };
         let live = Arc::new(Live::new(Snapshot::default()));
-        let meter = Meter::new();
+        let meter = Meter::with_limits(self.metrics);
         let mut hbone = self.hbone.clone();
         // Pods that share a machine's loopback are told apart by their addresses only if they dial from them; elsewhere the
         // system does so by itself.
@@ -344,6 +352,7 @@ impl MeshBuilder {
             meter.clone(),
         ));
         tasks.spawn(follow_problems(control.status(), meter.clone()));
+        tasks.spawn(sweep_series(meter.clone()));
         tasks.spawn(sweep_idle(
             Arc::clone(&live),
             directory.clone(),
@@ -481,6 +490,18 @@ async fn follow_problems(mut status: watch::Receiver<Arc<control::Status>>, mete
         if status.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Forgets series that are no longer counted in.
+async fn sweep_series(meter: Meter) {
+    let mut every = tokio::time::interval(meter.limits().idle.max(Duration::from_millis(1)));
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // The first is at once.
+    every.tick().await;
+    loop {
+        every.tick().await;
+        meter.sweep();
     }
 }
 

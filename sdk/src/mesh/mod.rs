@@ -250,11 +250,21 @@ impl Mesh {
         crate::explain::here(&self.inner.live.pin(), question)
     }
 
-    /// Metrics in the Prometheus text format; the content type is [`crate::telemetry::CONTENT_TYPE`].
+    /// Metrics in the OpenMetrics text format; the content type is [`crate::telemetry::CONTENT_TYPE`].
     pub fn metrics(&self) -> String {
+        self.metrics_as(crate::telemetry::Exposition::OpenMetrics)
+    }
+
+    /// Metrics in one of Prometheus' text formats.
+    pub fn metrics_as(&self, format: crate::telemetry::Exposition) -> String {
         let expiry = self.inner.credential.borrow().not_after();
         self.inner.meter.certificate_expiry(expiry);
-        self.inner.meter.exposition()
+        self.inner.meter.exposition_as(format)
+    }
+
+    /// The metrics themselves, for exporters (`telemetry::export::metrics`).
+    pub fn metered(&self) -> Meter {
+        self.inner.meter.clone()
     }
 
     /// Whether requests should be sent here: configuration is loaded, the credential is valid, and nobody has asked to

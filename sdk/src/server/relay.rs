@@ -13,6 +13,7 @@ use crate::name::Peer;
 use crate::policy::authz::Decision;
 use crate::policy::{Caller, ConnectionHead};
 use crate::snapshot::{Live, Place, Snapshot};
+use crate::telemetry::access::Entry;
 use crate::telemetry::{Counted, Meter, Protocol, TcpSeries};
 
 /// A connection that somebody opened to a place.
@@ -29,7 +30,13 @@ impl Incoming {
     /// Where it is counted; `onward` is whom it is passed on to, where that is somebody else.
     pub(crate) fn series(&self, view: &Snapshot, onward: Option<Onward<'_>>) -> Arc<TcpSeries> {
         let labels = labels::received(view, &self.place, &self.peer, onward, Protocol::Tcp);
-        self.meter.tcp(&labels)
+        let plan = view.metrics.received(&self.place);
+        let head = self.head();
+        let ends = [head.destination, self.peer.addr].map(Some);
+        let identity = self.peer.identity.as_ref().map(|identity| identity.as_str());
+        let sni = Some(head.sni).filter(|sni| !sni.is_empty());
+        let tags = plan.tags(&Entry::of_connection(ends, identity, sni, &labels));
+        self.meter.tcp_as(&labels, plan, &tags)
     }
 
     /// Judges it; a denial is answered with 401, as ztunnel does.

@@ -25,7 +25,7 @@ pub use live::Live;
 pub use mesh::{MeshFacts, TraceFacts, TraceProvider};
 pub use shedding::{Importance, Shedding, SheddingPolicy};
 pub use tap::{Tap, Wanted};
-pub use told::ByService;
+pub use told::{ByService, MetricPlans};
 pub use view::{
     AppProtocol, Cluster, InboundPolicy, Node, PodView, Role, ServiceGuard, ServiceId, ServicePortView,
     ServiceView, Snapshot, StrictPorts, Via, WaypointInbound, WaypointTarget, WorkloadInbound,

@@ -5,6 +5,26 @@ use std::sync::Arc;
 
 use super::Place;
 use crate::name::Host;
+use crate::telemetry::MetricPlan;
+
+/// Which of Istio's metrics are told, and how.
+#[derive(Clone, Debug, Default)]
+pub struct MetricPlans {
+    /// Of what comes in.
+    pub servers: ByService<MetricPlan>,
+    /// Of what this process sends, and of what a Gateway passes on.
+    pub clients: Arc<MetricPlan>,
+}
+
+impl MetricPlans {
+    /// Of what comes in at a place. A Gateway is a caller in Istio's eyes.
+    pub fn received(&self, place: &Place) -> &Arc<MetricPlan> {
+        match place {
+            Place::Port { .. } | Place::Listener { .. } => &self.clients,
+            place => self.servers.at(place),
+        }
+    }
+}
 
 /// One thing for everything that a process receives, and others for some services.
 #[derive(Clone, Debug, Default)]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
-use super::{Asks, ByService, Gate, GatewayView, KeyCell, MeshFacts};
+use super::{Asks, ByService, Gate, GatewayView, KeyCell, MeshFacts, MetricPlans};
 use crate::matcher::{HostMap, TextSet};
 use crate::name::{Host, ResourceRef, ServiceName, SpiffeId};
 use crate::policy::authz::AuthzEngine;
@@ -105,6 +105,8 @@ pub struct Snapshot {
     pub logs: ByService<AccessLogs>,
     /// How requests are traced.
     pub traces: TracePlans<ByService<TracePlan>>,
+    /// Which metrics are told.
+    pub metrics: MetricPlans,
     /// The principals that are told why something was decided.
     pub explained_to: TextSet,
 }

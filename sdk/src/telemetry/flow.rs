@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use prometheus_client::encoding::text;
-use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
-
 use super::labels::RequestLabels;
+use super::metric::Histogram;
 use super::series::BUCKETS;
 
 /// How many buckets a duration can fall into, the last without an upper end.
@@ -41,6 +38,15 @@ pub(crate) struct Durations {
 }
 
 impl Durations {
+    /// Those that a histogram of ours holds.
+    pub(super) fn of(histogram: &Histogram) -> Self {
+        let mut counts = [0; SPANS];
+        for (count, read) in counts.iter_mut().zip(histogram.read().counts) {
+            *count = read;
+        }
+        Self { counts }
+    }
+
     pub(crate) fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
@@ -82,49 +88,20 @@ impl Durations {
     }
 }
 
-/// What histograms hold, in their order. They show their buckets in an exposition and nowhere else, so that is what is read.
-pub(super) fn durations<'h>(histograms: impl Iterator<Item = &'h Histogram>) -> Vec<Durations> {
-    let mut registry = Registry::default();
-    let mut found = Vec::new();
-    for histogram in histograms {
-        registry.register("h", "", histogram.clone());
-        found.push(Durations::default());
-    }
-    let mut written = String::new();
-    if text::encode(&mut written, &registry).is_err() {
-        return found;
-    }
-    let lines = written.lines().filter_map(|line| line.strip_prefix("h_bucket{"));
-    let counts = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
-    let counts: Vec<u64> = counts.collect();
-    for (durations, cumulative) in found.iter_mut().zip(counts.chunks_exact(SPANS)) {
-        let mut below = 0;
-        for (count, upto) in durations.counts.iter_mut().zip(cumulative) {
-            *count = upto.saturating_sub(below);
-            below = *upto;
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_histogram_is_read_back() {
-        let one = Histogram::new(BUCKETS);
-        let other = Histogram::new(BUCKETS);
+        let one = Histogram::new(&BUCKETS);
         [0.2, 3.0, 3.0, 700.0, 1e9].map(|value| one.observe(value));
-        other.observe(0.7);
-        let read = durations([&one, &other].into_iter());
-        assert_eq!(read[0].counts[..3], [1, 0, 2]);
-        assert_eq!(read[0].counts[SPANS - 1], 1);
-        assert_eq!(read[0].count(), 5);
-        assert_eq!(read[1].counts[..3], [0, 1, 0]);
+        let read = Durations::of(&one);
+        assert_eq!(read.counts[..3], [1, 0, 2]);
+        assert_eq!(read.counts[SPANS - 1], 1);
+        assert_eq!(read.count(), 5);
         one.observe(3.0);
-        let later = durations([&one].into_iter());
-        assert_eq!(later[0].since(&read[0]).count(), 1);
+        assert_eq!(Durations::of(&one).since(&read).count(), 1);
     }
 
     #[test]

@@ -1,12 +1,13 @@
-//! Istio's standard labels, in Istio's order and with Istio's words for what is missing.
+//! Under what requests and connections are counted: who called, what was called, who answered.
+//!
+//! How that is written is in [`sets`](super::sets).
 
-use std::fmt;
 use std::sync::Arc;
 
-use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
+use super::metric::Text;
 
 /// What a label without a value says.
-const UNKNOWN: &str = "unknown";
+pub(super) const UNKNOWN: &str = "unknown";
 /// The `destination_service` of requests that came after the limit of series was reached.
 pub(super) const OVERFLOW: &str = "_overflow";
 
@@ -98,20 +99,6 @@ pub struct RequestLabels {
     pub security: Security,
 }
 
-/// The labels of `istio_requests_total` and the histograms beside it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct HttpSet {
-    pub(super) labels: Arc<RequestLabels>,
-    pub(super) outcome: Outcome,
-}
-
-/// The labels of the `istio_tcp_*` counters.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct TcpSet {
-    pub(super) labels: Arc<RequestLabels>,
-    pub(super) flags: &'static str,
-}
-
 /// The part of the labels that only a finished request has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Outcome {
@@ -200,134 +187,12 @@ impl RequestLabels {
         }
     }
 
-    /// What stands in for label sets beyond the limit.
-    pub(super) fn overflow(&self) -> Self {
-        let mut labels = Self::new(self.reporter);
-        labels.protocol = self.protocol;
-        labels.security = self.security;
-        labels.service.host = OVERFLOW.into();
-        labels
-    }
-
-    fn service_name(&self) -> &str {
+    /// The service's short name; the first label of its host if it has none.
+    pub(super) fn service_name(&self) -> Text {
         let service = &self.service;
-        if service.name.is_empty() {
-            service.host.split('.').next().unwrap_or_default()
-        } else {
-            &service.name
+        match service.host.split('.').next() {
+            Some(first) if service.name.is_empty() => first.to_owned().into(),
+            _ => Text::from(&service.name),
         }
     }
-}
-
-fn or<'a>(value: &'a str, missing: &'a str) -> &'a str {
-    if value.is_empty() { missing } else { value }
-}
-
-fn put(encoder: &mut LabelSetEncoder<'_>, key: &str, value: &str) -> fmt::Result {
-    use prometheus_client::encoding::EncodeLabel;
-    (key, or(value, UNKNOWN)).encode(encoder.encode_label())
-}
-
-impl EncodeLabelSet for HttpSet {
-    fn encode(&self, out: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        use prometheus_client::encoding::EncodeLabel;
-        envoy_common(&self.labels, out)?;
-        put(out, "request_protocol", self.labels.protocol.as_str())?;
-        ("response_code", u32::from(self.outcome.code)).encode(out.encode_label())?;
-        match self.outcome.grpc {
-            Some(status) => {
-                ("grpc_response_status", u32::from(status)).encode(out.encode_label())?;
-            }
-            None => ("grpc_response_status", "").encode(out.encode_label())?,
-        }
-        put(out, "response_flags", self.outcome.flags)?;
-        put(out, "connection_security_policy", self.labels.security.as_str())
-    }
-}
-
-impl EncodeLabelSet for TcpSet {
-    fn encode(&self, out: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        // A waypoint speaks as Envoy does; at the ends we stand where ztunnel does and use its order.
-        let ends = self.labels.reporter != Reporter::Waypoint;
-        if ends {
-            ztunnel_common(&self.labels, out)?;
-        } else {
-            envoy_common(&self.labels, out)?;
-        }
-        put(out, "request_protocol", Protocol::Tcp.as_str())?;
-        put(out, "response_flags", self.flags)?;
-        let security = match self.labels.security {
-            Security::None if ends => Security::Unknown,
-            other => other,
-        };
-        put(out, "connection_security_policy", security.as_str())?;
-        if ends {
-            locality(&self.labels, out)?;
-        }
-        Ok(())
-    }
-}
-
-/// Labels 1 to 20 in the order of Istio's stats filter.
-fn envoy_common(labels: &RequestLabels, out: &mut LabelSetEncoder<'_>) -> fmt::Result {
-    let (from, to, service) = (&labels.source, &labels.destination, &labels.service);
-    put(out, "reporter", labels.reporter.as_str())?;
-    put(out, "source_workload", &from.workload)?;
-    put(out, "source_canonical_service", &from.canonical_service)?;
-    let revision = or(&from.canonical_revision, "latest");
-    put(out, "source_canonical_revision", revision)?;
-    put(out, "source_workload_namespace", &from.namespace)?;
-    put(out, "source_principal", &from.principal)?;
-    put(out, "source_app", &from.app)?;
-    put(out, "source_version", &from.version)?;
-    put(out, "source_cluster", &from.cluster)?;
-    put(out, "destination_workload", &to.workload)?;
-    put(out, "destination_workload_namespace", &to.namespace)?;
-    put(out, "destination_principal", &to.principal)?;
-    put(out, "destination_app", &to.app)?;
-    put(out, "destination_version", &to.version)?;
-    put(out, "destination_service", &service.host)?;
-    put(out, "destination_canonical_service", &to.canonical_service)?;
-    put(out, "destination_canonical_revision", &to.canonical_revision)?;
-    put(out, "destination_service_name", labels.service_name())?;
-    put(out, "destination_service_namespace", &service.namespace)?;
-    put(out, "destination_cluster", &to.cluster)
-}
-
-/// The same twenty in the order of ztunnel, which knows no `latest`.
-fn ztunnel_common(labels: &RequestLabels, out: &mut LabelSetEncoder<'_>) -> fmt::Result {
-    let (from, to, service) = (&labels.source, &labels.destination, &labels.service);
-    put(out, "reporter", labels.reporter.as_str())?;
-    put(out, "source_workload", &from.workload)?;
-    put(out, "source_canonical_service", &from.canonical_service)?;
-    put(out, "source_canonical_revision", &from.canonical_revision)?;
-    put(out, "source_workload_namespace", &from.namespace)?;
-    put(out, "source_principal", &from.principal)?;
-    put(out, "source_app", &from.app)?;
-    put(out, "source_version", &from.version)?;
-    put(out, "source_cluster", &from.cluster)?;
-    put(out, "destination_service", &service.host)?;
-    put(out, "destination_service_namespace", &service.namespace)?;
-    put(out, "destination_service_name", labels.service_name())?;
-    put(out, "destination_workload", &to.workload)?;
-    put(out, "destination_canonical_service", &to.canonical_service)?;
-    put(out, "destination_canonical_revision", &to.canonical_revision)?;
-    put(out, "destination_workload_namespace", &to.namespace)?;
-    put(out, "destination_principal", &to.principal)?;
-    put(out, "destination_app", &to.app)?;
-    put(out, "destination_version", &to.version)?;
-    put(out, "destination_cluster", &to.cluster)
-}
-
-fn locality(labels: &RequestLabels, out: &mut LabelSetEncoder<'_>) -> fmt::Result {
-    let known = [
-        ("source_region", &labels.source.region),
-        ("source_zone", &labels.source.zone),
-        ("destination_region", &labels.destination.region),
-        ("destination_zone", &labels.destination.zone),
-    ];
-    for (key, value) in known.into_iter().filter(|(_, value)| !value.is_empty()) {
-        put(out, key, value)?;
-    }
-    Ok(())
 }

@@ -9,6 +9,7 @@
 //! * With feature `otlp`, [`export`] sends spans to a collector.
 
 pub mod access;
+pub mod cel;
 #[cfg(feature = "otlp")]
 pub mod export;
 pub mod field;
@@ -16,10 +17,14 @@ mod filter;
 mod flow;
 mod labels;
 mod meter;
+mod metric;
 mod own;
+mod plan;
 mod propagate;
 pub mod recording;
+mod semantic;
 mod series;
+mod sets;
 mod span;
 mod tcp;
 mod trace;
@@ -27,10 +32,13 @@ mod trace;
 pub use filter::{FilterError, LogFilter};
 pub(crate) use flow::{Durations, Flow, TcpFlow};
 pub use labels::{PartyLabels, Protocol, Reporter, RequestLabels, Security, ServiceLabels};
-pub use meter::{CONTENT_TYPE, Meter};
+pub use meter::{CONTENT_TYPE, Meter, MetricLimits};
+pub use metric::Exposition;
 pub use own::{ConfigMeter, Direction, SpanCounts, TunnelMeter};
 pub use propagate::{Formats, Propagation};
-pub use series::{RequestSeries, Sample};
+pub use plan::{Metric, MetricPlan, Tags, is_standard_label};
+pub use semantic::HttpFacts;
+pub use series::{Messages, RequestSeries, Sample};
 pub use span::{RequestSpan, attempt_span, client_span, compile_span, server_span, tunnel_span};
 pub use tcp::{Counted, TcpAccount, TcpSeries};
 #[cfg(feature = "otlp")]

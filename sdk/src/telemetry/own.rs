@@ -1,25 +1,20 @@
 //! The mesh's metrics about itself.
 
-use std::collections::HashSet;
-use std::fmt;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
-
-use super::labels::OVERFLOW;
+use super::metric::{ByWord, Counter, Desc, Gauge, Histogram, LabelSet, Level, Reading, Registry, Sink};
 
 /// Seconds from a fast handshake in the same zone to one that has all but failed.
-const HANDSHAKE_BUCKETS: [f64; 10] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 10.0];
+const HANDSHAKE: [f64; 10] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 10.0];
 
-type Labels = [(&'static str, String); 1];
+/// Seconds from a decision by an index to one that somebody must have been asked for.
+const DECISION: [f64; 11] = [
+    1e-7, 2.5e-7, 5e-7, 1e-6, 2.5e-6, 5e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1,
+];
+
+/// How many words a metric of ours tells apart whose words come from us. There are not as many.
+const WORDS: usize = 64;
 
 /// Which way a tunnel was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,7 +30,8 @@ pub enum Direction {
 pub struct ConfigMeter {
     generation: Gauge,
     problems: Gauge,
-    compile_seconds: Gauge<f64, AtomicU64>,
+    compile_seconds: Level,
+    published: Arc<Mutex<Option<Instant>>>,
 }
 
 /// The metrics of the tunnels in one direction.
@@ -60,25 +56,23 @@ pub(super) struct Own {
     pub(super) config: ConfigMeter,
     inbound: TunnelMeter,
     outbound: TunnelMeter,
-    denials: Family<Labels, Counter>,
-    dry_run: Family<Labels, Counter>,
-    audited: Family<Labels, Counter>,
-    policies: Mutex<HashSet<String>>,
-    limit: usize,
+    pub(super) decisions: Histogram,
+    pub(super) denials: ByWord,
+    pub(super) dry_run: ByWord,
+    pub(super) audited: ByWord,
     pub(super) retries: Counter,
     pub(super) retry_budget_exhausted: Counter,
-    retries_skipped: Family<Labels, Counter>,
-    introductions_refused: Family<Labels, Counter>,
-    mirrored: Family<Labels, Counter>,
-    rate_limited: Family<Labels, Counter>,
-    shed: Family<Labels, Counter>,
+    pub(super) retries_skipped: ByWord,
+    pub(super) introductions_refused: ByWord,
+    pub(super) mirrored: ByWord,
+    pub(super) rate_limited: ByWord,
+    pub(super) shed: ByWord,
     pub(super) ejections: Counter,
     pub(super) certificate_expiry: Gauge,
-    spans: std::sync::Arc<Spans>,
+    pub(super) log_lines: ByWord,
+    pub(super) exports: ByWord,
+    spans: Arc<Mutex<Vec<SpanCounts>>>,
 }
-
-#[derive(Debug, Default)]
-struct Spans(Mutex<Vec<SpanCounts>>);
 
 impl Direction {
     /// The word in labels and spans.
@@ -99,6 +93,7 @@ impl ConfigMeter {
         self.generation.set(clamp(generation));
         self.problems(problems);
         self.compile_seconds.set(compile.as_secs_f64());
+        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     /// Tells how many problems the configuration has, though it may not have been published.
@@ -108,19 +103,36 @@ impl ConfigMeter {
     }
 
     fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "mesh_config_generation",
-            "generation of the configuration in force",
+        registry.add(
+            Desc::gauge(
+                "mesh_config_generation",
+                "Generation of the configuration in force",
+            ),
             self.generation.clone(),
         );
-        registry.register(
-            "mesh_config_problems",
-            "problems in the configuration as last read",
+        let published = Arc::clone(&self.published);
+        registry.add(
+            Desc::gauge(
+                "mesh_config_age_seconds",
+                "How long the configuration has been in force",
+            )
+            .unit("s"),
+            move |sink: &mut dyn Sink| {
+                let published = *published.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(at) = published {
+                    sink.sample(&LabelSet::NONE, Reading::Level(at.elapsed().as_secs_f64()));
+                }
+            },
+        );
+        registry.add(
+            Desc::gauge(
+                "mesh_config_problems",
+                "Problems in the configuration as last read",
+            ),
             self.problems.clone(),
         );
-        registry.register(
-            "mesh_compile_seconds",
-            "how long the last compilation took",
+        registry.add(
+            Desc::gauge("mesh_compile_seconds", "How long the last compilation took").unit("s"),
             self.compile_seconds.clone(),
         );
     }
@@ -129,6 +141,15 @@ impl ConfigMeter {
 // ===== impl TunnelMeter =====
 
 impl TunnelMeter {
+    fn new() -> Self {
+        Self {
+            tunnels: Gauge::default(),
+            streams: Gauge::default(),
+            handshakes: Histogram::new(&HANDSHAKE),
+            failures: Counter::default(),
+        }
+    }
+
     /// Counts a tunnel that came up, and how long its handshakes took.
     pub fn opened(&self, handshake: Duration) {
         self.tunnels.inc();
@@ -181,52 +202,30 @@ impl super::export::Tally for SpanCounts {
     }
 }
 
-impl Collector for Spans {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (exported, dropped) = counts.iter().fold((0, 0), |(exported, dropped), next| {
-            (exported + next.exported(), dropped + next.dropped())
-        });
-        for (name, help, value) in [
-            (
-                "mesh_spans_exported",
-                "spans that reached the collector",
-                exported,
-            ),
-            ("mesh_spans_dropped", "spans that were lost", dropped),
-        ] {
-            let counter = ConstCounter::new(value);
-            let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
-            counter.encode(metric)?;
-        }
-        Ok(())
-    }
-}
-
 // ===== impl Own =====
 
 impl Own {
     pub(super) fn new(registry: &mut Registry, limit: usize) -> Self {
-        let (inbound, outbound) = tunnel_meters(registry);
         let own = Self {
             config: ConfigMeter::default(),
-            inbound,
-            outbound,
-            denials: Family::default(),
-            dry_run: Family::default(),
-            audited: Family::default(),
-            policies: Mutex::default(),
-            limit,
+            inbound: TunnelMeter::new(),
+            outbound: TunnelMeter::new(),
+            decisions: Histogram::new(&DECISION),
+            denials: ByWord::new("policy", limit),
+            dry_run: ByWord::new("decision", WORDS),
+            audited: ByWord::new("policy", limit),
             retries: Counter::default(),
             retry_budget_exhausted: Counter::default(),
-            retries_skipped: Family::default(),
-            introductions_refused: Family::default(),
-            mirrored: Family::default(),
-            rate_limited: Family::default(),
-            shed: Family::default(),
+            retries_skipped: ByWord::new("reason", WORDS),
+            introductions_refused: ByWord::new("reason", WORDS),
+            mirrored: ByWord::new("result", WORDS),
+            rate_limited: ByWord::new("result", WORDS),
+            shed: ByWord::new("criticality", WORDS),
             ejections: Counter::default(),
             certificate_expiry: Gauge::default(),
-            spans: std::sync::Arc::default(),
+            log_lines: ByWord::new("result", WORDS),
+            exports: ByWord::new("result", WORDS),
+            spans: Arc::default(),
         };
         own.register(registry);
         own
@@ -234,93 +233,146 @@ impl Own {
 
     fn register(&self, registry: &mut Registry) {
         self.config.register(registry);
-        registry.register(
-            "mesh_denials",
-            "requests and connections denied, by policy",
-            self.denials.clone(),
+        let seconds = |name, help| Desc::histogram(name, help).unit("s");
+        registry.add(
+            seconds(
+                "mesh_decision_seconds",
+                "How long authorization took to decide, of one request in 64",
+            ),
+            self.decisions.clone(),
         );
-        registry.register(
-            "mesh_dry_run",
-            "requests that dry-run policies would have decided about, by that decision",
-            self.dry_run.clone(),
-        );
-        registry.register(
-            "mesh_audited",
-            "requests that an AUDIT policy matched, by policy",
-            self.audited.clone(),
-        );
-        registry.register("mesh_retries", "requests sent once more", self.retries.clone());
-        registry.register(
-            "mesh_retry_budget_exhausted",
-            "requests not retried for lack of budget",
-            self.retry_budget_exhausted.clone(),
-        );
-        registry.register(
-            "mesh_retries_skipped",
-            "retries that the policy asked for and that were not possible, by reason",
-            self.retries_skipped.clone(),
-        );
-        registry.register(
-            "mesh_introductions_refused",
-            "claims to speak for another caller that were not believed, by reason",
-            self.introductions_refused.clone(),
-        );
-        registry.register(
-            "mesh_mirrored_requests",
-            "copies of requests, by what became of them",
-            self.mirrored.clone(),
-        );
-        registry.register(
-            "mesh_rate_limited_requests",
-            "requests that met a rate limit, by what came of it",
-            self.rate_limited.clone(),
-        );
-        registry.register(
-            "mesh_shed_requests",
-            "requests refused because as much as latency allows was under way, by how important they were",
-            self.shed.clone(),
-        );
-        registry.register(
-            "mesh_endpoint_ejections",
-            "endpoints taken out of rotation",
-            self.ejections.clone(),
-        );
-        registry.register(
-            "mesh_certificate_expiry_seconds",
-            "when the certificate in use expires, in seconds since 1970",
+        for (name, help, words) in [
+            (
+                "mesh_denials",
+                "Requests and connections denied, by policy",
+                &self.denials,
+            ),
+            (
+                "mesh_dry_run",
+                "Requests that dry-run policies would have decided about, by that decision",
+                &self.dry_run,
+            ),
+            (
+                "mesh_audited",
+                "Requests that an AUDIT policy matched, by policy",
+                &self.audited,
+            ),
+            (
+                "mesh_retries_skipped",
+                "Retries that the policy asked for and that were not possible, by reason",
+                &self.retries_skipped,
+            ),
+            (
+                "mesh_introductions_refused",
+                "Claims to speak for another caller that were not believed, by reason",
+                &self.introductions_refused,
+            ),
+            (
+                "mesh_mirrored_requests",
+                "Copies of requests, by what became of them",
+                &self.mirrored,
+            ),
+            (
+                "mesh_rate_limited_requests",
+                "Requests that met a rate limit, by what came of it",
+                &self.rate_limited,
+            ),
+            (
+                "mesh_shed_requests",
+                "Requests refused because as much as latency allows was under way, by how important they were",
+                &self.shed,
+            ),
+            (
+                "mesh_access_log_lines",
+                "Lines of access logs, by what became of them",
+                &self.log_lines,
+            ),
+            (
+                "mesh_metric_exports",
+                "Exports of all metrics to a collector, by what became of them",
+                &self.exports,
+            ),
+        ] {
+            registry.add(Desc::counter(name, help), words.clone());
+        }
+        for (name, help, counter) in [
+            ("mesh_retries", "Requests sent once more", &self.retries),
+            (
+                "mesh_retry_budget_exhausted",
+                "Requests not retried for lack of budget",
+                &self.retry_budget_exhausted,
+            ),
+            (
+                "mesh_endpoint_ejections",
+                "Endpoints taken out of rotation",
+                &self.ejections,
+            ),
+        ] {
+            registry.add(Desc::counter(name, help), counter.clone());
+        }
+        registry.add(
+            Desc::gauge(
+                "mesh_certificate_expiry_seconds",
+                "When the certificate in use expires, in seconds since 1970",
+            )
+            .unit("s"),
             self.certificate_expiry.clone(),
         );
-        registry.register_collector(Box::new(std::sync::Arc::clone(&self.spans)));
+        type Of<C> = fn(&TunnelMeter) -> &C;
+        let tunnels: Of<Gauge> = |it| &it.tunnels;
+        let streams: Of<Gauge> = |it| &it.streams;
+        self.by_direction(registry, Desc::gauge("mesh_tunnels", "Open tunnels"), tunnels);
+        self.by_direction(
+            registry,
+            Desc::gauge("mesh_tunnel_streams", "Open streams in tunnels"),
+            streams,
+        );
+        let handshakes: Of<Histogram> = |it| &it.handshakes;
+        let took = seconds(
+            "mesh_handshake_seconds",
+            "From dialing or accepting to a usable tunnel",
+        );
+        self.by_direction(registry, took, handshakes);
+        let failures: Of<Counter> = |it| &it.failures;
+        let failed = Desc::counter("mesh_handshake_failures", "Tunnels that never came up");
+        self.by_direction(registry, failed, failures);
+        type Count = fn(&SpanCounts) -> u64;
+        let counts: [(&'static str, &'static str, Count); 2] = [
+            (
+                "mesh_spans_exported",
+                "Spans that reached the collector",
+                SpanCounts::exported,
+            ),
+            ("mesh_spans_dropped", "Spans that were lost", SpanCounts::dropped),
+        ];
+        for (name, help, count) in counts {
+            let spans = Arc::clone(&self.spans);
+            registry.add(Desc::counter(name, help), move |sink: &mut dyn Sink| {
+                let spans = spans.lock().unwrap_or_else(PoisonError::into_inner);
+                sink.sample(&LabelSet::NONE, Reading::Count(spans.iter().map(count).sum()));
+            });
+        }
     }
 
-    pub(super) fn retry_skipped(&self, reason: &'static str) {
-        self.retries_skipped
-            .get_or_create(&[("reason", reason.to_owned())])
-            .inc();
-    }
-
-    pub(super) fn introduction_refused(&self, reason: &'static str) {
-        self.introductions_refused
-            .get_or_create(&[("reason", reason.to_owned())])
-            .inc();
-    }
-
-    pub(super) fn mirrored(&self, result: &'static str) {
-        self.mirrored
-            .get_or_create(&[("result", result.to_owned())])
-            .inc();
-    }
-
-    pub(super) fn rate_limited(&self, result: &'static str) {
-        self.rate_limited
-            .get_or_create(&[("result", result.to_owned())])
-            .inc();
-    }
-
-    pub(super) fn shed(&self, criticality: &'static str) {
-        self.shed
-            .get_or_create(&[("criticality", criticality.to_owned())])
-            .inc();
+    fn by_direction<C: super::metric::Cell + 'static>(
+        &self,
+        registry: &mut Registry,
+        desc: Desc,
+        of: fn(&TunnelMeter) -> &C,
+    ) {
+        let both = [
+            (Direction::Inbound, &self.inbound),
+            (Direction::Outbound, &self.outbound),
+        ];
+        let both = both.map(|(direction, meter)| {
+            let labels = LabelSet::of("direction", direction.as_str());
+            (labels, of(meter).clone())
+        });
+        registry.add(desc, move |sink: &mut dyn Sink| {
+            for (labels, cell) in &both {
+                sink.sample(labels, cell.reading());
+            }
+        });
     }
 
     pub(super) fn tunnels(&self, direction: Direction) -> &TunnelMeter {
@@ -330,63 +382,8 @@ impl Own {
         }
     }
 
-    pub(super) fn denied(&self, policy: &str) {
-        self.denials.get_or_create(&self.by_policy(policy)).inc();
-    }
-
-    pub(super) fn audited(&self, policy: &str) {
-        self.audited.get_or_create(&self.by_policy(policy)).inc();
-    }
-
-    pub(super) fn dry_run(&self, decision: &'static str) {
-        let labels = [("decision", decision.to_owned())];
-        self.dry_run.get_or_create(&labels).inc();
-    }
-
-    /// The label of a policy, or of all others once there are too many.
-    fn by_policy(&self, policy: &str) -> Labels {
-        let mut policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = policies.contains(policy);
-        let name = if known || policies.len() < self.limit {
-            policy
-        } else {
-            OVERFLOW
-        };
-        if !known && name == policy {
-            policies.insert(policy.to_owned());
-        }
-        [("policy", name.to_owned())]
-    }
-
     pub(super) fn watch_spans(&self, counts: SpanCounts) {
-        let mut watched = self.spans.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watched = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
         watched.push(counts);
     }
-}
-
-fn tunnel_meters(registry: &mut Registry) -> (TunnelMeter, TunnelMeter) {
-    let tunnels = Family::<Labels, Gauge>::default();
-    let streams = Family::<Labels, Gauge>::default();
-    let failures = Family::<Labels, Counter>::default();
-    let histogram: fn() -> Histogram = || Histogram::new(HANDSHAKE_BUCKETS);
-    let handshakes = Family::<Labels, Histogram, fn() -> Histogram>::new_with_constructor(histogram);
-    let meter = |direction: Direction| {
-        let labels = [("direction", direction.as_str().to_owned())];
-        TunnelMeter {
-            tunnels: tunnels.get_or_create_owned(&labels),
-            streams: streams.get_or_create_owned(&labels),
-            handshakes: handshakes.get_or_create_owned(&labels),
-            failures: failures.get_or_create_owned(&labels),
-        }
-    };
-    let both = (meter(Direction::Inbound), meter(Direction::Outbound));
-    registry.register("mesh_tunnels", "open tunnels", tunnels);
-    registry.register("mesh_tunnel_streams", "open streams in tunnels", streams);
-    registry.register(
-        "mesh_handshake_seconds",
-        "from dialing or accepting to a usable tunnel",
-        handshakes,
-    );
-    registry.register("mesh_handshake_failures", "tunnels that never came up", failures);
-    both
 }

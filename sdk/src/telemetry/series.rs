@@ -1,16 +1,18 @@
-//! Resolved label sets: what is kept beside a route, so that counting a request is a short search and an add.
+//! Resolved label sets: what is kept beside a route, so that counting a request is a short search and a few adds.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::histogram::Histogram;
 
 use super::flow::{Durations, Flow};
-use super::labels::{HttpSet, Kind, Outcome, RequestLabels};
-use super::meter::Budget;
+use super::labels::{Kind, Outcome, RequestLabels};
+use super::metric::{Counter, Family, Histogram, LabelSet, Trace};
+use super::plan::{Metric, MetricPlan, Tags};
+use super::semantic::{HttpFacts, Semantic};
+use super::sets;
 
 /// The buckets of every `istio_*` histogram, milliseconds and bytes alike: the defaults of Envoy, which Istio
 /// leaves as they are.
@@ -54,70 +56,154 @@ pub struct Sample {
     pub request_bytes: u64,
     /// The response's size.
     pub response_bytes: u64,
+    /// The trace that it belongs to, if that is recorded.
+    pub trace: Option<[u8; 16]>,
+    /// What OpenTelemetry's metrics tell of it; `None` if they are not told.
+    pub http: Option<HttpFacts>,
 }
 
 /// The families that requests are counted in.
 #[derive(Clone, Debug)]
 pub(super) struct HttpFamilies {
-    pub(super) requests: Family<HttpSet, Counter>,
-    pub(super) duration: Family<HttpSet, Histogram, fn() -> Histogram>,
-    pub(super) request_bytes: Family<HttpSet, Histogram, fn() -> Histogram>,
-    pub(super) response_bytes: Family<HttpSet, Histogram, fn() -> Histogram>,
-    pub(super) budget: Arc<Budget>,
+    pub(super) requests: Family<Counter>,
+    pub(super) duration: Family<Histogram>,
+    pub(super) request_bytes: Family<Histogram>,
+    pub(super) response_bytes: Family<Histogram>,
+    pub(super) request_messages: Family<Counter>,
+    pub(super) response_messages: Family<Counter>,
+    pub(super) semantic: Semantic,
 }
 
 /// Counts the requests of one label set. Equal labels share one.
 #[derive(Debug)]
 pub struct RequestSeries {
     labels: Arc<RequestLabels>,
+    plan: Arc<MetricPlan>,
+    /// Whether the plan tells nothing; OpenTelemetry's metrics are silent with Istio's.
+    is_silent: bool,
     families: HttpFamilies,
-    cells: ArcSwap<Vec<Cell>>,
+    rows: ArcSwap<Rows>,
     growing: Mutex<()>,
+    messages: OnceLock<Messages>,
+    semantic: super::semantic::Series,
 }
 
-#[derive(Clone, Debug)]
-struct Cell {
+/// Where the messages of gRPC streams are counted. Clones count in the same series.
+#[derive(Clone, Debug, Default)]
+pub struct Messages {
+    requests: Option<Counter>,
+    responses: Option<Counter>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Rows {
+    plain: Vec<Arc<Row>>,
+    tagged: HashMap<Tags, Vec<Arc<Row>>>,
+    /// What stands in for all others once there is no more room: one for each coarse outcome.
+    overflow: Vec<Arc<Row>>,
+}
+
+/// The cells of one outcome.
+#[derive(Debug)]
+struct Row {
     outcome: Outcome,
-    requests: Counter,
-    duration: Histogram,
-    request_bytes: Histogram,
-    response_bytes: Histogram,
+    last: LastUse,
+    requests: Option<Counter>,
+    duration: Option<Histogram>,
+    request_bytes: Option<Histogram>,
+    response_bytes: Option<Histogram>,
+}
+
+/// Whether something was used since somebody last looked; and, once it was not, that it no longer may be.
+///
+/// Who counts reads one flag that mostly stands. Whoever read it and then slept through a whole interval, microseconds
+/// that may last minutes only on a stopped machine, counts one request in a series that is no longer shown.
+#[derive(Debug)]
+pub(super) struct LastUse(AtomicU8);
+
+const IDLE: u8 = 0;
+const USED: u8 = 1;
+const RETIRED: u8 = 2;
+
+// ===== impl LastUse =====
+
+impl Default for LastUse {
+    fn default() -> Self {
+        Self(AtomicU8::new(USED))
+    }
+}
+
+impl LastUse {
+    /// Notes a use; `false` if there may be none any more.
+    pub(super) fn note(&self) -> bool {
+        let seen = self.0.load(Ordering::Relaxed);
+        seen == USED
+            || self
+                .0
+                .compare_exchange(IDLE, USED, Ordering::Relaxed, Ordering::Relaxed)
+                .map_or_else(|now| now == USED, |_| true)
+    }
+
+    /// Ends an interval; `true` if there was no use in it, and there will be none.
+    pub(super) fn sweep(&self) -> bool {
+        let swap = |from, to| {
+            let swapped = self
+                .0
+                .compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+            swapped.is_ok()
+        };
+        !swap(USED, IDLE) && (swap(IDLE, RETIRED) || self.0.load(Ordering::Relaxed) == RETIRED)
+    }
 }
 
 // ===== impl HttpFamilies =====
 
 impl HttpFamilies {
-    pub(super) fn new(budget: Arc<Budget>) -> Self {
-        let histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
+    pub(super) fn new(limit: usize) -> Self {
+        let counters = || Family::new(limit, Counter::default);
+        let histograms = || Family::new(limit, || Histogram::new(&BUCKETS));
         Self {
-            requests: Family::default(),
-            duration: Family::new_with_constructor(histogram),
-            request_bytes: Family::new_with_constructor(histogram),
-            response_bytes: Family::new_with_constructor(histogram),
-            budget,
+            requests: counters(),
+            duration: histograms(),
+            request_bytes: histograms(),
+            response_bytes: histograms(),
+            request_messages: counters(),
+            response_messages: counters(),
+            semantic: Semantic::new(limit),
         }
     }
 
-    fn cell(&self, outcome: Outcome, set: &HttpSet) -> Cell {
-        Cell {
-            outcome,
-            requests: self.requests.get_or_create_owned(set),
-            duration: self.duration.get_or_create_owned(set),
-            request_bytes: self.request_bytes.get_or_create_owned(set),
-            response_bytes: self.response_bytes.get_or_create_owned(set),
+    fn is_full(&self) -> bool {
+        self.requests.is_full()
+            || self.duration.is_full()
+            || self.request_bytes.is_full()
+            || self.response_bytes.is_full()
+    }
+
+    pub(super) fn sweep(&self) {
+        for family in [&self.requests, &self.request_messages, &self.response_messages] {
+            family.sweep();
         }
+        for family in [&self.duration, &self.request_bytes, &self.response_bytes] {
+            family.sweep();
+        }
+        self.semantic.sweep();
     }
 }
 
 // ===== impl RequestSeries =====
 
 impl RequestSeries {
-    pub(super) fn new(labels: Arc<RequestLabels>, families: HttpFamilies) -> Self {
+    pub(super) fn new(labels: Arc<RequestLabels>, plan: Arc<MetricPlan>, families: HttpFamilies) -> Self {
         Self {
             labels,
+            is_silent: plan.is_silent(),
+            plan,
             families,
-            cells: ArcSwap::default(),
+            rows: ArcSwap::default(),
             growing: Mutex::new(()),
+            messages: OnceLock::new(),
+            semantic: Default::default(),
         }
     }
 
@@ -126,9 +212,144 @@ impl RequestSeries {
         &self.labels
     }
 
-    /// What has been counted so far, apart from how long it took: for that the histograms come along.
-    pub(super) fn flow(&self) -> (Flow, Vec<Histogram>) {
-        let cells = self.cells.load();
+    /// What is told of its requests.
+    pub fn plan(&self) -> &MetricPlan {
+        &self.plan
+    }
+
+    /// Counts one finished request.
+    ///
+    /// Allocates only for the first of each (code, flags, gRPC status).
+    pub fn record(&self, sample: &Sample) {
+        self.record_tagged(sample, &Tags::default());
+    }
+
+    /// Counts one finished request, with what the plan's expressions came to.
+    pub fn record_tagged(&self, sample: &Sample, tags: &Tags) {
+        if self.is_silent {
+            return;
+        }
+        let outcome = Outcome {
+            code: sample.response_code,
+            flags: sample.flags,
+            grpc: sample.grpc_status,
+        };
+        match self.rows.load().find(outcome, tags) {
+            Some(row) if row.last.note() => row.record(sample),
+            _ => self.record_new(outcome, sample, tags),
+        }
+        if let Some(facts) = sample.http {
+            self.semantic
+                .record(&facts, sample, &self.labels, &self.families.semantic);
+        }
+    }
+
+    fn record_new(&self, outcome: Outcome, sample: &Sample, tags: &Tags) {
+        let rows = self.rows.load();
+        // Once there is no room, or too many are told apart, this is the way of whatever is new: it takes no lock either.
+        let known = if self.families.is_full() {
+            find(&rows.overflow, outcome.coarse())
+        } else if tags.is_empty() && rows.plain.len() >= OUTCOMES {
+            find(&rows.plain, outcome.coarse())
+        } else {
+            None
+        };
+        if let Some(row) = known.filter(|row| row.last.note()) {
+            return row.record(sample);
+        }
+        let _one_grows = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = self.rows.load_full();
+        let outcome = match tags.is_empty() && rows.plain.len() >= OUTCOMES {
+            true => outcome.coarse(),
+            false => outcome,
+        };
+        if let Some(row) = rows.find(outcome, tags).filter(|row| row.last.note()) {
+            return row.record(sample);
+        }
+        let mut grown = Rows::clone(&rows);
+        let row = match self.row(outcome, &self.labels, tags, Family::get, Family::get) {
+            Some(row) => {
+                let row = Arc::new(row);
+                let among = match tags.is_empty() {
+                    true => &mut grown.plain,
+                    false => grown.tagged.entry(tags.clone()).or_default(),
+                };
+                among.retain(|it| it.outcome != outcome);
+                among.push(Arc::clone(&row));
+                row
+            }
+            None => {
+                let (outcome, labels) = (outcome.coarse(), self.labels.overflow());
+                let none = Tags::default();
+                let counter = |family: &Family<Counter>, labels: &LabelSet| Some(family.overflow(labels));
+                let histogram = |family: &Family<Histogram>, labels: &LabelSet| Some(family.overflow(labels));
+                let Some(row) = self.row(outcome, &labels, &none, counter, histogram) else {
+                    return;
+                };
+                let row = Arc::new(row);
+                grown.overflow.retain(|it| it.outcome != outcome);
+                grown.overflow.push(Arc::clone(&row));
+                row
+            }
+        };
+        row.record(sample);
+        self.rows.store(Arc::new(grown));
+    }
+
+    /// The cells of an outcome; `None` if one of them finds no room.
+    fn row(
+        &self,
+        outcome: Outcome,
+        labels: &RequestLabels,
+        tags: &Tags,
+        counter: impl Fn(&Family<Counter>, &LabelSet) -> Option<Counter>,
+        histogram: impl Fn(&Family<Histogram>, &LabelSet) -> Option<Histogram>,
+    ) -> Option<Row> {
+        let standard = sets::request(labels, outcome);
+        let set = |metric| self.plan.labels(metric, standard.clone(), tags);
+        // What is not told needs no room.
+        let told = |metric, family: &Family<Histogram>| match set(metric) {
+            Some(labels) => histogram(family, &labels).map(Some),
+            None => Some(None),
+        };
+        let families = &self.families;
+        Some(Row {
+            outcome,
+            last: LastUse::default(),
+            requests: match set(Metric::RequestCount) {
+                Some(labels) => Some(counter(&families.requests, &labels)?),
+                None => None,
+            },
+            duration: told(Metric::RequestDuration, &families.duration)?,
+            request_bytes: told(Metric::RequestSize, &families.request_bytes)?,
+            response_bytes: told(Metric::ResponseSize, &families.response_bytes)?,
+        })
+    }
+
+    /// Where the messages of a gRPC stream are counted.
+    ///
+    /// Takes a lock for the first stream, and for each whose labels a Telemetry makes of the request.
+    pub fn messages(&self, tags: &Tags) -> Messages {
+        let make = || {
+            let cell = |metric, family: &Family<Counter>| {
+                let standard =
+                    |labels: &RequestLabels| self.plan.labels(metric, sets::messages(labels), tags);
+                let found = family.get(&standard(&self.labels)?);
+                found.or_else(|| Some(family.overflow(&standard(&self.labels.overflow())?)))
+            };
+            Messages {
+                requests: cell(Metric::GrpcRequestMessages, &self.families.request_messages),
+                responses: cell(Metric::GrpcResponseMessages, &self.families.response_messages),
+            }
+        };
+        match tags.is_empty() {
+            true => self.messages.get_or_init(make).clone(),
+            false => make(),
+        }
+    }
+
+    /// What has been counted in it so far.
+    pub(super) fn flow(&self) -> Flow {
         let mut flow = Flow {
             labels: Arc::clone(&self.labels),
             requests: 0,
@@ -136,82 +357,85 @@ impl RequestSeries {
             denied: 0,
             durations: Durations::default(),
         };
-        for cell in cells.iter() {
-            let requests = cell.requests.get();
+        let rows = self.rows.load();
+        let tagged = rows.tagged.values().flatten();
+        for row in rows.plain.iter().chain(tagged).chain(&rows.overflow) {
+            let requests = row.requests.as_ref().map_or(0, Counter::get);
             flow.requests += requests;
-            match cell.outcome.kind() {
+            match row.outcome.kind() {
+                Kind::Fine => {}
                 Kind::Failed => flow.failed += requests,
                 Kind::Denied => flow.denied += requests,
-                Kind::Fine => {}
+            }
+            if let Some(duration) = &row.duration {
+                flow.durations.add(&Durations::of(duration));
             }
         }
-        (flow, cells.iter().map(|cell| cell.duration.clone()).collect())
+        flow
     }
 
-    /// Counts one finished request.
-    ///
-    /// Allocates only for the first of each (code, flags, gRPC status).
-    pub fn record(&self, sample: &Sample) {
-        let outcome = Outcome {
-            code: sample.response_code,
-            flags: sample.flags,
-            grpc: sample.grpc_status,
-        };
-        match find(&self.cells.load(), outcome) {
-            Some(cell) => cell.record(sample),
-            None => self.record_new(outcome, sample),
-        }
+    /// Forgets what was not used since it was last called; whether there is anything left.
+    pub(super) fn sweep(&self) -> bool {
+        let _nobody_grows = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = Rows::clone(&self.rows.load());
+        let swept = |rows: &mut Vec<Arc<Row>>| rows.retain(|row| !row.last.sweep());
+        swept(&mut rows.plain);
+        swept(&mut rows.overflow);
+        rows.tagged.values_mut().for_each(swept);
+        rows.tagged.retain(|_, rows| !rows.is_empty());
+        let is_used = !rows.plain.is_empty() || !rows.overflow.is_empty() || !rows.tagged.is_empty();
+        self.rows.store(Arc::new(rows));
+        let told = self.semantic.sweep();
+        is_used || told
     }
+}
 
-    #[cold]
-    fn record_new(&self, outcome: Outcome, sample: &Sample) {
-        let _one_grows = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
-        let cells = self.cells.load_full();
-        if let Some(cell) = find(&cells, outcome) {
-            return cell.record(sample);
-        }
-        let outcome = if cells.len() < OUTCOMES {
-            outcome
-        } else {
-            outcome.coarse()
-        };
-        let cell = self.families.cell(outcome, &self.set(outcome));
-        cell.record(sample);
-        let mut grown = Vec::with_capacity(cells.len() + 1);
-        grown.extend(cells.iter().cloned());
-        grown.push(cell);
-        self.cells.store(Arc::new(grown));
-    }
-
-    /// The labels that a new outcome is counted under: those of the overflow once the families are full.
-    fn set(&self, outcome: Outcome) -> HttpSet {
-        if self.families.budget.take() {
-            return HttpSet {
-                labels: Arc::clone(&self.labels),
-                outcome,
-            };
-        }
-        HttpSet {
-            labels: Arc::new(self.labels.overflow()),
-            outcome: outcome.coarse(),
+impl Rows {
+    fn find(&self, outcome: Outcome, tags: &Tags) -> Option<&Row> {
+        match tags.is_empty() {
+            true => find(&self.plain, outcome),
+            false => find(self.tagged.get(tags)?, outcome),
         }
     }
 }
 
-/// The cell of an outcome; of its coarse form once there are too many to tell apart.
-fn find(cells: &[Cell], outcome: Outcome) -> Option<&Cell> {
-    let seen = |wanted: Outcome| cells.iter().find(|cell| cell.outcome == wanted);
-    seen(outcome).or_else(|| {
-        let full = cells.len() >= OUTCOMES;
-        full.then(|| seen(outcome.coarse())).flatten()
-    })
+fn find(rows: &[Arc<Row>], outcome: Outcome) -> Option<&Row> {
+    let mut rows = rows.iter();
+    rows.find(|row| row.outcome == outcome).map(|row| &**row)
 }
 
-impl Cell {
+impl Row {
     fn record(&self, sample: &Sample) {
-        self.requests.inc();
-        self.duration.observe(sample.duration.as_secs_f64() * 1e3);
-        self.request_bytes.observe(sample.request_bytes as f64);
-        self.response_bytes.observe(sample.response_bytes as f64);
+        if let Some(requests) = &self.requests {
+            requests.inc();
+        }
+        if let Some(duration) = &self.duration {
+            let trace: Option<(Trace, SystemTime)> = sample.trace.map(|trace| (trace, SystemTime::now()));
+            duration.observe_in(sample.duration.as_secs_f64() * 1e3, trace);
+        }
+        if let Some(bytes) = &self.request_bytes {
+            bytes.observe(sample.request_bytes as f64);
+        }
+        if let Some(bytes) = &self.response_bytes {
+            bytes.observe(sample.response_bytes as f64);
+        }
+    }
+}
+
+// ===== impl Messages =====
+
+impl Messages {
+    /// Counts messages that the caller sent.
+    pub fn requested(&self, messages: u64) {
+        if let Some(counter) = self.requests.as_ref().filter(|_| messages > 0) {
+            counter.inc_by(messages);
+        }
+    }
+
+    /// Counts messages that it was sent.
+    pub fn responded(&self, messages: u64) {
+        if let Some(counter) = self.responses.as_ref().filter(|_| messages > 0) {
+            counter.inc_by(messages);
+        }
     }
 }

@@ -1,35 +1,47 @@
 //! Connections that are not HTTP: what is counted of them, and while they last.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::flow::TcpFlow;
-use super::labels::{Reporter, RequestLabels, TcpSet};
+use super::labels::{Reporter, RequestLabels};
+use super::metric::{Counter, Family};
+use super::plan::{Metric, MetricPlan, Tags};
+use super::sets;
 
 /// The families that connections are counted in.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct TcpFamilies {
-    pub(super) opened: Family<TcpSet, Counter>,
-    pub(super) closed: Family<TcpSet, Counter>,
-    pub(super) failed: Family<TcpSet, Counter>,
-    pub(super) sent: Family<TcpSet, Counter>,
-    pub(super) received: Family<TcpSet, Counter>,
+    pub(super) opened: Family<Counter>,
+    pub(super) closed: Family<Counter>,
+    pub(super) failed: Family<Counter>,
+    pub(super) sent: Family<Counter>,
+    pub(super) received: Family<Counter>,
 }
 
 /// Counts the connections of one label set. Equal labels share one.
 #[derive(Debug)]
 pub struct TcpSeries {
     labels: Arc<RequestLabels>,
+    plan: Arc<MetricPlan>,
+    tags: Tags,
     families: TcpFamilies,
-    opened: Counter,
-    closed: Counter,
-    sent: Counter,
-    received: Counter,
+    plain: Cells,
+    sent: Option<Counter>,
+    received: Option<Counter>,
+    /// By the flags that connections ended with; those are few.
+    flagged: Mutex<Vec<(&'static str, Cells)>>,
+}
+
+/// Where the beginnings and ends of connections are counted.
+#[derive(Clone, Debug)]
+struct Cells {
+    opened: Option<Counter>,
+    closed: Option<Counter>,
+    failed: Option<Counter>,
 }
 
 /// One connection while it lasts: counted as opened from the beginning, and as closed when this is dropped.
@@ -48,31 +60,57 @@ pub struct Counted<S> {
     account: TcpAccount,
 }
 
-impl TcpSeries {
-    pub(super) fn new(labels: Arc<RequestLabels>, families: TcpFamilies) -> Self {
-        let plain = TcpSet {
-            labels: Arc::clone(&labels),
-            flags: "-",
-        };
+impl TcpFamilies {
+    pub(super) fn new(limit: usize) -> Self {
+        let family = || Family::new(limit, Counter::default);
         Self {
-            opened: families.opened.get_or_create_owned(&plain),
-            closed: families.closed.get_or_create_owned(&plain),
-            sent: families.sent.get_or_create_owned(&plain),
-            received: families.received.get_or_create_owned(&plain),
-            labels,
-            families,
+            opened: family(),
+            closed: family(),
+            failed: family(),
+            sent: family(),
+            received: family(),
         }
     }
 
-    /// What has been counted so far.
-    pub(super) fn flow(&self) -> TcpFlow {
-        TcpFlow {
-            labels: Arc::clone(&self.labels),
-            opened: self.opened.get(),
-            closed: self.closed.get(),
-            sent: self.sent.get(),
-            received: self.received.get(),
-        }
+    pub(super) fn sweep(&self) {
+        let all = [
+            &self.opened,
+            &self.closed,
+            &self.failed,
+            &self.sent,
+            &self.received,
+        ];
+        all.into_iter().for_each(Family::sweep);
+    }
+}
+
+impl TcpSeries {
+    pub(super) fn new(
+        labels: Arc<RequestLabels>,
+        plan: Arc<MetricPlan>,
+        tags: Tags,
+        families: TcpFamilies,
+    ) -> Self {
+        let mut series = Self {
+            labels,
+            plan,
+            tags,
+            plain: Cells {
+                opened: None,
+                closed: None,
+                failed: None,
+            },
+            sent: None,
+            received: None,
+            flagged: Mutex::default(),
+            families,
+        };
+        let families = &series.families;
+        let sent = series.cell(Metric::TcpSentBytes, &families.sent, "-");
+        let received = series.cell(Metric::TcpReceivedBytes, &families.received, "-");
+        let plain = series.cells("-");
+        (series.sent, series.received, series.plain) = (sent, received, plain);
+        series
     }
 
     /// The labels of this series.
@@ -80,9 +118,21 @@ impl TcpSeries {
         &self.labels
     }
 
+    /// What has been counted in it so far.
+    pub(super) fn flow(&self) -> TcpFlow {
+        let get = |counter: &Option<Counter>| counter.as_ref().map_or(0, Counter::get);
+        TcpFlow {
+            labels: Arc::clone(&self.labels),
+            opened: get(&self.plain.opened),
+            closed: get(&self.plain.closed),
+            sent: get(&self.sent),
+            received: get(&self.received),
+        }
+    }
+
     /// A connection that stands.
     pub fn open(self: Arc<Self>) -> TcpAccount {
-        self.opened.inc();
+        inc(&self.plain.opened);
         TcpAccount {
             series: self,
             flags: "-",
@@ -91,50 +141,91 @@ impl TcpSeries {
 
     /// A connection that never stood, and why: Envoy's short flags at a waypoint, ztunnel's at the ends.
     pub fn failed(&self, flags: &'static str) {
-        let opened = if self.is_waypoint() { flags } else { "-" };
-        self.families.opened.get_or_create(&self.set(opened)).inc();
-        self.close(flags);
+        let cells = self.flagged(flags);
+        inc(if self.is_waypoint() {
+            &cells.opened
+        } else {
+            &self.plain.opened
+        });
+        self.close(&cells);
     }
 
     fn closed(&self, flags: &'static str) {
         // Envoy freezes a connection's labels when it reports it open.
         if flags == "-" || self.is_waypoint() {
-            self.closed.inc();
+            inc(&self.plain.closed);
         } else {
-            self.close(flags);
+            self.close(&self.flagged(flags));
         }
     }
 
-    fn close(&self, flags: &'static str) {
-        let set = self.set(flags);
-        self.families.closed.get_or_create(&set).inc();
-        // A series of ztunnel's that Envoy does not have.
-        if flags != "-" && !self.is_waypoint() {
-            self.families.failed.get_or_create(&set).inc();
-        }
+    fn close(&self, cells: &Cells) {
+        inc(&cells.closed);
+        inc(&cells.failed);
     }
 
     fn is_waypoint(&self) -> bool {
         self.labels.reporter == Reporter::Waypoint
     }
 
-    fn set(&self, flags: &'static str) -> TcpSet {
-        TcpSet {
-            labels: Arc::clone(&self.labels),
-            flags,
+    fn flagged(&self, flags: &'static str) -> Cells {
+        if flags == "-" {
+            return self.plain.clone();
         }
+        let mut flagged = self.flagged.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, cells)) = flagged.iter().find(|(it, _)| *it == flags) {
+            return cells.clone();
+        }
+        let cells = self.cells(flags);
+        flagged.push((flags, cells.clone()));
+        cells
+    }
+
+    fn cells(&self, flags: &'static str) -> Cells {
+        let families = &self.families;
+        // Opened with flags is only what never stood, and that only at a waypoint; failed is what ztunnel alone counts.
+        let (opens, fails) = (
+            flags == "-" || self.is_waypoint(),
+            flags != "-" && !self.is_waypoint(),
+        );
+        let opened = || self.cell(Metric::TcpOpenedConnections, &families.opened, flags);
+        let failed = || self.cell(Metric::TcpClosedConnections, &families.failed, flags);
+        Cells {
+            opened: opens.then(opened).flatten(),
+            closed: self.cell(Metric::TcpClosedConnections, &families.closed, flags),
+            failed: fails.then(failed).flatten(),
+        }
+    }
+
+    fn cell(&self, metric: Metric, family: &Family<Counter>, flags: &'static str) -> Option<Counter> {
+        let standard = |labels: &RequestLabels| sets::connection(labels, flags);
+        let labels = self.plan.labels(metric, standard(&self.labels), &self.tags)?;
+        family.get(&labels).or_else(|| {
+            let labels = standard(&self.labels.overflow());
+            Some(family.overflow(&self.plan.labels(metric, labels, &Tags::default())?))
+        })
+    }
+}
+
+fn inc(counter: &Option<Counter>) {
+    if let Some(counter) = counter {
+        counter.inc();
     }
 }
 
 impl TcpAccount {
     /// Bytes that went to the caller.
     pub fn sent(&self, bytes: u64) {
-        self.series.sent.inc_by(bytes);
+        if let Some(sent) = &self.series.sent {
+            sent.inc_by(bytes);
+        }
     }
 
     /// Bytes that came from the caller.
     pub fn received(&self, bytes: u64) {
-        self.series.received.inc_by(bytes);
+        if let Some(received) = &self.series.received {
+            received.inc_by(bytes);
+        }
     }
 
     /// Notes that the connection does not end well. At a waypoint, whose labels are settled when a connection is

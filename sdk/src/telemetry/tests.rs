@@ -41,6 +41,8 @@ fn sample(response_code: u16) -> Sample {
         duration: Duration::from_micros(7_500),
         request_bytes: 100,
         response_bytes: 2_000,
+        trace: None,
+        http: None,
     }
 }
 
@@ -123,8 +125,8 @@ fn histograms_have_envoys_buckets_and_milliseconds() {
     in_bucket("10.0", " 1");
     in_bucket("3600000.0", " 1");
     assert!(duration("sum")[0].ends_with("} 7.5"));
-    assert!(line(&text, "istio_request_bytes_sum").ends_with("} 100.0"));
-    assert!(line(&text, "istio_response_bytes_sum").ends_with("} 2000.0"));
+    assert!(line(&text, "istio_request_bytes_sum").ends_with("} 100"));
+    assert!(line(&text, "istio_response_bytes_sum").ends_with("} 2000"));
 }
 
 #[test]
@@ -233,7 +235,10 @@ fn total(text: &str) -> u64 {
 
 #[test]
 fn label_sets_beyond_the_limit_share_an_overflow_series() {
-    let meter = Meter::with_limit(3);
+    let meter = Meter::with_limits(MetricLimits {
+        series: 3,
+        ..MetricLimits::default()
+    });
     for n in 0..100 {
         let mut labels = reviews(Reporter::Waypoint);
         labels.source.workload = format!("w{n}").into();
@@ -253,7 +258,10 @@ fn label_sets_beyond_the_limit_share_an_overflow_series() {
 
 #[test]
 fn outcomes_beyond_the_limit_go_to_the_overflow_series_too() {
-    let meter = Meter::with_limit(3);
+    let meter = Meter::with_limits(MetricLimits {
+        series: 3,
+        ..MetricLimits::default()
+    });
     let series = meter.requests(&reviews(Reporter::Waypoint));
     for code in [200, 201, 202, 404, 403, 503, 503] {
         series.record(&sample(code));
@@ -313,6 +321,10 @@ fn the_exposition_is_openmetrics_whatever_a_label_says() {
         "mesh_endpoint_ejections_total 0\n",
         "mesh_certificate_expiry_seconds 1000\n",
         "mesh_spans_dropped_total 0\n",
+        "mesh_access_log_lines_total{result=\"dropped\"} 0\n",
+        "mesh_metric_series_refused_total{metric=\"istio_requests\"} 0\n",
+        "mesh_metric_series{metric=\"istio_requests\"} 1\n",
+        "istio_build{component=\"proxy\",tag=\"0.1.0\"} 1\n",
     ] {
         assert!(text.contains(expected), "{expected} in\n{text}");
     }

@@ -206,6 +206,12 @@ impl TraceContext {
         self.span.as_ref().is_some_and(SpanContext::is_sampled)
     }
 
+    /// The trace's id, if the trace is recorded.
+    pub(crate) fn sampled(&self) -> Option<[u8; 16]> {
+        let span = self.span.as_ref().filter(|span| span.is_sampled())?;
+        Some(span.trace_id().to_bytes())
+    }
+
     /// The trace's id in 32 hexadecimal digits.
     pub fn trace_id(&self) -> Option<String> {
         self.span.as_ref().map(|span| span.trace_id().to_string())
@@ -277,6 +283,12 @@ impl TraceContext {
     pub fn is_sampled(&self) -> bool {
         let flags = self.part(3).and_then(|flags| u8::from_str_radix(flags, 16).ok());
         flags.is_some_and(|flags| flags & 1 == 1)
+    }
+
+    /// The trace's id, if the trace is recorded.
+    pub(crate) fn sampled(&self) -> Option<[u8; 16]> {
+        let id = self.part(1).filter(|_| self.is_sampled())?;
+        u128::from_str_radix(id, 16).ok().map(u128::to_be_bytes)
     }
 
     /// The trace's id in 32 hexadecimal digits.

@@ -42,6 +42,8 @@ pub fn value(exposition: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
 }
 
 fn sample(line: &str) -> Sample {
+    // What is behind it is an exemplar.
+    let line = line.split(" # ").next().unwrap_or(line);
     let (head, value) = line.rsplit_once(' ').expect("a sample has a value");
     let labels = head
         .split_once('{')

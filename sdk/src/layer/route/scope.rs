@@ -40,7 +40,11 @@ pub(super) fn scope<D: Directory>(call: &Call, directory: &D) -> Result<Scope, A
                 format!("service {} lost its cluster", service.name),
             ),
         },
-        Err(astray) => Err(Box::new(Err(Refusal::new(reason(&astray), astray.to_string())))),
+        Err(astray) => {
+            let mut refusal = Refusal::new(reason(&astray), astray.to_string());
+            refusal.nowhere = matches!(astray, Astray::Service { .. });
+            Err(Box::new(Err(refusal)))
+        }
     }
 }
 

@@ -151,8 +151,11 @@ async fn show(mesh: Mesh, request: &Request<Incoming>) -> Response<MeshBody> {
             false => text(StatusCode::SERVICE_UNAVAILABLE, "NOT READY\n"),
         },
         "/metrics" | "/stats/prometheus" => {
-            let mut response = text(StatusCode::OK, mesh.metrics());
-            let kind = header::HeaderValue::from_static(crate::telemetry::CONTENT_TYPE);
+            let accepted = request.headers().get_all(header::ACCEPT).iter();
+            let accepted: Vec<&str> = accepted.filter_map(|it| it.to_str().ok()).collect();
+            let format = Exposition::negotiate(Some(&accepted.join(",")));
+            let mut response = text(StatusCode::OK, mesh.metrics_as(format));
+            let kind = header::HeaderValue::from_static(format.content_type());
             response.headers_mut().insert(header::CONTENT_TYPE, kind);
             response
         }

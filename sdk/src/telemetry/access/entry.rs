@@ -1,9 +1,12 @@
 //! What is known of a request when its line is written.
 
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
+
+use crate::telemetry::RequestLabels;
 
 /// What is known of a request when its line is written; what is not is absent from the line.
 #[derive(Clone, Copy, Debug)]
@@ -66,4 +69,50 @@ pub struct Entry<'a> {
     pub trace: Option<&'a str>,
     /// The name of this machine.
     pub hostname: Option<&'a str>,
+    /// The workloads at both ends, and the service.
+    pub labels: Option<&'a RequestLabels>,
+}
+
+impl<'a> Entry<'a> {
+    /// What is known of a connection that is no request: its ends.
+    pub fn of_connection(
+        [local, remote]: [Option<SocketAddr>; 2],
+        peer: Option<&'a str>,
+        sni: Option<&'a str>,
+        labels: &'a RequestLabels,
+    ) -> Self {
+        static NONE: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+        Self {
+            start: SystemTime::UNIX_EPOCH,
+            duration: Duration::ZERO,
+            answered: None,
+            method: "",
+            scheme: "",
+            authority: "",
+            path: "",
+            protocol: None,
+            request: &NONE,
+            response: &NONE,
+            trailers: &NONE,
+            code: 0,
+            flags: "-",
+            details: None,
+            grpc_status: None,
+            received: 0,
+            sent: 0,
+            upstream: None,
+            cluster: None,
+            attempts: 0,
+            failure: None,
+            local,
+            remote,
+            direct: remote,
+            peer,
+            sni,
+            route: None,
+            trace: None,
+            hostname: None,
+            labels: Some(labels),
+        }
+    }
 }

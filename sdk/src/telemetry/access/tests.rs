@@ -64,6 +64,7 @@ impl Heads {
             route: Some("default.reviews.0"),
             trace: Some("0af7651916cd43dd8448eb211c80319c"),
             hostname: Some("waypoint-0"),
+            labels: None,
         }
     }
 }
@@ -280,6 +281,15 @@ fn filters_decide_as_cel_does() {
         ),
         ("request.size < 1 && response.size == 42", true),
         ("response.code", false),
+        (
+            "'x-tenant' in request.headers && !('x-none' in request.headers)",
+            true,
+        ),
+        ("(response.code == 200 ? 'a' : 'b') + string(1 + 2) == 'a3'", true),
+        ("int('12') > 11 && size(request.method) == 3", true),
+        ("int(request.method) > 0 || false", false),
+        ("request.query == 'a=b' && request.url_path == '/reviews/0'", true),
+        ("filter_state.upstream_peer.workload == 'a' || true", true),
     ] {
         let filter = Filter::parse(expression).unwrap_or_else(|error| panic!("{expression}: {error}"));
         assert_eq!(filter.admits(&heads.entry()), expected, "{expression}");
@@ -307,6 +317,10 @@ fn what_is_no_filter_is_refused_with_its_place() {
         assert!(error.contains(said), "{expression}: {error}");
     }
     assert!(Filter::parse(&"(".repeat(100_000)).is_err());
+    assert!(Filter::parse(&"1+".repeat(100_000)).is_err());
+    // As deep as it may be.
+    let sum = format!("1{} > 1", "+1".repeat(1_000));
+    assert!(Filter::parse(&sum).unwrap().admits(&Heads::new().entry()));
 }
 
 proptest::proptest! {

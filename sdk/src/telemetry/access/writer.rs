@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use prometheus_client::metrics::counter::Counter;
+use crate::telemetry::metric::Counter;
 
 /// Lines that wait to be written; at half a kilobyte each, some four megabytes.
 const QUEUE: usize = 8_192;
