@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use super::access_log;
 use super::authz::{Asked, Authorizers};
 use super::trace_provider;
+use super::metrics::PROMETHEUS;
 use crate::config::istio::MeshConfig;
 use crate::config::istio::mesh_config::{ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider, RequestBody};
 use crate::config::{Entry, Lines, Problem, ResourceStore, Severity};
@@ -187,6 +188,12 @@ impl Reader<'_> {
             logs: Default::default(),
             default_logs: Vec::new(),
             tracing: Default::default(),
+            metrics: config
+                .extension_providers
+                .iter()
+                .filter(|it| it.prometheus.is_some())
+                .map(|it| it.name.as_str().into())
+                .collect(),
         };
         self.logs(config, text_of, &mut facts);
         facts.tracing = Arc::new(self.tracing(config, text_of));
@@ -229,7 +236,8 @@ impl Reader<'_> {
             problems.push(entry.problem(Severity::Error, FIELD, text, "mend it"));
         });
         let metrics = config.default_providers.iter().flat_map(|it| &it.metrics);
-        for name in metrics.filter(|name| *name != "prometheus") {
+        let known = |name: &str| name == PROMETHEUS || facts.metrics.contains(name);
+        for name in metrics.filter(|name| !known(name)) {
             let text = format!("defaultProviders.metrics: `{name}` is not supported and has no effect");
             let remedy = "name prometheus, which is served anyway";
             problems.push(entry.problem(Severity::Ignored, FIELD, text, remedy));

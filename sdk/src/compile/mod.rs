@@ -26,6 +26,7 @@ mod handover;
 mod inbound;
 mod labels;
 mod mesh_config;
+mod metrics;
 mod namespace;
 mod outbound;
 mod protocol;
@@ -273,6 +274,9 @@ pub fn compile(
     };
     traces.report(&mut problems);
     snapshot.traces = traces.plans(seat);
+    let counting = metrics::Counting::new(&telemetries, snapshot.mesh.as_deref());
+    counting.report(&mut problems);
+    snapshot.metrics = counting.plans(seat);
 
     let addresses = |it: &gateway::Looked<'_>| {
         let reference = it.entry.reference();

@@ -13,6 +13,7 @@ mod istio_gateway;
 mod kit;
 #[cfg(feature = "extauthz")]
 mod mesh_config;
+mod metrics;
 mod rate_limit;
 mod reasons;
 mod routing;

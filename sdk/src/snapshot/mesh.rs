@@ -1,6 +1,6 @@
 //! What the mesh-wide configuration says, as far as requests ask about it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::policy::authorizer::Authorizer;
@@ -30,6 +30,8 @@ pub struct MeshFacts {
     pub default_logs: Vec<Arc<str>>,
     /// What it says of traces.
     pub tracing: Arc<TraceFacts>,
+    /// The providers that metrics can be told to, besides the one that there always is.
+    pub metrics: BTreeSet<Arc<str>>,
 }
 
 /// What the mesh-wide configuration says of traces.

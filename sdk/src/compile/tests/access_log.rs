@@ -182,7 +182,7 @@ defaultProviders: {accessLogging: [odd], tracing: [zipkin]}",
     let telemetry = telemetry(
         "default",
         "t",
-        "{accessLogging: [{providers: [{name: nobody}]}, {filter: {expression: 'response.kode > 1'}}], metrics: [{}]}",
+        "{accessLogging: [{providers: [{name: nobody}]}, {filter: {expression: 'response.kode > 1'}}], wasm: [{}]}",
     );
     let compiled = seen_by(&workload("reviews-v1-1"), &[TOWN, &wrong]);
     let told: Vec<String> = compiled.problems.iter().map(ToString::to_string).collect();
@@ -206,7 +206,7 @@ defaultProviders: {accessLogging: [odd], tracing: [zipkin]}",
     let parsed = crate::config::yaml::read("t.yaml", &telemetry, None);
     let ignored: Vec<String> = parsed.problems.iter().map(ToString::to_string).collect();
     assert!(
-        ignored.iter().any(|problem| problem.contains("spec.metrics")),
+        ignored.iter().any(|problem| problem.contains("spec.wasm")),
         "{ignored:?}"
     );
     let mut store = super::kit::store(&[TOWN]);

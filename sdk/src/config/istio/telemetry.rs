@@ -31,6 +31,8 @@ pub struct TelemetrySpec {
     pub access_logging: Vec<AccessLogging>,
     /// Which requests are traced, and where to.
     pub tracing: Vec<Tracing>,
+    /// Which metrics are told, and with which labels.
+    pub metrics: Vec<Metrics>,
 }
 
 /// An entry of `tracing`.
@@ -86,6 +88,53 @@ pub struct NamedTag {
     pub name: String,
     /// What is used where there is none.
     pub default_value: String,
+}
+
+/// An entry of `metrics`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Metrics {
+    /// To whom; what a wider Telemetry names if empty.
+    pub providers: Vec<ProviderRef>,
+    /// What is told otherwise, in order.
+    pub overrides: Vec<MetricsOverrides>,
+    /// How often connections are reported while they last.
+    pub reporting_interval: Option<String>,
+}
+
+/// An entry of `overrides`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MetricsOverrides {
+    /// Which metrics, and on which side.
+    #[serde(rename = "match")]
+    pub selects: Option<MetricSelector>,
+    /// Whether they are not told.
+    pub disabled: Option<bool>,
+    /// Their labels, by name.
+    pub tag_overrides: BTreeMap<String, TagOverride>,
+}
+
+/// `match` of MetricsOverrides.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MetricSelector {
+    /// One of Istio's metrics, or `ALL_METRICS` (default).
+    pub metric: Option<String>,
+    /// One that an extension adds.
+    pub custom_metric: Option<String>,
+    /// `CLIENT_AND_SERVER` (default), `CLIENT` or `SERVER`.
+    pub mode: Option<String>,
+}
+
+/// What becomes of a label.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TagOverride {
+    /// `UPSERT` (default) or `REMOVE`.
+    pub operation: Option<String>,
+    /// Its value: an expression in CEL.
+    pub value: String,
 }
 
 /// An entry of `accessLogging`.
