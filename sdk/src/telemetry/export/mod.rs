@@ -17,6 +17,7 @@ mod collector;
 mod courier;
 mod destination;
 mod outlets;
+mod metrics;
 mod parcel;
 mod queue;
 mod settings;
@@ -44,6 +45,7 @@ use super::{LogFilter, SpanCounts};
 
 pub(crate) use self::destination::{Carrier, Destination, Protocol};
 pub(crate) use self::outlets::Outlets;
+pub use self::metrics::{MetricsGuard, MetricsSettings, metrics};
 pub(crate) use self::queue::{Pace, Queue, Tally, queue};
 pub use self::settings::{OtlpProtocol, OtlpSettings, Sampling};
 
@@ -169,6 +171,16 @@ where
     Ok((layer, guard))
 }
 
+/// A subscriber that exports spans and does nothing else, for whoever sets one for a part of a program.
+///
+/// # Errors
+///
+/// If the settings are unusable or the exporter's thread cannot be started.
+pub fn subscriber(settings: &OtlpSettings) -> Result<(impl Subscriber + Send + Sync + use<>, Guard), Error> {
+    let (spans, guard) = layer(settings)?;
+    Ok((tracing_subscriber::registry().with(spans), guard))
+}
+
 /// What is logged unless `RUST_LOG` says otherwise: not each request. `inmesh::access=info` is one line for each.
 const LOGGED: &str = "info,inmesh::span=off,inmesh::access=off";
 
@@ -193,10 +205,7 @@ where
 fn provider(settings: &OtlpSettings) -> Result<(SdkTracerProvider, Guard), Error> {
     let (to, carrier) = destination(settings)?;
     let resource = resource(settings);
-    let told = Told {
-        attributes: ResourceAttributesWithSchema::from(&resource).attributes.0,
-        ..Told::default()
-    };
+    let told = told(&resource);
     let pace = Pace {
         queue: settings.queue,
         batch: settings.batch,
@@ -219,6 +228,14 @@ fn provider(settings: &OtlpSettings) -> Result<(SdkTracerProvider, Guard), Error
             filter,
         },
     ))
+}
+
+/// The service, as it is told to a collector.
+fn told(resource: &Resource) -> Told {
+    Told {
+        attributes: ResourceAttributesWithSchema::from(resource).attributes.0,
+        ..Told::default()
+    }
 }
 
 /// The collector that the settings name, and the way to it.

@@ -152,6 +152,7 @@ impl Run {
             mesh = mesh.deadline_header(name);
         }
         let mesh = mesh.start().await?;
+        let _metrics = metrics(&mesh)?;
         let waypoint = Waypoint::start(mesh.clone(), ports).await?;
         let local = if ip.is_loopback() {
             ip
@@ -197,6 +198,17 @@ fn telemetry() -> Result<(Option<export::Guard>, Option<LogFilter>), Error> {
     let guard = export::install(&settings).map_err(failed)?;
     let filter = guard.log_filter();
     Ok((Some(guard), filter))
+}
+
+/// Sends metrics where the OTEL_* variables say, if they do.
+fn metrics(mesh: &Mesh) -> Result<Option<export::MetricsGuard>, Error> {
+    let failed =
+        |error: export::Error| Error::new(ErrorKind::Settings, "metrics cannot be exported").caused_by(error);
+    let Some(settings) = export::MetricsSettings::from_env().map_err(failed)? else {
+        return Ok(None);
+    };
+    let guard = export::metrics(&settings, mesh.metered()).map_err(failed)?;
+    Ok(Some(guard))
 }
 
 struct Signals {
