@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::engines::compile::{node, read, services, world};
+use crate::engines::telemetry::fill;
 
 /// Compiles worlds of growing size: time, and memory at its peak.
 #[derive(Clone, Debug, Parser)]
@@ -85,6 +86,16 @@ pub fn main(args: &Args, meter: &Meter) -> Result<()> {
             &services(size)?,
             "service-0",
         )?);
+        // Not compiled, but of the same question: what it takes to keep so many.
+        let filled = taken(args, meter, || Ok(fill(size)))?;
+        rows.push(Row {
+            world: "metrics",
+            size,
+            step: "count in so many series",
+            milliseconds: filled.milliseconds,
+            peak_mib: filled.peak as f64 / MIB,
+            kept_mib: filled.kept as f64 / MIB,
+        });
     }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&json!({"rows": rows}))?);

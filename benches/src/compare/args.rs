@@ -34,6 +34,9 @@ pub struct Args {
     /// Also with so many authorization policies, of which the last lets the requests pass.
     #[arg(long, value_delimiter = ',', value_name = "N", conflicts_with = "routes")]
     pub policies: Vec<usize>,
+    /// Also with nothing told of requests, and with each of them logged.
+    #[arg(long, conflicts_with_all = ["routes", "policies"])]
+    pub telemetry: bool,
     /// Also while a route of the configuration changes every so many milliseconds.
     #[arg(long, value_name = "MS")]
     pub changes: Option<u64>,
@@ -64,6 +67,7 @@ impl Args {
             all
         };
         match (&*self.routes, &*self.policies) {
+            ([], []) if self.telemetry => vec![Town::Plain, Town::Untold, Town::Logged],
             ([], []) => vec![Town::Plain],
             ([], policies) => sizes(policies).into_iter().map(Town::Policies).collect(),
             (routes, _) => sizes(routes).into_iter().map(Town::Routes).collect(),

@@ -14,6 +14,10 @@ pub(super) enum Town {
     Routes(usize),
     /// So many authorization policies. The last one lets requests pass.
     Policies(usize),
+    /// Plain, and nothing is told of requests.
+    Untold,
+    /// Plain, and requests are logged besides what metrics tell.
+    Logged,
 }
 
 impl Town {
@@ -39,6 +43,8 @@ impl Town {
             Self::Plain | Self::Routes(1) | Self::Policies(1) => String::new(),
             Self::Routes(count) => format!("_routes{count}"),
             Self::Policies(count) => format!("_policies{count}"),
+            Self::Untold => "_untold".to_owned(),
+            Self::Logged => "_logged".to_owned(),
         }
     }
 
@@ -92,6 +98,21 @@ impl Town {
             )
         };
         self.principals().enumerate().map(policy).collect()
+    }
+
+    /// What is told of requests where it is not the default, as YAML.
+    pub(super) fn telemetry_yaml(self) -> &'static str {
+        match self {
+            Self::Untold => {
+                "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: none, namespace: istio-system}\n\
+                 spec: {metrics: [{overrides: [{disabled: true}]}]}\n"
+            }
+            Self::Logged => {
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\n\
+                 data: {mesh: 'accessLogFile: /dev/null'}\n"
+            }
+            _ => "",
+        }
     }
 
     /// Without a waypoint the plain town has no policies, since what it is compared with has none.

@@ -40,6 +40,7 @@ impl World {
         fs::write(mesh.join("town.yaml"), world.yaml(with_waypoint))?;
         fs::write(mesh.join("routes.yaml"), town.routes_yaml())?;
         fs::write(mesh.join("policies.yaml"), town.policies_yaml(with_waypoint))?;
+        fs::write(mesh.join("telemetry.yaml"), town.telemetry_yaml())?;
         Ok(world)
     }
 

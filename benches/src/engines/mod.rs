@@ -9,6 +9,7 @@ mod harness;
 mod report;
 mod route;
 mod state;
+pub(crate) mod telemetry;
 mod token;
 mod traffic;
 
@@ -44,6 +45,8 @@ pub enum Part {
     State,
     /// Choice of endpoints, outlier detection, limits.
     Traffic,
+    /// Metrics, access logs and spans of a request.
+    Telemetry,
 }
 
 /// How many rules.
@@ -57,13 +60,14 @@ type Run = fn(&mut Harness) -> anyhow::Result<()>;
 /// If an engine and its twin disagree, or a decision allocates.
 pub fn main(args: &Args, allocations: fn() -> usize) -> anyhow::Result<()> {
     let mut harness = Harness::new(args.quick, allocations);
-    let parts: [(Part, Run); 6] = [
+    let parts: [(Part, Run); 7] = [
         (Part::Route, route::run),
         (Part::Authz, authz::run),
         (Part::Token, token::run),
         (Part::Compile, compile::run),
         (Part::State, state::run),
         (Part::Traffic, traffic::run),
+        (Part::Telemetry, telemetry::run),
     ];
     for (part, run) in parts {
         if args.only.is_empty() || args.only.contains(&part) {
