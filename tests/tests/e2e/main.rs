@@ -85,6 +85,7 @@ mod routes;
 mod scenarios;
 mod sessions;
 mod shedding;
+mod standard_metrics;
 mod streams;
 mod swap;
 mod tokens;

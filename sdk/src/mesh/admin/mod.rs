@@ -26,6 +26,7 @@ use super::{Error, Mesh};
 use crate::explain::Question;
 use crate::layer::MeshBody;
 use crate::server::bind;
+use crate::telemetry::Exposition;
 use crate::watch::Watch;
 pub(crate) use guard::Access;
 pub(crate) use show::problem;
