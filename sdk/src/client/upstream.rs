@@ -107,8 +107,10 @@ fn exchange(wire: Wire, directed: Directed, trace: &TraceContext) -> Sending {
     };
     let mut request = routed.call.request;
     let protocol = spoken(&request, cluster.as_deref());
-    let propagation = routed.call.view.propagation(routed.call.place.as_deref());
-    trace.inject_by(request.headers_mut(), propagation);
+    if !trace.is_none() {
+        let propagation = routed.call.view.propagation(routed.call.place.as_deref());
+        trace.inject_by(request.headers_mut(), propagation);
+    }
     // Set by hyper's server where the request was received rather than made here: then both halves of an upgrade end
     // in this process and are joined. It stays with the request too, which may come back for another attempt.
     let received = request.extensions().get::<OnUpgrade>().cloned();

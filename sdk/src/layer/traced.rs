@@ -219,6 +219,10 @@ impl Traced {
         } = *state;
         match way {
             Way::Ours(recording) => {
+                let denied = refused.as_ref().is_some_and(|it| is_denial(it.reason));
+                if !recording.tells(entry, denied) {
+                    return;
+                }
                 let onward = served.as_ref().map(Onward::of);
                 let protocol = if whole.grpc {
                     Protocol::Grpc
@@ -235,7 +239,7 @@ impl Traced {
                     name: operation(entry, whole.origin, served.as_ref(), &labels.service.host),
                     labels: &labels,
                     reason: refused.as_ref().map(|it| it.reason.as_str()),
-                    denied: refused.as_ref().is_some_and(|it| is_denial(it.reason)),
+                    denied,
                     more: more(refused.as_ref(), whole.notes),
                     generation: whole.view.generation,
                 };
@@ -300,4 +304,176 @@ fn more(refused: Option<&Refused>, notes: Option<&Notes>) -> Vec<(&'static str, 
         more.push(("mesh.policy", policy));
     }
     more
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::{Duration, SystemTime};
+
+    use opentelemetry::Context;
+    use opentelemetry::trace::TracerProvider;
+    use opentelemetry_sdk::error::OTelSdkResult;
+    use opentelemetry_sdk::trace::{SdkTracerProvider, Span as SdkSpan, SpanData, SpanProcessor};
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+    use crate::snapshot::Snapshot;
+    use crate::telemetry::recording::{Sampling, Tag, TracePlans};
+    use crate::telemetry::{RequestSpan, client_span, current};
+
+    /// The provider of an application: it keeps what it is told.
+    #[derive(Clone, Debug, Default)]
+    struct Told(Arc<Mutex<Vec<SpanData>>>);
+
+    impl SpanProcessor for Told {
+        fn on_start(&self, _: &mut SdkSpan, _: &Context) {}
+
+        fn on_end(&self, span: SpanData) {
+            self.0.lock().unwrap().push(span);
+        }
+
+        fn force_flush(&self) -> OTelSdkResult {
+            Ok(())
+        }
+
+        fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+            Ok(())
+        }
+    }
+
+    fn view(share: u16) -> Snapshot {
+        let plan = TracePlan {
+            tracing: Tracing::Recorded,
+            sampling: Sampling {
+                share,
+                by_request_id: true,
+            },
+            tags: vec![Tag::literal("stage", "canary")],
+            ..TracePlan::default()
+        };
+        Snapshot {
+            traces: TracePlans {
+                sent: Arc::new(plan.ready()),
+                ..TracePlans::default()
+            },
+            ..Snapshot::default()
+        }
+    }
+
+    fn request() -> Request<MeshBody> {
+        Request::get("http://reviews:9080/r")
+            .body(MeshBody::empty())
+            .unwrap()
+    }
+
+    fn span(request: &Request<MeshBody>) -> Span {
+        client_span(&RequestSpan {
+            method: request.method(),
+            authority: "reviews:9080",
+            path: "/r",
+            version: request.version(),
+            peer: None,
+            generation: 1,
+        })
+    }
+
+    #[test]
+    fn a_provider_of_the_applications_own_gets_the_one_span_and_its_tags() {
+        let told = Told::default();
+        let provider = SdkTracerProvider::builder()
+            .with_span_processor(told.clone())
+            .build();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("application"));
+        let subscriber = tracing_subscriber::registry().with(layer);
+        let meter = Meter::new();
+        tracing::subscriber::with_default(subscriber, || {
+            let application = tracing::info_span!("render");
+            let _in_application = application.enter();
+            let (view, mut request) = (view(0), request());
+            let opening = Opening::sent(&mut request, &view);
+            let ours = span(&request);
+            let (context, traced) = opening.settle(&ours, &meter);
+            assert!(context.is_sampled(), "who records has decided so");
+            assert_eq!(context.trace_id(), current().trace_id());
+            assert!(traced.trace_id().is_none(), "it is not recorded twice");
+            let whole = Whole {
+                origin: None,
+                view: &view,
+                notes: None,
+                grpc: false,
+            };
+            let headers = HeaderMap::new();
+            let entry = Entry {
+                start: SystemTime::UNIX_EPOCH,
+                duration: Duration::ZERO,
+                answered: None,
+                method: "GET",
+                scheme: "http",
+                authority: "reviews:9080",
+                path: "/r",
+                protocol: None,
+                request: &headers,
+                response: &headers,
+                trailers: &headers,
+                code: 200,
+                flags: "-",
+                details: None,
+                grpc_status: None,
+                received: 0,
+                sent: 0,
+                upstream: None,
+                cluster: None,
+                attempts: 1,
+                failure: None,
+                local: None,
+                remote: None,
+                direct: None,
+                peer: None,
+                sni: None,
+                route: None,
+                trace: None,
+                hostname: None,
+            };
+            traced.finish(&entry, &whole, &ours, &meter);
+        });
+        let told = told.0.lock().unwrap();
+        let named = |name: &str| told.iter().find(|span| span.name == name).unwrap();
+        let (ours, application) = (named("mesh.client"), named("render"));
+        assert_eq!(ours.parent_span_id, application.span_context.span_id());
+        assert!(ours.attributes.iter().any(|it| it.key.as_str() == "stage"));
+        assert_eq!(meter.outlets().counts().dropped(), 0, "nothing of ours was sent");
+    }
+
+    #[test]
+    fn what_nobody_records_has_an_id_and_a_context_that_says_so() {
+        let meter = Meter::new();
+        for share in [0, 10_000] {
+            let (view, mut request) = (view(share), request());
+            let opening = Opening::sent(&mut request, &view);
+            let id = RequestId::of(request.headers()).unwrap();
+            assert_eq!(id.reason(), (share > 0).then_some(Reason::Sampled));
+            let (context, traced) = opening.settle(&Span::none(), &meter);
+            assert!(!traced.is_recorded(), "there is nowhere to send it");
+            assert_eq!((context.is_none(), context.is_sampled()), (false, share > 0));
+        }
+    }
+
+    #[test]
+    fn an_application_that_copies_headers_is_understood() {
+        let (view, mut request) = (view(0), request());
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        request
+            .headers_mut()
+            .insert("traceparent", parent.parse().unwrap());
+        let opening = Opening::sent(&mut request, &view);
+        assert_eq!(
+            opening.caller.trace_id().as_deref(),
+            Some("4bf92f3577b34da6a3ce929d0e0e4736")
+        );
+        assert_eq!(opening.caller.decided(), Some(true));
+        // Without a plan headers pass as they are.
+        let opening = Opening::sent(&mut request, &Snapshot::default());
+        assert!(opening.caller.is_none());
+    }
 }

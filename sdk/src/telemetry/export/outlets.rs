@@ -22,6 +22,9 @@ use crate::telemetry::SpanCounts;
 use crate::telemetry::access::LogCounts;
 use crate::telemetry::recording::{Room, SpanProtocol, SpanTarget};
 
+/// How long a queue that nobody uses any more has for what waits in it.
+const LAST: Duration = Duration::from_secs(10);
+
 /// The queues of one mesh. Those of one kind to one place are one.
 #[derive(Debug, Default)]
 pub(crate) struct Outlets {
@@ -104,6 +107,14 @@ impl<T: Parcel> Book<T> {
         if let Some(open) = open.get(to) {
             return Some(open.queue.clone());
         }
+        // Of a configuration that nobody has any more.
+        open.retain(|_, it| {
+            let held = it.queue.is_held();
+            if !held {
+                it.queue.end(LAST);
+            }
+            held
+        });
         let (queue, worker) = queue(
             destination(to),
             via.carrier.clone(),

@@ -125,6 +125,11 @@ impl<T: Parcel> Queue<T> {
         }
     }
 
+    /// Whether anybody but a keeper and the worker may still put something in.
+    pub(super) fn is_held(&self) -> bool {
+        Arc::strong_count(&self.0) > 2
+    }
+
     /// Asks for what waits to be sent now.
     pub(super) fn wake(&self) {
         self.0.wake.notify_one();

@@ -129,6 +129,28 @@ async fn a_collector_receives_one_tree_under_the_callers_span() {
 }
 
 #[tokio::test]
+async fn the_applications_spans_stand_between_ours() {
+    let (addr, mut posts) = collector().await;
+    let (layer, guard) = layer(&settings(addr)).unwrap();
+    let subscriber = tracing_subscriber::registry().with(layer);
+    tracing::subscriber::with_default(subscriber, || {
+        let server = server_span(&request(&Method::GET, "/reviews/1"));
+        let _in_server = server.enter();
+        let application = tracing::info_span!("render", stars = 5);
+        let _in_application = application.enter();
+        drop(client_span(&request(&Method::GET, "/ratings/1")));
+    });
+    assert!(shut(Arc::new(guard), Duration::from_secs(10)).await);
+    let (_, _, body) = posts.recv().await.unwrap();
+    let spans = spans(&body);
+    let named = |name: &str| spans.iter().find(|span| span.name == name).unwrap();
+    let (server, application, client) = (named("mesh.server"), named("render"), named("mesh.client"));
+    assert_eq!(application.parent_span_id, server.span_id);
+    assert_eq!(client.parent_span_id, application.span_id);
+    assert!(spans.iter().all(|span| span.trace_id == server.trace_id));
+}
+
+#[tokio::test]
 async fn the_service_is_described_and_its_spans_are_counted() {
     let (addr, mut posts) = collector().await;
     let (layer, guard) = layer(&settings(addr)).unwrap();

@@ -117,7 +117,18 @@ impl Recording {
         self.context.trace_id().to_string()
     }
 
-    /// Ends it. What costs is done only for spans that may be sent.
+    /// Whether it has anything to tell, now that the request has ended; `denied` says whether that was policy.
+    pub(crate) fn tells(&self, entry: &Entry<'_>, denied: bool) -> bool {
+        match self.fate {
+            Fate::Sampled | Fate::Part(_) => true,
+            Fate::Root(_) => self
+                .plan
+                .keep
+                .is_some_and(|keep| keep.why(entry, denied).is_some()),
+        }
+    }
+
+    /// Ends it.
     pub(crate) fn finish(self, entry: &Entry<'_>, told: &Told<'_>, meter: &Meter) {
         let outlets = meter.outlets();
         let Some(outlet) = self.plan.outlet.clone() else {
@@ -133,7 +144,7 @@ impl Recording {
             Fate::Root(local) => {
                 let waiting = local.end();
                 let keep = self.plan.keep.unwrap_or_default();
-                if let Some(why) = keep.why(entry, told) {
+                if let Some(why) = keep.why(entry, told.denied) {
                     for span in waiting {
                         outlet.send(span, meter);
                     }
@@ -347,11 +358,11 @@ impl Recording {
 
 impl Keep {
     /// Why a trace is kept, if it is.
-    fn why(&self, entry: &Entry<'_>, told: &Told<'_>) -> Option<&'static str> {
-        if self.denied && told.denied {
+    fn why(&self, entry: &Entry<'_>, denied: bool) -> Option<&'static str> {
+        if self.denied && denied {
             return Some("denied");
         }
-        if self.failed && has_failed(entry) && !told.denied {
+        if self.failed && has_failed(entry) && !denied {
             return Some("failed");
         }
         let slow = self.slow.is_some_and(|limit| entry.duration >= limit);
