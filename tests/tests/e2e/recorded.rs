@@ -112,8 +112,11 @@ async fn a_page_is_one_trace_with_the_tree_that_istio_has(shape: Shape) -> Resul
         .await?;
     let answer = inmesh_tests::kit::world::text(asked).await?;
     assert_eq!(answer.matches("200 OK").count(), 2, "{answer}");
-    drop((curl, running.take()));
     assert!(mesh.shutdown(Duration::from_secs(5)).await);
+    // Who ends sends what is left; who is dropped does not.
+    if let Some(waypoint) = running {
+        waypoint.shutdown(Duration::from_secs(5)).await;
+    }
     for pod in &pods {
         pod.mesh.shutdown(Duration::from_secs(5)).await;
     }
@@ -156,13 +159,7 @@ async fn a_page_is_one_trace_with_the_tree_that_istio_has(shape: Shape) -> Resul
         let served = page.iter().find(|span| span.server && span.service == own);
         let served = served.with_context(|| format!("{name} has told: {page:#?}"))?;
         let served_by = format!("{own} server");
-        let expected = [
-            &[&*served_by],
-            through,
-            &["front.default client"],
-            &front[..],
-        ]
-        .concat();
+        let expected = [&[&*served_by], through, &["front.default client"], &front[..]].concat();
         assert_eq!(lineage(&page, served), expected);
         assert_eq!(served.name, format!("{name}.default.svc.cluster.local:9080/*"));
         assert_eq!(served.tags["http.status_code"], "200");
@@ -238,7 +235,9 @@ async fn what_failed_or_was_denied_is_kept_though_nothing_was_sampled(shape: Sha
     let failing = curl.get("http://reviews:9080/fail/500/9/x").await;
     assert_eq!(status(failing), 500);
     pod.mesh.shutdown(Duration::from_secs(5)).await;
-    drop(running.take());
+    if let Some(waypoint) = running {
+        waypoint.shutdown(Duration::from_secs(5)).await;
+    }
     let judge = match shape {
         Shape::InProcess => "reviews.default",
         Shape::Waypoint => "waypoint.default",
