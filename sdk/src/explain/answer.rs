@@ -34,7 +34,7 @@ pub struct Request {
     pub method: String,
     /// The authority that it names.
     pub authority: String,
-    /// Path and query, normalized.
+    /// Path and query, normalized; how it opens, of a connection.
     pub path: String,
     /// The identity of who sends it; `None` in plaintext.
     pub from: Option<String>,
@@ -195,6 +195,17 @@ pub struct Routing {
     pub candidates: Vec<Candidate>,
     /// Who gets which share.
     pub backends: Vec<Backend>,
+}
+
+impl Routing {
+    pub(super) fn of(of: String) -> Self {
+        Self {
+            of,
+            rule: None,
+            candidates: Vec::new(),
+            backends: Vec::new(),
+        }
+    }
 }
 
 /// The rule that decides.

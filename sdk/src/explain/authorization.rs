@@ -1,27 +1,26 @@
 //! May it pass, and because of what: the decision record in full.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::hop::nowhere;
-use super::question::Target;
 use super::redact::{HIDDEN, is_secret};
 use super::{Ask, Authorization, Input, Judged};
-use crate::name::SpiffeId;
-use crate::policy::RequestHead;
 use crate::policy::authz::{Action, Alternative, Asked, Decision, Holds, RuleTold};
+use crate::policy::{ConnectionHead, RequestHead};
 use crate::snapshot::{Findings, Place, Remark, Snapshot};
 
+/// What is judged.
+pub(super) enum Case<'c> {
+    Request(&'c RequestHead<'c>),
+    Connection(&'c ConnectionHead<'c>),
+}
+
 /// What the policies of `place` say. `values` shows those of headers and claims, too.
-pub(super) fn authorization(
-    view: &Snapshot,
-    place: &Place,
-    target: &Target<'_>,
-    peer: Option<&SpiffeId>,
-    values: bool,
-) -> Authorization {
+pub(super) fn authorization(view: &Snapshot, place: &Place, case: &Case<'_>, values: bool) -> Authorization {
+    let (Case::Request(RequestHead { caller, .. }) | Case::Connection(ConnectionHead { caller, .. })) = case;
     if let Place::Workload { port } = *place
-        && peer.is_none()
+        && caller.identity.is_none()
         && view.is_strict(port)
     {
         return Authorization {
@@ -37,13 +36,26 @@ pub(super) fn authorization(
             remarks: Vec::new(),
         };
     }
-    let to = match place {
+    match case {
+        Case::Request(head) => decision(view, place, head, &Findings::default(), values),
+        Case::Connection(head) => {
+            let began = Instant::now();
+            let decision = view.authorize_connection(place, head);
+            let cost = began.elapsed();
+            let told = view.connection_rules_told(place, head);
+            record(&decision, cost, &told, Vec::new(), values)
+        }
+    }
+}
+
+/// The destination that policies of `place` judge.
+pub(super) fn destination(view: &Snapshot, place: &Place) -> SocketAddr {
+    match place {
         Place::Workload { port } | Place::Service { port, .. } => SocketAddr::new(view.my_addr(), *port),
         Place::Pod { ip, port } => SocketAddr::new(*ip, *port),
         Place::Port { port, .. } => nowhere(*port),
         Place::Listener { name } => nowhere(view.gateway.listener(name).map_or(0, |listener| listener.port)),
-    };
-    decision(view, place, &target.head(peer, to), &Findings::default(), values)
+    }
 }
 
 /// What the policies of `place` say of a request, with what was found out about it before.
@@ -64,8 +76,23 @@ pub(crate) fn decision(
     let began = Instant::now();
     let decision = view.authorize_found(place, head, found);
     let cost = began.elapsed();
-    let (Decision::Allow { by } | Decision::Deny { by, .. }) = decision;
-    let told = view.rules_told(place, head, found);
+    record(
+        &decision,
+        cost,
+        &view.rules_told(place, head, found),
+        remarks,
+        values,
+    )
+}
+
+fn record(
+    decision: &Decision<'_>,
+    cost: Duration,
+    told: &[RuleTold<'_>],
+    remarks: Vec<String>,
+    values: bool,
+) -> Authorization {
+    let (Decision::Allow { by } | Decision::Deny { by, .. }) = *decision;
     let decides = |rule: &RuleTold<'_>| !rule.dry_run && Some(rule.by) == by && rule.applies();
     let decisive = told.iter().position(decides);
     let clause = |rule: &RuleTold<'_>| rule.held().map(|one| one.at.clone()).collect();
@@ -87,7 +114,7 @@ pub(crate) fn decision(
         rule: by.map(|rule| rule.rule),
         clause: decisive.map(|at| clause(&told[at])).unwrap_or_default(),
         inputs: decisive.map(|at| inputs(&told[at])).unwrap_or_default(),
-        why: why(&decision),
+        why: why(decision),
         cost_ns: u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX),
         rules: shown
             .map(|(at, rule)| judged(rule, decisive == Some(at), values))

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::authorization::authorization;
+use super::authorization::{Case, authorization, destination};
 use super::redact::{HIDDEN, is_secret};
 use super::{
-    Backend, Candidate, Condition, Endpoint, Explanation, Hop, Outcome, Question, Routing, Rule, filter,
+    Backend, Candidate, Condition, Endpoint, Explanation, Hop, Outcome, Question, Routing, Rule, connection,
+    filter,
 };
 use crate::name::{SpiffeId, with_lower_host};
 use crate::policy::RequestHead;
-use crate::policy::route::{self, Action, Property, RouteRule, RouteTable, Verdict};
+use crate::policy::route::{self, Action, Property, RouteTable, Verdict};
 use crate::snapshot::{Astray, Cluster, InboundPolicy, Place, Snapshot, Via, Way};
 
 /// How many endpoints of a backend are shown.
@@ -27,14 +28,10 @@ pub fn hop(
     peer: Option<&SpiffeId>,
     at: impl Into<String>,
 ) -> Hop {
-    let mut hop = Hop {
-        at: at.into(),
-        generation: view.generation,
-        peer: peer.map(ToString::to_string),
-        authorization: None,
-        routing: None,
-        outcome: Outcome::Allowed,
-    };
+    if let Some(opens) = &question.opens {
+        return connection::hop(view, place, question, opens, peer, at.into());
+    }
+    let mut hop = blank(view, peer, at.into());
     let target = match question.target(view.paths) {
         Ok(target) => target,
         Err(why) => {
@@ -43,7 +40,8 @@ pub fn hop(
         }
     };
     if let Some(place) = place {
-        let decided = authorization(view, place, &target, peer, question.values);
+        let head = target.head(peer, destination(view, place));
+        let decided = authorization(view, place, &Case::Request(&head), question.values);
         let denied = (!decided.allowed).then(|| decided.why.clone());
         hop.authorization = Some(decided);
         if let Some(why) = denied {
@@ -75,6 +73,18 @@ pub fn hop(
         }
     }
     hop
+}
+
+/// Nothing said yet.
+pub(super) fn blank(view: &Snapshot, peer: Option<&SpiffeId>, at: String) -> Hop {
+    Hop {
+        at,
+        generation: view.generation,
+        peer: peer.map(ToString::to_string),
+        authorization: None,
+        routing: None,
+        outcome: Outcome::Allowed,
+    }
 }
 
 /// What this process does with a request: receives it where the question says, or where its Gateway would, or sends it.
@@ -109,7 +119,12 @@ pub(crate) fn arrival(view: &Snapshot, question: &Question) -> Option<Place> {
         }
     }
     let port = view.gateway.port(question.port())?;
-    let listener = with_lower_host(question.authority(), |host| port.listener(host))?;
+    let named = match &question.opens {
+        // Of TLS that is passed on the server name says which listener is meant.
+        Some(opens) => opens.server_name().unwrap_or_default(),
+        None => question.authority(),
+    };
+    let listener = with_lower_host(named, |host| port.listener(host))?;
     Some(Place::Listener {
         name: Arc::clone(&listener.name),
     })
@@ -120,7 +135,7 @@ pub(super) fn nowhere(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)
 }
 
-fn refused(status: StatusCode, why: impl Into<String>) -> Outcome {
+pub(super) fn refused(status: StatusCode, why: impl Into<String>) -> Outcome {
     Outcome::Refused {
         status: status.as_u16(),
         why: why.into(),
@@ -145,12 +160,7 @@ fn routing(view: &Snapshot, way: Way<'_>, head: &RequestHead<'_>) -> (Routing, O
         ),
         Way::Pod(addr) => return (pod(view, addr), Outcome::Allowed),
     };
-    let mut routing = Routing {
-        of,
-        rule: None,
-        candidates: Vec::new(),
-        backends: Vec::new(),
-    };
+    let mut routing = Routing::of(of);
     let Some(table) = table else {
         let outcome = match otherwise {
             Some(cluster) if cluster.endpoints.endpoints().is_empty() => {
@@ -189,7 +199,7 @@ fn routing(view: &Snapshot, way: Way<'_>, head: &RequestHead<'_>) -> (Routing, O
                 .iter()
                 .map(|it| backend(view, it, total, head, found.matched))
                 .collect();
-            shared(rule, &routing.backends)
+            shared_among(&routing.backends, rule.failure())
         }
         Action::Redirect(redirect) => redirected(redirect, head, found.matched),
         Action::Respond { status, body } => Outcome::Answered {
@@ -267,7 +277,7 @@ fn backend(
     }
 }
 
-fn nobody(weight: u32, share: f64, why: &str) -> Backend {
+pub(super) fn nobody(weight: u32, share: f64, why: &str) -> Backend {
     Backend {
         service: None,
         weight,
@@ -280,7 +290,7 @@ fn nobody(weight: u32, share: f64, why: &str) -> Backend {
     }
 }
 
-fn reached(cluster: &Cluster, weight: u32, share: f64, filters: Vec<String>) -> Backend {
+pub(super) fn reached(cluster: &Cluster, weight: u32, share: f64, filters: Vec<String>) -> Backend {
     let endpoints = cluster.endpoints.endpoints();
     Backend {
         service: Some(match &cluster.subset {
@@ -309,12 +319,12 @@ fn reached(cluster: &Cluster, weight: u32, share: f64, filters: Vec<String>) -> 
     }
 }
 
-/// The outcome of a rule that shares its requests out.
-fn shared(rule: &RouteRule, backends: &[Backend]) -> Outcome {
+/// The outcome of a rule that shares out; `failure` is what a backend that is none answers.
+pub(super) fn shared_among(backends: &[Backend], failure: StatusCode) -> Outcome {
     let mut failing = backends.iter().filter(|it| it.weight > 0).filter_map(|it| {
         let status = match it.service {
             Some(_) => StatusCode::SERVICE_UNAVAILABLE,
-            None => rule.failure(),
+            None => failure,
         };
         Some((status, it.error.as_ref()?))
     });
@@ -327,7 +337,7 @@ fn shared(rule: &RouteRule, backends: &[Backend]) -> Outcome {
 }
 
 /// A workload that is addressed itself.
-fn pod(view: &Snapshot, addr: SocketAddr) -> Routing {
+pub(super) fn pod(view: &Snapshot, addr: SocketAddr) -> Routing {
     let backends = view.pods.get(&addr.ip()).map(|pod| Backend {
         service: None,
         weight: 1,
@@ -347,9 +357,7 @@ fn pod(view: &Snapshot, addr: SocketAddr) -> Routing {
         }],
     });
     Routing {
-        of: format!("workload {addr}"),
-        rule: None,
-        candidates: Vec::new(),
         backends: backends.into_iter().collect(),
+        ..Routing::of(format!("workload {addr}"))
     }
 }

@@ -24,6 +24,9 @@
 //! }"#).unwrap();
 //! ```
 //!
+//! A connection that is not HTTP is asked about as `CONNECT tcp://redis:6379`, one that opens with TLS of its own as
+//! `CONNECT tls://db:5432` ([`Question::server_name`] says whom it asks for).
+//!
 //! # What is shown
 //!
 //! Values that are likely secrets (`authorization`, cookies, anything called a token or a key) are never shown, only that
@@ -32,6 +35,7 @@
 
 mod answer;
 mod authorization;
+mod connection;
 mod filter;
 mod hop;
 mod question;

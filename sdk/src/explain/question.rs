@@ -7,11 +7,12 @@ use http::{Method, Uri};
 use serde::Deserialize;
 
 use crate::name::{Host, SpiffeId, split_authority};
+use crate::policy::connection::Opening;
 use crate::policy::normalize::{PathNormalization, normalize};
 use crate::policy::{Caller, RequestHead};
 use crate::snapshot::{Claims, Place};
 
-/// A request to be explained: what it looks like, and who sends it.
+/// A request to be explained, or a connection: what it looks like, and who sends it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct Question {
@@ -19,6 +20,8 @@ pub struct Question {
     /// What the caller dials.
     pub(super) dialled: String,
     pub(super) scheme: String,
+    /// How it opens, if it is a connection.
+    pub(super) opens: Option<Opens>,
     path: String,
     query: Option<String>,
     headers: HeaderMap,
@@ -37,6 +40,7 @@ struct Written {
     url: String,
     #[serde(default)]
     headers: Vec<(String, String)>,
+    server_name: Option<String>,
     from: Option<String>,
     from_ip: Option<IpAddr>,
     claims: Option<Claims>,
@@ -58,6 +62,14 @@ pub enum Malformed {
     /// The header is none.
     #[error("`{0}` is not a header")]
     Header(String),
+    /// A connection is not asked for like one.
+    #[error(
+        "a connection is asked for by CONNECT tcp://host:port or tls://host:port, without path and headers"
+    )]
+    Connection,
+    /// The server name is none, or nothing is said by it.
+    #[error("`{0}` is not a server name for a connection with TLS")]
+    ServerName(String),
     /// The identity is none.
     #[error("`{0}` is not a SPIFFE id of a workload")]
     Identity(String),
@@ -69,17 +81,31 @@ pub enum Malformed {
 }
 
 impl Question {
-    /// A request as its caller writes it: `http://reviews:9080/reviews/0`.
+    /// A request as its caller writes it: `GET http://reviews:9080/reviews/0`.
+    ///
+    /// A connection is `CONNECT tcp://redis:6379`, or `CONNECT tls://db:5432` where it opens with TLS; the server name is
+    /// the host's then, unless [`Question::server_name`] says otherwise.
     ///
     /// # Errors
-    /// If the method or the URL is none.
+    /// If the method or the URL is none, or a connection is not asked for like one.
     pub fn new(method: &str, url: &str) -> Result<Self, Malformed> {
         let bad_url = || Malformed::Url(url.to_owned());
         let method = method.parse().map_err(|_| Malformed::Method(method.to_owned()))?;
         let uri: Uri = url.parse().map_err(|_| bad_url())?;
         let authority = uri.authority().ok_or_else(bad_url)?;
+        let opens = match uri.scheme_str() {
+            Some("tcp") => Some(Opens::Plain),
+            Some("tls") => Some(Opens::Tls(server_name(authority.host()))),
+            _ => None,
+        };
+        // A connection has a port, and nothing that a request has.
+        let bare = matches!(uri.path(), "" | "/") && uri.query().is_none() && authority.port().is_some();
+        if opens.is_some() && !(method == Method::CONNECT && bare) {
+            return Err(Malformed::Connection);
+        }
         Ok(Self {
             method,
+            opens,
             dialled: authority.to_string(),
             scheme: uri.scheme_str().unwrap_or("http").to_owned(),
             path: uri.path().to_owned(),
@@ -118,7 +144,26 @@ impl Question {
         let bad = || Malformed::Header(format!("{name}: {value}"));
         let name: HeaderName = name.parse().map_err(|_| bad())?;
         let value: HeaderValue = value.parse().map_err(|_| bad())?;
+        if self.opens.is_some() {
+            return Err(Malformed::Connection);
+        }
         self.headers.append(name, value);
+        Ok(self)
+    }
+
+    /// The server name that a connection with TLS asks for; empty if it asks for none.
+    ///
+    /// # Errors
+    /// If it is none, or this is no connection with TLS.
+    pub fn server_name(mut self, name: &str) -> Result<Self, Malformed> {
+        let bad = || Malformed::ServerName(name.to_owned());
+        let Some(Opens::Tls(asked)) = &mut self.opens else {
+            return Err(bad());
+        };
+        *asked = match name {
+            "" => None,
+            _ => Some(server_name(name).ok_or_else(bad)?),
+        };
         Ok(self)
     }
 
@@ -157,9 +202,12 @@ impl Question {
         super::Request {
             method: self.method.to_string(),
             authority: self.authority().to_owned(),
-            path: self
-                .target(paths)
-                .map_or_else(|_| self.path.clone(), |target| target.shown()),
+            path: match &self.opens {
+                Some(opens) => opens.as_opening().to_string(),
+                None => self
+                    .target(paths)
+                    .map_or_else(|_| self.path.clone(), |target| target.shown()),
+            },
             from: self.from.as_ref().map(ToString::to_string),
         }
     }
@@ -194,6 +242,9 @@ impl TryFrom<Written> for Question {
         for (name, value) in &written.headers {
             question = question.header(name, value)?;
         }
+        if let Some(name) = &written.server_name {
+            question = question.server_name(name)?;
+        }
         if let Some(from) = written.from {
             question.from = Some(SpiffeId::parse(&from).map_err(|_| Malformed::Identity(from))?);
         }
@@ -203,6 +254,39 @@ impl TryFrom<Written> for Question {
         question.values = written.values;
         Ok(question)
     }
+}
+
+/// How a connection opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Opens {
+    /// Not with TLS.
+    Plain,
+    /// With TLS, and the server name that it asks for.
+    Tls(Option<Host>),
+}
+
+impl Opens {
+    /// As routes judge it.
+    pub(super) fn as_opening(&self) -> Opening<'_> {
+        match self {
+            Self::Plain => Opening::Plain,
+            Self::Tls(name) => Opening::Tls(name.as_ref()),
+        }
+    }
+
+    pub(super) fn server_name(&self) -> Option<&str> {
+        match self {
+            Self::Tls(Some(name)) => Some(name.as_str()),
+            _ => None,
+        }
+    }
+}
+
+/// A name that a client may ask for: an address is none (RFC 6066 §3).
+fn server_name(text: &str) -> Option<Host> {
+    Host::parse(text)
+        .ok()
+        .filter(|host| host.ip().is_none() && !text.contains('*'))
 }
 
 /// Reads `workload:9080`, `service:reviews.default.svc.cluster.local:9080`, `pod:10.0.0.1:9080` or `listener:http`.
@@ -302,6 +386,32 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_asks_for_its_host_by_name_unless_it_says_otherwise() {
+        let asked = |text: &str| {
+            let question: Question = serde_json::from_str(text).unwrap();
+            question.opens.unwrap().as_opening().to_string()
+        };
+        let plain = r#"{"method": "CONNECT", "url": "tcp://redis:6379"}"#;
+        assert_eq!(asked(plain), "no TLS");
+        for (url, name, opens) in [
+            ("tls://Db:5432", None, "TLS for db"),
+            ("tls://10.0.0.1:5432", None, "TLS without a server name"),
+            (
+                "tls://10.0.0.1:5432",
+                Some("db.example.com"),
+                "TLS for db.example.com",
+            ),
+            ("tls://db:5432", Some(""), "TLS without a server name"),
+        ] {
+            let mut text = serde_json::json!({"method": "CONNECT", "url": url});
+            if let Some(name) = name {
+                text["serverName"] = name.into();
+            }
+            assert_eq!(asked(&text.to_string()), opens, "{url}");
+        }
+    }
+
+    #[test]
     fn a_question_that_is_not_understood_is_none() {
         let read = |text: &str| serde_json::from_str::<Question>(text).map_err(|error| error.to_string());
         assert!(read(r#"{"method": "GET", "url": "http://a/"}"#).is_ok());
@@ -321,6 +431,26 @@ mod tests {
             (
                 r#"{"method": "GET", "url": "http://a/", "at": "here"}"#,
                 "`here` is not a place",
+            ),
+            (
+                r#"{"method": "GET", "url": "tcp://a:1"}"#,
+                "a connection is asked for by CONNECT",
+            ),
+            (
+                r#"{"method": "CONNECT", "url": "tls://a:1/b"}"#,
+                "a connection is asked for by CONNECT",
+            ),
+            (
+                r#"{"method": "CONNECT", "url": "tls://a"}"#,
+                "a connection is asked for by CONNECT",
+            ),
+            (
+                r#"{"method": "CONNECT", "url": "tcp://a:1", "serverName": "b"}"#,
+                "`b` is not a server name",
+            ),
+            (
+                r#"{"method": "CONNECT", "url": "tcp://a:1", "headers": [["a", "b"]]}"#,
+                "without path and headers",
             ),
             (
                 r#"{"method": "G T", "url": "http://a/"}"#,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Question;
+use super::connection;
 use super::hop::nowhere;
 use crate::name::SpiffeId;
 use crate::policy::route::{self, Action};
@@ -30,6 +31,16 @@ pub(crate) fn clusters(
     let Ok(way) = view.way(place, &question.dialled, Some(&question.scheme)) else {
         return Vec::new();
     };
+    if let Some(opens) = &question.opens {
+        return match connection::backends(way, opens.as_opening()) {
+            Ok(backends) => shares(view, backends),
+            Err(otherwise) => otherwise
+                .and_then(|id| view.cluster(id))
+                .cloned()
+                .into_iter()
+                .collect(),
+        };
+    }
     let Ok(target) = question.target(view.paths) else {
         return Vec::new();
     };
@@ -46,13 +57,15 @@ pub(crate) fn clusters(
         .and_then(|found| table.rule(found.rule))
         .map(|rule| &rule.action)
     {
-        Some(Action::Forward(backends)) => {
-            let cluster = |it: &route::Backend| match it.cluster {
-                route::Target::Cluster(id) if it.weight > 0 => view.cluster(id).cloned(),
-                _ => None,
-            };
-            backends.iter().filter_map(cluster).collect()
-        }
+        Some(Action::Forward(backends)) => shares(view, backends),
         _ => Vec::new(),
     }
+}
+
+fn shares(view: &Snapshot, backends: &route::Backends) -> Vec<Arc<Cluster>> {
+    let cluster = |it: &route::Backend| match it.cluster {
+        route::Target::Cluster(id) if it.weight > 0 => view.cluster(id).cloned(),
+        _ => None,
+    };
+    backends.iter().filter_map(cluster).collect()
 }

@@ -233,41 +233,65 @@ impl Snapshot {
         head: &ConnectionHead<'_>,
         decide: impl Fn(&'s AuthzEngine, &ConnectionHead<'_>) -> Decision<'s>,
     ) -> Decision<'s> {
-        let denied = |why| Decision::Deny { by: None, why };
+        let engines = match self.engines(place, head) {
+            Ok(engines) => engines,
+            Err(why) => return Decision::Deny { by: None, why },
+        };
+        let mut answer = Decision::Allow { by: None };
+        for (engine, head) in engines {
+            answer = stricter(answer, decide(engine, &head));
+            if matches!(answer, Decision::Deny { .. }) {
+                break;
+            }
+        }
+        answer
+    }
+
+    /// The engines that judge a connection at `place`, in the order in which they are asked, each with the connection as
+    /// it sees it. All must allow.
+    fn engines<'h>(
+        &self,
+        place: &Place,
+        head: &ConnectionHead<'h>,
+    ) -> Result<SmallVec<[(&AuthzEngine, ConnectionHead<'h>); 2]>, &'static str> {
+        let mut engines = SmallVec::new();
         let of_service = |guard: &ServiceGuard| {
             let mut head = *head;
             head.destination.set_port(guard.port);
             head
         };
         match (&self.inbound, place) {
-            (InboundPolicy::DenyAll, _) => denied(NOTHING),
+            (InboundPolicy::DenyAll, _) => return Err(NOTHING),
             (InboundPolicy::Workload(policy), Place::Workload { port }) => {
-                let mut answer = decide(&policy.l4, head);
-                for guard in guards(policy, *port, head.caller.identity) {
-                    if matches!(answer, Decision::Deny { .. }) {
-                        break;
-                    }
-                    answer = stricter(answer, decide(&guard.tcp, &of_service(guard)));
-                }
-                answer
+                engines.push((&*policy.l4, *head));
+                let guards = guards(policy, *port, head.caller.identity);
+                engines.extend(guards.map(|guard| (&*guard.tcp, of_service(guard))));
             }
             (InboundPolicy::Waypoint(policy), Place::Service { host, port }) => {
-                self.guard(policy, host, *port).map_or_else(
-                    || denied(ELSEWHERE),
-                    |guard| decide(&guard.tcp, &of_service(guard)),
-                )
+                let guard = self.guard(policy, host, *port).ok_or(ELSEWHERE)?;
+                engines.push((&*guard.tcp, of_service(guard)));
             }
-            (InboundPolicy::Waypoint(policy), Place::Pod { ip, .. }) => policy
-                .workloads
-                .get(ip)
-                .map_or_else(|| denied(ELSEWHERE), |gate| decide(&gate.authz, head)),
+            (InboundPolicy::Waypoint(policy), Place::Pod { ip, .. }) => {
+                let gate = policy.workloads.get(ip).ok_or(ELSEWHERE)?;
+                engines.push((&*gate.authz, *head));
+            }
             (InboundPolicy::Waypoint(_), Place::Listener { name }) => {
-                let listener = self.gateway.listener(name);
-                let passed = listener.and_then(|it| it.connections.as_ref());
-                passed.map_or_else(|| denied(ELSEWHERE), |it| decide(&it.authz, head))
+                let listener = self.gateway.listener(name).ok_or(ELSEWHERE)?;
+                let passed = listener.connections.as_ref().ok_or(ELSEWHERE)?;
+                engines.push((&*passed.authz, *head));
             }
-            _ => denied(ELSEWHERE),
+            _ => return Err(ELSEWHERE),
         }
+        Ok(engines)
+    }
+
+    /// What every rule on the way makes of a connection: for people.
+    pub fn connection_rules_told(&self, place: &Place, head: &ConnectionHead<'_>) -> Vec<RuleTold<'_>> {
+        let engines = self.engines(place, head).unwrap_or_default();
+        let told = engines
+            .iter()
+            .flat_map(|(engine, head)| engine.explain_connection(head));
+        told.collect()
     }
 
     fn guard<'s>(&self, policy: &'s WaypointInbound, host: &Host, port: u16) -> Option<&'s ServiceGuard> {

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use inmesh_tests::kit::cluster::gateway;
 use inmesh_tests::kit::process::Process;
 use inmesh_tests::kit::wait::until;
@@ -88,6 +88,103 @@ fn explain_tells_the_verdict_and_who_gave_it() -> Result<()> {
             "{text}"
         );
     }
+    Ok(())
+}
+
+const DATABASE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: default}
+spec: {selector: {app: db}, ports: [{name: tcp, port: 5432}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: db-old, namespace: default}
+spec: {selector: {app: db, version: old}, ports: [{name: tcp, port: 5432}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: db-old-1, namespace: default, labels: {app: db, version: old, networking.istio.io/tunnel: http}}
+spec: {serviceAccountName: db}
+status: {phase: Running, podIP: 10.0.0.20, conditions: [{type: Ready, status: 'True'}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: db, namespace: default}
+spec:
+  parentRefs: [{group: '', kind: Service, name: db}]
+  hostnames: [old.example.com, '*.old.example.com']
+  rules: [{backendRefs: [{name: db-old, port: 5432, weight: 3}, {name: missing, port: 5432}]}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: db-only-curl, namespace: default}
+spec:
+  selector: {matchLabels: {app: db}}
+  action: ALLOW
+  rules: [{from: [{source: {principals: [cluster.local/ns/default/sa/curl]}}], to: [{operation: {ports: ['5432']}}]}]
+";
+
+#[test]
+fn explain_tells_where_a_connection_goes_and_who_lets_it_in() -> Result<()> {
+    let (cluster, folder) = cluster()?;
+    cluster.apply("db", DATABASE)?;
+    let ask = |url: &str, more: &[&str]| -> Result<(i32, serde_json::Value)> {
+        let mut args = vec!["explain", "CONNECT", url, &folder, "-o", "json"];
+        args.extend(more);
+        let (code, text) = waypoint(&args)?;
+        let told = serde_json::from_str(&text).with_context(|| text.clone())?;
+        Ok((code, told))
+    };
+    let (curl, other) = (
+        "spiffe://cluster.local/ns/default/sa/curl",
+        "spiffe://cluster.local/ns/default/sa/other",
+    );
+
+    let (_, told) = ask("tls://old.example.com:5432", &["--from", curl])?;
+    assert_eq!(
+        told["outcome"]["result"], "refused",
+        "nobody is called so: {told}"
+    );
+    let (code, told) = ask("tls://db:5432", &["--sni", "a.old.example.com", "--from", curl])?;
+    assert_eq!((code, &told["outcome"]["result"]), (1, &"mixed".into()), "{told}");
+    let routing = &told["hops"][0]["routing"];
+    assert_eq!(routing["rule"]["resource"], "TLSRoute default/db");
+    let candidates = routing["candidates"].as_array().context("candidates")?;
+    let verdicts: Vec<_> = candidates.iter().map(|it| &it["verdict"]).collect();
+    assert_eq!(verdicts, ["does not match", "decides"], "{told}");
+    assert_eq!(candidates[0]["asks"][0]["asked"], "TLS for old.example.com");
+    assert_eq!(routing["backends"][0]["share"], 0.75);
+    let workload = &told["hops"][1];
+    assert_eq!(workload["at"], "workload default/db-old-1 at 10.0.0.20:5432");
+    assert_eq!(
+        workload["authorization"]["policy"], "AuthorizationPolicy default/db-only-curl",
+        "{told}"
+    );
+
+    let (code, told) = ask("tls://db:5432", &["--sni", "old.example.com", "--from", other])?;
+    assert_eq!(code, 1);
+    let denied = &told["hops"][1]["authorization"];
+    assert_eq!(
+        (&denied["allowed"], &denied["rules"][0]["matches"]),
+        (&false.into(), &false.into()),
+        "{told}"
+    );
+
+    let (code, told) = ask("tcp://db:5432", &["--from", curl])?;
+    assert_eq!((code, &told["outcome"]["result"]), (1, &"refused".into()));
+    assert_eq!(told["request"]["path"], "no TLS");
+    let (code, told) = ask("tcp://db-old:5432", &["--from", curl])?;
+    assert_eq!(
+        (code, &told["outcome"]["result"]),
+        (0, &"allowed".into()),
+        "{told}"
+    );
+    let (code, text) = waypoint(&["explain", "GET", "tcp://db:5432", &folder])?;
+    assert!(
+        code == 1 && text.contains("a connection is asked for by CONNECT"),
+        "{text}"
+    );
     Ok(())
 }
 

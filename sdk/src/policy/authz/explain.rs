@@ -4,7 +4,7 @@ use super::engine::{AuthzEngine, RuleRef};
 use super::facts::{Facts, Truth};
 use super::rule::{Action, AuthzRule, Condition, HeaderKey, Part, RequestPrincipal, Test};
 use crate::matcher::{TextMatch, TextSet};
-use crate::policy::RequestHead;
+use crate::policy::{ConnectionHead, RequestHead};
 
 /// Whether something holds of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +99,13 @@ impl AuthzEngine {
     /// those that are only watched.
     pub fn explain<'s>(&'s self, head: &RequestHead<'_>) -> Vec<RuleTold<'s>> {
         let facts = Facts::of_request(head, true);
+        let told = |(action, dry_run, by, rule)| tell(&facts, action, dry_run, by, rule);
+        self.all_rules().map(told).collect()
+    }
+
+    /// As [`AuthzEngine::explain`], of a connection.
+    pub fn explain_connection<'s>(&'s self, head: &ConnectionHead<'_>) -> Vec<RuleTold<'s>> {
+        let facts = Facts::of_connection(head);
         let told = |(action, dry_run, by, rule)| tell(&facts, action, dry_run, by, rule);
         self.all_rules().map(told).collect()
     }

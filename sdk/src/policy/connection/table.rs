@@ -164,6 +164,16 @@ impl Opens {
     }
 }
 
+impl fmt::Display for Opens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anyhow => f.write_str("anything"),
+            Self::Tls(HostPattern::Any) => f.write_str("TLS"),
+            Self::Tls(pattern) => write!(f, "TLS for {pattern}"),
+        }
+    }
+}
+
 impl fmt::Display for Opening<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -18,7 +18,8 @@ pub(super) struct Explain {
     /// The request's method.
     method: String,
 
-    /// Its URL as the caller writes it, for instance http://reviews:9080/reviews/0
+    /// Its URL as the caller writes it, for instance http://reviews:9080/reviews/0. A connection that is not HTTP is
+    /// CONNECT tcp://redis:6379, or CONNECT tls://db:5432 if it opens with TLS of its own.
     url: String,
 
     /// Directories or files with YAML.
@@ -36,6 +37,10 @@ pub(super) struct Explain {
     /// A header; may be given several times. `host` says what the request names, where its URL says what is dialled.
     #[arg(short = 'H', long, value_name = "NAME: VALUE")]
     header: Vec<String>,
+
+    /// The server name that a connection with TLS asks for: the URL's host unless given, none if empty.
+    #[arg(long, value_name = "NAME")]
+    sni: Option<String>,
 
     /// Also show the values of headers and claims that policies judge; what is likely a secret stays hidden.
     #[arg(long)]
@@ -92,6 +97,9 @@ impl Explain {
                 )
             })?;
             question = question.header(name.trim(), value.trim()).map_err(bad)?;
+        }
+        if let Some(name) = &self.sni {
+            question = question.server_name(name).map_err(bad)?;
         }
         if self.values {
             question = question.with_values();
