@@ -182,6 +182,75 @@ fn the_table_names_every_room() {
     assert_eq!(declared, known);
 }
 
+/// Shapes of the resources that say where requests and connections go.
+const ROUTING: &[&str] = &[
+    "config/gateway",
+    "config/istio/destination_rule.rs",
+    "config/istio/gateway.rs",
+    "config/istio/virtual_service.rs",
+];
+
+/// What a shape does not declare is reported as ignored by construction. What it declares must be read by somebody, or
+/// stand in the list of those that nobody reads, by which it is reported too.
+#[test]
+fn every_declared_field_of_routing_is_read_or_reported() {
+    let root = source_root();
+    let is_shape = |path: &Path| {
+        let of = |shape: &&str| path.starts_with(root.join(shape));
+        ROUTING.iter().any(|shape| of(&shape))
+    };
+    let (mut shapes, mut others) = (Vec::new(), String::new());
+    for file in files_of("") {
+        if is_shape(&file.path) {
+            shapes.push(file);
+        } else {
+            others.push_str(&file.code);
+        }
+    }
+    assert!(shapes.len() > 5, "the shapes have moved: this list must follow");
+    let idle = fs::read_to_string(root.join("config/idle.rs")).expect("the list is there");
+    let mut unread = Vec::new();
+    for file in &shapes {
+        for field in fields(&file.code) {
+            let used = |code: &str| code.split(&format!(".{field}")).skip(1).any(ends_word);
+            let taken_apart =
+                others.contains(&format!(" {field},")) || others.contains(&format!(" {field}:"));
+            let listed = idle.split(&camel(field)).skip(1).any(ends_word);
+            if !used(&others) && !used(&file.code) && !taken_apart && !listed {
+                unread.push(format!("{}: `{field}`", file.path.display()));
+            }
+        }
+    }
+    assert!(unread.is_empty(), "nobody reads these:\n{}", unread.join("\n"));
+}
+
+/// The public fields that code declares.
+fn fields(code: &str) -> impl Iterator<Item = &str> {
+    code.lines().filter_map(|line| {
+        let (name, _) = line.strip_prefix("    pub ")?.split_once(':')?;
+        let name = name.strip_prefix("r#").unwrap_or(name);
+        name.chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '_')
+            .then_some(name)
+    })
+}
+
+/// Whether what follows a word does not belong to it.
+fn ends_word(rest: &str) -> bool {
+    !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// As YAML spells it.
+fn camel(name: &str) -> String {
+    let mut words = name.split('_');
+    let mut camel = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        camel.extend(word[..1].chars().map(|c| c.to_ascii_uppercase()));
+        camel.push_str(&word[1..]);
+    }
+    camel
+}
+
 #[test]
 fn what_decides_brings_no_runtime_no_http_and_no_tls() {
     let mut wrong = Vec::new();
