@@ -29,7 +29,7 @@ pub struct TrafficPolicy {
 }
 
 /// How connections to a destination are made and kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionPolicy {
     /// How long connecting may take; `None` leaves it to Istio's default, and through a tunnel to the limits of its two ends.
     pub connect_timeout: Option<Duration>,
@@ -79,20 +79,5 @@ impl ConnectionPolicy {
     /// How long connecting to a socket may take.
     pub fn connect_within(&self) -> Duration {
         self.connect_timeout.unwrap_or(Self::CONNECT_TIMEOUT)
-    }
-}
-
-impl Default for ConnectionPolicy {
-    fn default() -> Self {
-        Self {
-            connect_timeout: None,
-            idle_timeout: None,
-            max_age: None,
-            max_requests: None,
-            max_streams: None,
-            keepalive: None,
-            ping: None,
-            upgrade: Upgrade::default(),
-        }
     }
 }

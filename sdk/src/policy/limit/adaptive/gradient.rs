@@ -40,6 +40,8 @@ impl GradientPolicy {
     pub(super) fn until_measured(&self, random: u64) -> Duration {
         let part =
             (crate::policy::digest([random.to_le_bytes().as_slice()]) >> 11) as f64 / (1_u64 << 53) as f64;
-        self.measure_every.mul_f64(1.0 + self.jitter.max(0.0) * part)
+        let seconds = self.measure_every.as_secs_f64() * (1.0 + self.jitter.max(0.0) * part);
+        // More than a Duration holds is never.
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     }
 }

@@ -76,7 +76,7 @@ pub struct AdaptiveLimit {
     samples: Samples,
     /// Requests that began before this, in nanoseconds, tell nothing of what is measured now.
     epoch: AtomicU64,
-    /// When there is something to work out.
+    /// When there is something to work out, in nanoseconds; [`MEASURING`] while that takes a number of requests instead.
     due: AtomicU64,
     /// Held by whoever works it out; nobody waits for it.
     state: Mutex<State>,
@@ -93,6 +93,9 @@ struct State {
     /// For how many windows in a row the limit has been the least.
     least: u32,
 }
+
+/// What is waited for is not a time.
+const MEASURING: u64 = u64::MAX;
 
 /// After so many windows at the least limit the floor is doubted, and measured again.
 const DOUBT: u32 = 5;
@@ -112,7 +115,10 @@ impl AdaptiveLimit {
             limit: AtomicU32::new(policy.least),
             samples: Samples::default(),
             epoch: AtomicU64::new(0),
-            due: AtomicU64::new(nanos(policy.every)),
+            due: AtomicU64::new(match policy.fixed_floor {
+                Some(_) => nanos(policy.every),
+                None => MEASURING,
+            }),
             state: Mutex::new(state),
             policy,
         }
@@ -158,12 +164,12 @@ impl AdaptiveLimit {
             return;
         }
         let count = self.samples.add(now.saturating_sub(began));
-        // A measurement ends with its last request, everything else at its time.
-        if count < u64::from(self.policy.requests) && nanos(now) < self.due.load(Ordering::Relaxed) {
-            return;
-        }
+        let is_due = match self.due.load(Ordering::Relaxed) {
+            MEASURING => count >= u64::from(self.policy.requests),
+            due => nanos(now) >= due,
+        };
         // Whoever else is at it has seen nearly the same.
-        if let Ok(mut state) = self.state.try_lock() {
+        if is_due && let Ok(mut state) = self.state.try_lock() {
             self.settle(&mut state, count, now);
         }
     }
@@ -174,16 +180,18 @@ impl AdaptiveLimit {
             if count >= u64::from(self.policy.requests) {
                 state.floor = self.samples.take(self.policy.percentile);
                 state.measuring = None;
-                state.measure_at = now + self.policy.until_measured(nanos(now));
+                state.measure_at = now.saturating_add(self.policy.until_measured(nanos(now)));
                 self.set(before);
-                self.due.store(nanos(now + self.policy.every), Ordering::Relaxed);
+                self.due
+                    .store(nanos(now.saturating_add(self.policy.every)), Ordering::Relaxed);
             }
             return;
         }
         if nanos(now) < self.due.load(Ordering::Relaxed) {
             return;
         }
-        self.due.store(nanos(now + self.policy.every), Ordering::Relaxed);
+        self.due
+            .store(nanos(now.saturating_add(self.policy.every)), Ordering::Relaxed);
         if let (Some(floor), Some(took)) = (state.floor, self.samples.take(self.policy.percentile)) {
             let before = self.limit();
             let after = self.policy.next(before, floor, took);
@@ -197,6 +205,7 @@ impl AdaptiveLimit {
             state.least = 0;
             self.set(self.policy.least);
             self.samples.clear();
+            self.due.store(MEASURING, Ordering::Relaxed);
             self.epoch.store(nanos(now), Ordering::Relaxed);
         }
     }

@@ -108,6 +108,18 @@ fn what_began_before_a_measurement_is_none_of_it() {
 }
 
 #[test]
+fn times_that_are_never_do_no_harm() {
+    let policy = GradientPolicy {
+        every: Duration::MAX,
+        measure_every: Duration::MAX,
+        ..policy()
+    };
+    let (limit, mut now) = (Arc::new(AdaptiveLimit::new(policy)), Instant::now());
+    pass(&limit, &mut now, ms(10), 200);
+    assert_eq!(limit.limit(), 3);
+}
+
+#[test]
 fn a_known_floor_is_not_measured() {
     let policy = GradientPolicy {
         fixed_floor: Some(ms(10)),
