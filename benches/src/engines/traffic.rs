@@ -14,7 +14,10 @@ use inmesh::policy::balance::{
     Algorithm, Draw, Endpoint, EndpointCell, EndpointKey, EndpointSet, Rank, Tried, Workload, hash_of,
 };
 use inmesh::policy::fault::PerMillion;
-use inmesh::policy::limit::{BucketPolicy, Descriptor, KindPolicy, LocalLimit, LocalPolicy, TokenBucket};
+use inmesh::policy::limit::{
+    AdaptiveLimit, BucketPolicy, Criticality, Descriptor, GradientPolicy, KindPolicy, LocalLimit,
+    LocalPolicy, TokenBucket,
+};
 use inmesh::policy::outlier::OutlierPolicy;
 use inmesh::policy::traffic::TrafficPolicy;
 use inmesh::snapshot::{AppProtocol, Cluster, Snapshot, Via};
@@ -31,6 +34,7 @@ pub(super) fn run(harness: &mut Harness) -> Result<()> {
     let now = Instant::now();
     for (name, algorithm) in [
         ("least request", Algorithm::LeastRequest),
+        ("peak EWMA", Algorithm::PeakEwma),
         ("round robin", Algorithm::RoundRobin),
         ("random", Algorithm::Random),
         ("ring hash", Algorithm::RING),
@@ -49,6 +53,10 @@ pub(super) fn run(harness: &mut Harness) -> Result<()> {
                     set.pick(&Draw { random, hash, now }, &Tried::default())
                 };
                 ensure!(pick(1).is_some(), "nobody was chosen");
+                // A choice by latency compares two that are known.
+                for endpoint in set.endpoints() {
+                    set.took(endpoint, Duration::from_millis(7), false, now);
+                }
                 harness.operation(("pick", if weighted { label(name) } else { world }, size), |n| {
                     pick(n).map(|endpoint| endpoint.cell.enter())
                 });
@@ -74,6 +82,7 @@ pub(super) fn run(harness: &mut Harness) -> Result<()> {
     });
     contended(harness, &bucket, &policy, now);
     local_limits(harness, &policy, now);
+    adaptive(harness, now);
     retries(harness)
 }
 
@@ -107,6 +116,25 @@ fn local_limits(harness: &mut Harness, bucket: &BucketPolicy, now: Instant) {
     ] {
         harness.operation(("take", name, 1), |_| limit.take(&descriptor, now));
     }
+}
+
+/// A limit that follows latency: a request let in, and told of.
+fn adaptive(harness: &mut Harness, now: Instant) {
+    let limit = Arc::new(AdaptiveLimit::new(GradientPolicy {
+        most: 1_000,
+        least: 100,
+        every: Duration::from_millis(100),
+        percentile: 0.5,
+        measure_every: Duration::from_secs(60),
+        jitter: 0.15,
+        requests: 50,
+        buffer: 0.25,
+        fixed_floor: None,
+    }));
+    harness.operation(("let in", "adaptive concurrency", 1), |_| {
+        let entered = limit.enter(Criticality::Critical, now);
+        entered.map(|it| it.answered(now + Duration::from_millis(1)))
+    });
 }
 
 /// What a request costs that is answered at the first attempt.
@@ -180,6 +208,7 @@ fn contended(harness: &mut Harness, bucket: &TokenBucket, policy: &BucketPolicy,
 fn label(name: &str) -> &'static str {
     match name {
         "least request" => "least request, weighted",
+        "peak EWMA" => "peak EWMA, weighted",
         "round robin" => "round robin, weighted",
         _ => "random, weighted",
     }
