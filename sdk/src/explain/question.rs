@@ -123,6 +123,7 @@ impl Question {
     pub(crate) fn seen(method: &Method, dialled: &str, scheme: &str, uri: &Uri, headers: HeaderMap) -> Self {
         Self {
             method: method.clone(),
+            opens: None,
             dialled: dialled.to_owned(),
             scheme: scheme.to_owned(),
             path: uri.path().to_owned(),

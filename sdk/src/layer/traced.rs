@@ -434,6 +434,7 @@ mod tests {
                 route: None,
                 trace: None,
                 hostname: None,
+                labels: None,
             };
             traced.finish(&entry, &whole, &ours, &meter);
         });

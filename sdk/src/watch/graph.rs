@@ -398,6 +398,8 @@ mod tests {
             duration: Duration::from_millis(millis),
             request_bytes: 0,
             response_bytes: 0,
+            trace: None,
+            http: None,
         }
     }
 

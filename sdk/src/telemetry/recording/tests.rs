@@ -110,6 +110,7 @@ fn entry<'a>(request: &'a HeaderMap, code: u16, duration: Duration) -> Entry<'a>
         route: Some("default.reviews.0"),
         trace: None,
         hostname: None,
+        labels: None,
     }
 }
 
