@@ -66,10 +66,10 @@ pub fn client_of_nobody(files: &PemFiles) -> Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-/// A client that accepts the server with this very certificate, whatever its name, and offers one protocol.
-pub fn trusting(certificate: CertificateDer<'static>, alpn: &[u8]) -> Result<Arc<ClientConfig>> {
+/// A client that accepts servers with these very certificates, whatever their names, and offers one protocol.
+pub fn trusting(certificates: Vec<CertificateDer<'static>>, alpn: &[u8]) -> Result<Arc<ClientConfig>> {
     let provider = provider();
-    let verifier = Verifier::new(Believed::Exactly(certificate), &provider);
+    let verifier = Verifier::new(Believed::Exactly(certificates), &provider);
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
@@ -107,8 +107,8 @@ enum Believed {
     /// Whoever has a certificate below these: workload certificates name nobody by DNS, so the chain is all there is to
     /// check.
     Below(RootCertStore),
-    /// Who shows this very certificate.
-    Exactly(CertificateDer<'static>),
+    /// Who shows one of these very certificates.
+    Exactly(Vec<CertificateDer<'static>>),
 }
 
 /// Verifies what a server shows, and that it has the key to it.
@@ -144,7 +144,7 @@ impl ServerCertVerifier for Verifier {
                 now,
                 self.algorithms.all,
             )?,
-            Believed::Exactly(certificate) if certificate == end_entity => {}
+            Believed::Exactly(certificates) if certificates.contains(end_entity) => {}
             Believed::Exactly(_) => return Err(CertificateError::UnknownIssuer.into()),
         }
         Ok(ServerCertVerified::assertion())

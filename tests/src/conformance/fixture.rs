@@ -122,12 +122,16 @@ impl Fixtures {
         objects
     }
 
-    /// The certificate of the HTTPS listeners: clients trust exactly it.
+    /// The certificates of the HTTPS listeners, and of the backends that listeners may pass TLS on to: clients trust exactly
+    /// these.
     ///
     /// # Errors
-    /// If it cannot be read back.
-    pub fn listener_certificate(&self) -> Result<CertificateDer<'static>> {
-        CertificateDer::from_pem_slice(self.listeners.chain.as_bytes()).context("our own certificate")
+    /// If one cannot be read back.
+    pub fn certificates(&self) -> Result<Vec<CertificateDer<'static>>> {
+        let leaves = self.leaves.iter().map(|(_, pair)| pair);
+        let all = [&self.listeners].into_iter().chain(leaves);
+        all.map(|pair| CertificateDer::from_pem_slice(pair.chain.as_bytes()).context("our own certificate"))
+            .collect()
     }
 
     /// A server with the certificate of a Secret.

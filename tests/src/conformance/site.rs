@@ -169,7 +169,7 @@ impl<'t> Site<'t> {
             let dial = instance
                 .and_then(|it| it.address(to.port))
                 .with_context(|| format!("nobody serves port {} of Gateway {gateway}", to.port))?;
-            let trusted = self.town.fixtures.listener_certificate()?;
+            let trusted = self.town.fixtures.certificates()?;
             return Ok(Way::Socket { dial, trusted });
         }
         let (dial, home) = match (&to.service, &to.gateway, &to.pod) {

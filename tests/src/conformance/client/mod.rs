@@ -36,8 +36,8 @@ pub enum Way {
     Socket {
         /// What is dialled.
         dial: SocketAddr,
-        /// The only server certificate that is accepted, where TLS is spoken.
-        trusted: CertificateDer<'static>,
+        /// The only server certificates that are accepted, where TLS is spoken.
+        trusted: Vec<CertificateDer<'static>>,
     },
 }
 

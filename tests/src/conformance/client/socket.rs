@@ -21,7 +21,7 @@ use crate::tls;
 /// Sends a request on a connection of its own.
 pub(super) async fn send(
     dial: SocketAddr,
-    trusted: &CertificateDer<'static>,
+    trusted: &[CertificateDer<'static>],
     sent: &Sent,
 ) -> Result<Response<Body>> {
     let stream = TcpStream::connect(dial)
@@ -35,7 +35,7 @@ pub(super) async fn send(
             let name = sent.sni.as_deref().unwrap_or(&sent.host);
             let name = name.rsplit_once(':').map_or(name, |(name, _)| name);
             let name = ServerName::try_from(name.to_owned())?;
-            let connector = TlsConnector::from(tls::trusting(trusted.clone(), alpn)?);
+            let connector = TlsConnector::from(tls::trusting(trusted.to_vec(), alpn)?);
             over(
                 connector
                     .connect(name, stream)
