@@ -79,6 +79,19 @@ struct Automaton {
 #[derive(Debug, Default)]
 pub struct Automata(HashMap<Box<str>, Arc<Automaton>>);
 
+impl Literals {
+    /// What a text has between prefix and suffix, if it has both.
+    fn between<'t>(&self, text: &'t str) -> Option<&'t str> {
+        let Self { prefix, suffix, .. } = self;
+        let end = text.len().checked_sub(suffix.len())?;
+        // An empty text is not compared: it has no address, and a comparison of nothing that begins with a wide load from
+        // nowhere takes a processor 40 ns.
+        let begins = prefix.is_empty() || text.starts_with(&**prefix);
+        let ends = suffix.is_empty() || text.ends_with(&**suffix);
+        (begins && ends).then(|| text.get(prefix.len()..end)).flatten()
+    }
+}
+
 impl FullRegex {
     /// Reads an expression.
     ///
@@ -104,17 +117,15 @@ impl FullRegex {
 
     /// Whether the whole text matches.
     pub fn is_match(&self, text: &str) -> bool {
-        let Literals { prefix, suffix, .. } = &self.literals;
-        let between = text
-            .strip_prefix(&**prefix)
-            .and_then(|text| text.strip_suffix(&**suffix));
-        between.is_some_and(|between| match &self.rest {
-            Rest::Nothing => between.is_empty(),
-            // A dot is any character but the end of a line.
-            Rest::Dots => !between.contains('\n'),
-            Rest::Between(automaton) => automaton.regex.is_match(between),
-            Rest::Whole(automaton) => automaton.regex.is_match(text),
-        })
+        self.literals
+            .between(text)
+            .is_some_and(|between| match &self.rest {
+                Rest::Nothing => between.is_empty(),
+                // A dot is any character but the end of a line.
+                Rest::Dots => !between.contains('\n'),
+                Rest::Between(automaton) => automaton.regex.is_match(between),
+                Rest::Whole(automaton) => automaton.regex.is_match(text),
+            })
     }
 
     /// The expression as written.
