@@ -1,5 +1,6 @@
-//! Routes: which of n rules decides, and which of n services is meant.
+//! Routes: which of n rules decides, of requests and of connections, and which of n services is meant.
 
+mod connections;
 mod listed;
 mod ranked;
 mod services;
@@ -18,6 +19,7 @@ use super::harness::{Harness, spread};
 pub(super) fn run(harness: &mut Harness) -> Result<()> {
     ranked::run(harness)?;
     listed::run(harness)?;
+    connections::run(harness)?;
     services::run(harness)
 }
 
