@@ -8,7 +8,7 @@ use super::question::Opens;
 use super::{Backend, Candidate, Condition, Hop, Outcome, Question, Routing, Rule};
 use crate::name::SpiffeId;
 use crate::policy::connection::{ConnectionRule, ConnectionTable, Opening};
-use crate::policy::route::{self, Backends};
+use crate::policy::route;
 use crate::policy::{Caller, ConnectionHead};
 use crate::snapshot::{AppProtocol, Place, Snapshot, Way};
 
@@ -58,28 +58,6 @@ pub(super) fn hop(
         hop.outcome = outcome;
     }
     hop
-}
-
-/// Of what leads to the next hop: the backends of the rule that takes the connection, or where it goes without one.
-pub(super) fn backends<'s>(
-    way: Way<'s>,
-    opening: Opening<'_>,
-) -> Result<&'s Backends, Option<route::ClusterId>> {
-    let (table, otherwise) = match way {
-        Way::Service(_, port) => (&*port.connections, Some(port.cluster)),
-        Way::Listener(listener) => match &listener.connections {
-            Some(passed) => (&passed.routes, None),
-            None => return Err(None),
-        },
-        Way::Pod(_) => return Err(None),
-    };
-    if table.is_empty() {
-        return Err(otherwise);
-    }
-    table
-        .find(opening)
-        .and_then(|rule| rule.backends.as_ref().ok())
-        .ok_or(None)
 }
 
 /// What policies judge.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::Question;
-use super::connection;
 use super::hop::nowhere;
 use crate::name::SpiffeId;
+use crate::policy::connection::Opening;
 use crate::policy::route::{self, Action};
 use crate::snapshot::{Cluster, Place, Snapshot, Way};
 
@@ -32,7 +32,7 @@ pub(crate) fn clusters(
         return Vec::new();
     };
     if let Some(opens) = &question.opens {
-        return match connection::backends(way, opens.as_opening()) {
+        return match backends(way, opens.as_opening()) {
             Ok(backends) => shares(view, backends),
             Err(otherwise) => otherwise
                 .and_then(|id| view.cluster(id))
@@ -60,6 +60,25 @@ pub(crate) fn clusters(
         Some(Action::Forward(backends)) => shares(view, backends),
         _ => Vec::new(),
     }
+}
+
+/// Of what leads to the next hop: the backends of the rule that takes the connection, or where it goes without one.
+fn backends<'s>(way: Way<'s>, opening: Opening<'_>) -> Result<&'s route::Backends, Option<route::ClusterId>> {
+    let (table, otherwise) = match way {
+        Way::Service(_, port) => (&*port.connections, Some(port.cluster)),
+        Way::Listener(listener) => match &listener.connections {
+            Some(passed) => (&passed.routes, None),
+            None => return Err(None),
+        },
+        Way::Pod(_) => return Err(None),
+    };
+    if table.is_empty() {
+        return Err(otherwise);
+    }
+    table
+        .find(opening)
+        .and_then(|rule| rule.backends.as_ref().ok())
+        .ok_or(None)
 }
 
 fn shares(view: &Snapshot, backends: &route::Backends) -> Vec<Arc<Cluster>> {
