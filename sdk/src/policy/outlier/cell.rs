@@ -56,7 +56,12 @@ impl OutlierCell {
                 };
                 self.count(&self.errors, policy.consecutive_errors) || by_gateway
             }
-            Finding::LocalFailure => {
+            Finding::LocalFailure { reached } => {
+                // Envoy counts each connection that it has as a success of the endpoint's, whatever becomes of the request
+                // on it: only connections that fail make a row.
+                if reached {
+                    none(&self.local_failures);
+                }
                 let limit = policy.consecutive_local_failures.unwrap_or(0);
                 self.count(&self.local_failures, limit)
             }

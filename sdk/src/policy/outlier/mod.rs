@@ -57,8 +57,8 @@ enum Finding {
     Success,
     /// An error; of a gateway or not.
     Error { gateway: bool },
-    /// No response.
-    LocalFailure,
+    /// No response; `reached` if there was a connection.
+    LocalFailure { reached: bool },
     /// Nothing to do with the endpoint.
     Nothing,
 }
@@ -95,12 +95,10 @@ impl OutlierPolicy {
             }
             Outcome::Overflow | Outcome::NoEndpoint => return Finding::Nothing,
             // A failed connection or a reset counts as 503, a timeout as 504.
-            Outcome::ConnectFailure
-            | Outcome::RefusedStream
-            | Outcome::ResetBeforeRequest
-            | Outcome::Reset
-            | Outcome::PerTryTimeout
-            | Outcome::Timeout => Finding::LocalFailure,
+            Outcome::ConnectFailure | Outcome::ResetBeforeRequest => Finding::LocalFailure { reached: false },
+            Outcome::RefusedStream | Outcome::Reset | Outcome::PerTryTimeout | Outcome::Timeout => {
+                Finding::LocalFailure { reached: true }
+            }
         };
         match self.consecutive_local_failures {
             Some(_) => local,

@@ -99,3 +99,30 @@ fn what_is_refused_here_says_nothing_of_the_endpoint() {
     assert!(!cell.observe(&policy, &Outcome::NoEndpoint));
     assert!(cell.observe(&policy, &Outcome::Reset));
 }
+
+#[test]
+fn only_connections_that_fail_make_a_row_of_local_failures() {
+    let policy = OutlierPolicy {
+        consecutive_local_failures: Some(2),
+        ..OutlierPolicy::default()
+    };
+    use Outcome::{ConnectFailure, Reset, Timeout};
+    for (row, ejects) in [
+        ([ConnectFailure, ConnectFailure], true),
+        ([Timeout, ConnectFailure], true),
+        ([Timeout, Timeout], false),
+        ([Reset, Reset], false),
+        ([ConnectFailure, Reset], false),
+    ] {
+        let cell = OutlierCell::default();
+        let found = row
+            .iter()
+            .fold(false, |_, outcome| cell.observe(&policy, outcome));
+        assert_eq!(found, ejects, "{row:?}");
+    }
+    let one = OutlierPolicy {
+        consecutive_local_failures: Some(1),
+        ..policy
+    };
+    assert!(OutlierCell::default().observe(&one, &Timeout));
+}
