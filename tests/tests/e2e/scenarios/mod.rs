@@ -1,6 +1,7 @@
 //! What goes wrong in a day, at a steady rate of requests, with real processes. Short by default; `INMESH_SCENARIOS=long`
 //! takes its time, and says what was seen.
 
+mod memory;
 mod paced;
 mod restarts;
 
@@ -8,6 +9,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use inmesh::hbone::Settings;
+use inmesh_tests::kit::cluster::PodSpec;
+use inmesh_tests::kit::process::Process;
 use inmesh_tests::kit::town::{Binaries, Town, URL};
 use inmesh_tests::kit::wait::until;
 use inmesh_tests::kit::world::status;
@@ -23,6 +26,7 @@ const BINARIES: Binaries = Binaries {
 in_both_shapes!(
     a_killed_replica_costs_what_it_had_in_hand_and_with_retries_nothing,
     a_peer_that_answers_no_more_is_noticed_by_its_silence,
+    a_peer_behind_a_black_hole_is_noticed_too,
     an_upstream_that_always_fails_is_asked_little_more,
     a_slow_replica_is_hardly_asked,
     a_thousand_changes_are_not_felt,
@@ -68,30 +72,65 @@ async fn a_killed_replica_costs_what_it_had_in_hand_and_with_retries_nothing(sha
     Ok(())
 }
 
+/// Stopped: its kernel acknowledges, nobody answers.
 async fn a_peer_that_answers_no_more_is_noticed_by_its_silence(shape: Shape) -> Result<()> {
-    if shape == Shape::Waypoint {
-        // The waypoint process has the default pace, 30 s to notice: with the long scenarios only.
-        if !is_long() {
-            return Ok(());
-        }
+    silence(shape, "one of three is stopped, and silent", |_, pod| {
+        pod.signal("STOP")
+    })
+    .await
+}
+
+/// Nothing gets there any more, and nothing comes back. That takes a network of the test's own:
+/// `unshare -rn sh -c 'ip link set lo up; cargo test …'`.
+async fn a_peer_behind_a_black_hole_is_noticed_too(shape: Shape) -> Result<()> {
+    let interfaces = std::fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
+    // Two lines of heading, and the loopback.
+    if interfaces.lines().count() != 3 {
+        eprintln!("SKIPPED: a black hole: this is not a network of the test's own");
+        return Ok(());
+    }
+    silence(shape, "one of three is behind a black hole", |spec, _| {
+        let args = [
+            "route",
+            "add",
+            "blackhole",
+            &spec.ip.to_string(),
+            "table",
+            "local",
+        ];
+        let made = std::process::Command::new("ip").args(args).status()?;
+        anyhow::ensure!(made.success(), "there is no black hole");
+        Ok(())
+    })
+    .await
+}
+
+/// One of three falls silent, by whatever means; requests that wait for it are sent elsewhere when pings go unanswered.
+async fn silence(
+    shape: Shape,
+    what: &str,
+    fall_silent: impl FnOnce(&PodSpec, &Process) -> Result<()>,
+) -> Result<()> {
+    // The waypoint process has the default pace, 30 s to notice: with the long scenarios only.
+    if shape == Shape::Waypoint && !is_long() {
+        return Ok(());
     }
     let mut hbone = Settings::default();
     (hbone.ping_every, hbone.ping_timeout) = (Duration::from_secs(1), Duration::from_secs(1));
     let town = Town::tunnelling(BINARIES, shape, 3, &[("retries", RETRIES)], hbone).await?;
     let load = load(&town, "/");
     seconds(1, 1).await;
-    // Stopped: its kernel acknowledges, nobody answers.
-    town.pods[0].1.signal("STOP")?;
+    let (spec, pod) = &town.pods[0];
+    fall_silent(spec, pod)?;
     tokio::time::sleep(Duration::from_secs(if shape == Shape::Waypoint { 40 } else { 5 })).await;
     let mut seen = load.stop().await?;
-    seen.say("one of three is stopped, and silent", shape);
+    seen.say(what, shape);
     assert_eq!(seen.failures(), 0, "{:?}", seen.failed);
     let longest = seen.within(1.0);
     // A ping each second and one second to answer, or ten and twenty; then the request is sent elsewhere.
     let bound = if shape == Shape::Waypoint { 35 } else { 15 };
     assert!(longest < Duration::from_secs(bound), "{longest:?}");
-    town.pods[0].1.signal("CONT")?;
-    Ok(())
+    pod.signal("CONT")
 }
 
 async fn an_upstream_that_always_fails_is_asked_little_more(shape: Shape) -> Result<()> {

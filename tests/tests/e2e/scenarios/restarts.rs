@@ -32,7 +32,6 @@ async fn every_replica_is_replaced_and_no_request_fails(shape: Shape) -> Result<
 const PAGE: &str = "http://productpage:9080/fan?to=http://details:9080/sleep/2\
     &to=http://reviews:9080/fan?to=http://ratings:9080/sleep/2";
 
-/// Each page is four requests, so that four times as many as pages pass the machine.
 async fn every_service_is_restarted_and_no_page_fails(shape: Shape) -> Result<()> {
     let mut town = Town::start(BINARIES, shape, 2, &[]).await?;
     for app in ["ratings", "details", "productpage"] {
@@ -46,7 +45,8 @@ async fn every_service_is_restarted_and_no_page_fails(shape: Shape) -> Result<()
         status(town.curl.get(PAGE).await) == 200
     })
     .await;
-    let rate = if is_long() { RATE } else { RATE / 10 };
+    // A page is four requests.
+    let rate = if is_long() { RATE / 4 } else { RATE / 30 };
     let pages = Paced::start(&town.curl, PAGE, rate);
     for _ in 0..town.pods.len() {
         town.replace().await?;
