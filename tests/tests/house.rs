@@ -318,6 +318,30 @@ fn every_row_of_the_hardening_page_names_tests_that_exist() {
     assert_eq!(rows, (1..=37).collect(), "every row has its place");
 }
 
+/// Likewise of every field that is about traffic.
+#[test]
+fn every_row_of_the_traffic_page_names_tests_that_exist() {
+    let page = fs::read_to_string(source_root().join("docs/traffic.md")).expect("the page is there");
+    let (_, table) = page.split_once("## Every field").expect("the page has its table");
+    let (table, _) = table.split_once("\n## ").unwrap_or((table, ""));
+    let tests = test_names();
+    let mut rows = 0;
+    for line in table.lines().filter(|line| line.starts_with("| ")).skip(2) {
+        let cells: Vec<_> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let named: Vec<_> = cells
+            .last()
+            .into_iter()
+            .flat_map(|it| it.split('`').skip(1).step_by(2))
+            .collect();
+        assert!(cells.len() == 3 && !named.is_empty(), "names no test: {line}");
+        for name in named {
+            assert!(tests.contains(name), "there is no test {name}: {line}");
+        }
+        rows += 1;
+    }
+    assert!(rows > 40, "has the page changed its form?");
+}
+
 /// The names of all functions after a `#[test]` or in a list of tests that run in several shapes.
 fn test_names() -> BTreeSet<String> {
     let mut names = BTreeSet::new();

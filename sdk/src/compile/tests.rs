@@ -7,6 +7,7 @@ mod binding;
 mod connection;
 mod destination_tls;
 mod endpoints;
+mod fields;
 mod gateway;
 mod handover;
 mod istio_gateway;

@@ -7,7 +7,7 @@ use inmesh_tests::kit::wait::until;
 use inmesh_tests::kit::world::{request, status, text};
 use inmesh_tests::kit::{Shape, World};
 
-in_both_shapes!(what_is_less_important_is_shed_first_and_it_shows,);
+in_both_shapes!(what_is_less_important_is_shed_first_and_it_shows);
 
 const URL: &str = "http://reviews-v1:9080";
 

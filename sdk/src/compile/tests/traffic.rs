@@ -9,7 +9,7 @@ use crate::policy::balance::{Algorithm, HashKey};
 use crate::policy::retry::{Least, RetryBudget};
 use crate::policy::traffic::TrafficPolicy;
 
-fn rule(namespace: &str, name: &str, spec: &str) -> String {
+pub(super) fn rule(namespace: &str, name: &str, spec: &str) -> String {
     format!(
         "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
          metadata: {{name: {name}, namespace: {namespace}}}\nspec: {spec}\n"
@@ -242,7 +242,7 @@ fn who_dials_a_service_that_passes_through_gets_any_of_its_endpoints() {
 }
 
 /// Three pods: one on our node, one in our zone, one in another region.
-const PLACES: &str = "
+pub(super) const PLACES: &str = "
 apiVersion: v1
 kind: Service
 metadata: {name: near, namespace: default}
