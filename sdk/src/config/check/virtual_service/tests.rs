@@ -163,6 +163,14 @@ fn what_istio_refuses_of_a_route_is_refused_with_its_field() {
             &[".fault.delay.percentage.value"],
         ),
         (
+            format!("{{{TO}, fault: {{delay: {{exponentialDelay: 1s}}}}}}"),
+            &[".fault.delay.exponentialDelay"],
+        ),
+        (
+            format!("{{{TO}, fault: {{abort: {{http2Error: INTERNAL_ERROR}}}}}}"),
+            &[".fault.abort.http2Error"],
+        ),
+        (
             format!("{{{TO}, mirror: {{host: b}}, mirrors: [{{destination: {{host: c}}}}]}}"),
             &[".mirror"],
         ),
