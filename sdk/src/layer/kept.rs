@@ -11,7 +11,7 @@ use super::notes::Notes;
 use super::record::{Counted, Record};
 use super::{MeshBody, Refusal};
 use crate::policy::balance::Endpoint;
-use crate::snapshot::tap::{Judgement, Refused, Taken, Trail, Wanted};
+use crate::snapshot::tap::{Judgement, Refused, SLOW, Taken, Trail, Wanted};
 use crate::snapshot::{Cluster, Live};
 use crate::telemetry::{RequestSeries, Sample, TraceContext, context_of};
 
@@ -143,7 +143,7 @@ impl Kept {
             || sample.response_code == 0
             || sample.flags != "-"
             || matches!(sample.grpc_status, Some(2 | 4 | 7 | 8 | 13..=16))
-            || sample.duration >= self.live.tap().slow_after()
+            || sample.duration >= SLOW
     }
 }
 

@@ -27,12 +27,13 @@ const WAITING: usize = 256;
 /// How many requests a second are told of in full while somebody looks; so many more are told of because they failed.
 const PER_SECOND: u64 = 200;
 
+/// From when on a request is slow.
+pub(crate) const SLOW: Duration = Duration::from_secs(1);
+
 /// Where finished requests are left for whoever looks.
 #[derive(Debug)]
 pub struct Tap {
     level: AtomicU8,
-    /// From how many milliseconds on a request is slow.
-    slow: AtomicU64,
     began: Instant,
     all: Ration,
     failed: Ration,
@@ -61,7 +62,6 @@ impl Default for Tap {
     fn default() -> Self {
         Self {
             level: AtomicU8::new(Wanted::Nothing as u8),
-            slow: AtomicU64::new(1_000),
             began: Instant::now(),
             all: Ration(AtomicU64::new(0)),
             failed: Ration(AtomicU64::new(0)),
@@ -90,17 +90,6 @@ impl Tap {
     /// Says which requests are wanted from now on.
     pub fn want(&self, wanted: Wanted) {
         self.level.store(wanted as u8, Ordering::Relaxed);
-    }
-
-    /// From when on a request is slow.
-    pub fn slow_after(&self) -> Duration {
-        Duration::from_millis(self.slow.load(Ordering::Relaxed))
-    }
-
-    /// Says from when on a request is slow; one second unless said otherwise.
-    pub fn call_slow(&self, after: Duration) {
-        let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-        self.slow.store(millis, Ordering::Relaxed);
     }
 
     /// Whether one more request that is told of for its outcome alone may be.

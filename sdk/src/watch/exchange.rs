@@ -10,7 +10,7 @@ use super::explained::explained;
 use super::waterfall::{attempts, waterfall};
 use crate::explain::hide_secrets;
 use crate::snapshot::Place;
-use crate::snapshot::tap::{Taken, Wanted};
+use crate::snapshot::tap::{SLOW, Taken, Wanted};
 use crate::telemetry::{PartyLabels, Protocol};
 
 /// How long any text that a caller chose may be.
@@ -231,7 +231,7 @@ fn outcome(taken: &Taken) -> Outcome {
         _ if matches!(taken.grpc_status, Some(2 | 4 | 8 | 13..=15)) => Outcome::Failed,
         // A caller that leaves, most of all.
         _ if taken.flags == "DC" => Outcome::Failed,
-        _ if taken.duration.as_secs() >= 1 => Outcome::Slow,
+        _ if taken.duration >= SLOW => Outcome::Slow,
         _ => Outcome::Ok,
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::explain::{Explanation, Question, arrival, here};
+use crate::explain::{Hop, Question, arrival, hop};
 use crate::snapshot::Place;
 use crate::snapshot::tap::Taken;
 
@@ -40,23 +40,19 @@ pub(super) fn explained(taken: &Taken) -> Option<Value> {
         Some(Place::Port { .. }) => arrival(&taken.view, &question),
         place => place.cloned(),
     };
-    if let Some(place) = place {
-        question = question.arriving_at(place);
-    }
-    let mut told = here(&taken.view, &question);
+    let identity = peer.and_then(|peer| peer.identity.as_ref());
+    let mut told = hop(&taken.view, place.as_ref(), &question, identity, "here");
     shorten(&mut told);
-    Some(json!(told.hops.first()))
+    Some(json!(told))
 }
 
 /// Leaves out what is least likely to be asked for: candidates and rules far from the one that decided.
-fn shorten(told: &mut Explanation) {
-    for hop in &mut told.hops {
-        if let Some(routing) = &mut hop.routing {
-            keep(&mut routing.candidates, |candidate| candidate.decides);
-        }
-        if let Some(authorization) = &mut hop.authorization {
-            keep(&mut authorization.rules, |rule| rule.decides);
-        }
+fn shorten(hop: &mut Hop) {
+    if let Some(routing) = &mut hop.routing {
+        keep(&mut routing.candidates, |candidate| candidate.decides);
+    }
+    if let Some(authorization) = &mut hop.authorization {
+        keep(&mut authorization.rules, |rule| rule.decides);
     }
 }
 

@@ -1,8 +1,8 @@
 //! `/live/…`: the process while it runs.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use http_body_util::StreamBody;
 use serde_json::{Value, json};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::super::Mesh;
+use super::super::{Inner, Mesh};
 use super::show::{self, problem};
 use super::{document, text};
 use crate::control::{Change, Generation};
@@ -114,7 +114,7 @@ pub(super) async fn answer(mesh: &Mesh, uri: &Uri) -> Option<Response<MeshBody>>
         "stream" => match query.filter() {
             Err(answer) => *answer,
             Ok(filter) => match Seat::take(&mesh.inner.streams) {
-                Some(seat) => streamed(watch.look(), filter, seat),
+                Some(seat) => streamed(Arc::downgrade(&mesh.inner), watch.look(), filter, seat),
                 None => text(StatusCode::SERVICE_UNAVAILABLE, "too many look on already\n"),
             },
         },
@@ -168,6 +168,8 @@ impl Drop for Seat {
 }
 
 struct Stream {
+    /// Whose requests are told of; not kept alive by those who look on.
+    mesh: Weak<Inner>,
     onlooker: Onlooker,
     filter: Filter,
     heartbeat: Interval,
@@ -176,10 +178,11 @@ struct Stream {
 }
 
 /// Server-sent events: `request` with one in short, `lost` with how many are not told of.
-fn streamed(onlooker: Onlooker, filter: Filter, seat: Seat) -> Response<MeshBody> {
+fn streamed(mesh: Weak<Inner>, onlooker: Onlooker, filter: Filter, seat: Seat) -> Response<MeshBody> {
     let mut heartbeat = interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let first = Stream {
+        mesh,
         onlooker,
         filter,
         heartbeat,
@@ -206,7 +209,10 @@ impl Stream {
         loop {
             let told = tokio::select! {
                 told = self.onlooker.next() => told?,
-                _ = self.heartbeat.tick() => return Some(": still here\n\n".to_owned()),
+                _ = self.heartbeat.tick() => {
+                    let gone = self.mesh.strong_count() == 0;
+                    return (!gone).then(|| ": still here\n\n".to_owned());
+                }
             };
             match told {
                 Told::Exchange(exchange) if self.filter.admits(&exchange) => {

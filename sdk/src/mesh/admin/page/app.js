@@ -144,8 +144,8 @@ function note(text) {
   $('tap-note').className = `note ${text || tap.paused ? '' : 'live'}`;
 }
 
-const who = end => [end.namespace, end.workload].filter(Boolean).join('/') || account(end.identity) || end.address || 'unknown';
-const whom = end => who(end) === 'unknown' || !end.workload ? end.service || who(end) : who(end);
+const who = end => (end.workload ? [end.namespace, end.workload].filter(Boolean).join('/') : account(end.identity) || end.address || 'unknown');
+const whom = end => (end.workload ? who(end) : end.service || who(end));
 
 function row(request) {
   const status = request.status === 0 ? '–' : request.grpcStatus === null ? request.status : `${request.status} · grpc ${request.grpcStatus}`;

@@ -427,7 +427,7 @@ export function side(chosen, picked, pick) {
   const items = edges.slice(0, 60).map(edge => h('button', { class: `call ${health(edge)}`, onclick: () => pick('edge', id(edge)) },
     h('span', { class: 'pair' }, h('bdi', {}, name(edge.source)), h('span', { class: 'arrow' }, ' → '), h('bdi', {}, name(edge.target))),
     h('span', { class: 'figures' },
-      h('b', {}, edge.connections && !edge.requests ? `${edge.connections.open} open` : `${rate(edge.rate)}/s`),
+      h('b', {}, edge.connections && !edge.requests ? `${edge.connections.open} open` : edge.rate === null ? `${edge.requests} calls` : `${rate(edge.rate)}/s`),
       h('span', {}, `p50 ${milliseconds(edge.p50Ms)}`), h('span', {}, `p99 ${milliseconds(edge.p99Ms)} ms`),
       edge.failedShare > 0 ? h('span', { class: 'bad' }, `${share(edge.failedShare)} failed`) : null,
       edge.deniedShare > 0 ? h('span', { class: 'denied' }, `${share(edge.deniedShare)} denied`) : null),
