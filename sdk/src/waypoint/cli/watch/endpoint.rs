@@ -13,8 +13,10 @@ use tokio::net::TcpStream;
 
 use crate::mesh::{Error, ErrorKind};
 
-/// How long connecting, and an answer, may take.
+/// How long connecting may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an answer may take to begin; rates over half a minute take as long.
+const ANSWER: Duration = Duration::from_secs(40);
 
 /// Whom to ask.
 #[derive(Clone, Debug, Args)]
@@ -78,12 +80,7 @@ impl Endpoint {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| self.failed("it cannot be asked so").caused_by(error))?;
-        match tokio::time::timeout(
-            PATIENCE.max(Duration::from_secs(40)),
-            sender.send_request(request),
-        )
-        .await
-        {
+        match tokio::time::timeout(ANSWER, sender.send_request(request)).await {
             Ok(response) => response.map_err(http),
             Err(_) => Err(self.failed("it does not answer")),
         }

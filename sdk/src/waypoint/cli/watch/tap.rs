@@ -25,7 +25,7 @@ pub(in crate::waypoint::cli) struct Tap {
     filter: Vec<String>,
 
     /// End after so many.
-    #[arg(short, long, value_name = "COUNT")]
+    #[arg(short = 'n', long, value_name = "COUNT")]
     count: Option<u64>,
 
     /// Show the last ones that are remembered instead of those to come.
@@ -50,7 +50,9 @@ impl Tap {
             let found = self.endpoint.get(&path).await?;
             let requests = found["requests"].as_array().into_iter().flatten();
             for request in requests.collect::<Vec<_>>().into_iter().rev() {
-                self.show(request)?;
+                if !self.show(request)? {
+                    break;
+                }
             }
             return Ok(FINE);
         }
@@ -65,7 +67,10 @@ impl Tap {
             // An event ends with an empty line.
             while let Some(at) = read.windows(2).position(|two| two == b"\n\n") {
                 let event: Vec<u8> = read.drain(..at + 2).collect();
-                shown += u64::from(self.event(&String::from_utf8_lossy(&event))?);
+                let Some(requests) = self.event(&String::from_utf8_lossy(&event))? else {
+                    return Ok(FINE);
+                };
+                shown += requests;
                 if self.count.is_some_and(|count| shown >= count) {
                     return Ok(FINE);
                 }
@@ -75,37 +80,34 @@ impl Tap {
         Ok(WRONG)
     }
 
-    /// Shows an event; says whether it was a request.
-    fn event(&self, event: &str) -> Result<bool, Error> {
+    /// Shows an event, and says of how many requests it was; nothing once nobody reads any more.
+    fn event(&self, event: &str) -> Result<Option<u64>, Error> {
         let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name));
         let data = field("data: ").and_then(|data| serde_json::from_str::<Value>(data).ok());
         match (field("event: "), data) {
-            (Some("request"), Some(request)) => self.show(&request).map(|()| true),
+            (Some("request"), Some(request)) => Ok(self.show(&request)?.then_some(1)),
             (Some("lost"), Some(lost)) => {
                 eprintln!(
                     "waypoint: {} requests are not shown: too many at once",
                     lost["count"]
                 );
-                Ok(false)
+                Ok(Some(0))
             }
-            _ => Ok(false),
+            _ => Ok(Some(0)),
         }
     }
 
-    fn show(&self, request: &Value) -> Result<(), Error> {
+    /// Says whether somebody still reads: with `| head` there comes a time when nobody does.
+    fn show(&self, request: &Value) -> Result<bool, Error> {
         let text = match self.output {
             Output::Text => line(request),
             Output::Json => request.to_string(),
             Output::Yaml => {
                 println!("---");
-                return self.output.print(request);
+                return self.output.print(request).map(|()| true);
             }
         };
-        // Whoever read has gone: nobody is left to tell, as with `| head`.
-        if writeln!(std::io::stdout(), "{text}").is_err() {
-            std::process::exit(i32::from(FINE));
-        }
-        Ok(())
+        Ok(writeln!(std::io::stdout(), "{text}").is_ok())
     }
 }
 
