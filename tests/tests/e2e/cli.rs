@@ -314,28 +314,39 @@ async fn what_a_waypoint_logs_is_changed_while_it_runs() -> Result<()> {
         waypoint(&["log", "-a", &admin]).is_ok_and(|(code, _)| code == 0)
     })
     .await;
-    let (code, text) = waypoint(&["log", "-a", &admin, "inmesh::control=debug", "warn"])?;
+    let (code, text) = waypoint(&["log", "-a", &admin, "inmesh::control=error", "warn"])?;
     assert!(
-        code == 0 && text.starts_with("warn,") && text.trim_end().ends_with("inmesh::control=debug"),
+        code == 0 && text.starts_with("warn,") && text.trim_end().ends_with("inmesh::control=error"),
         "{text}"
     );
     let (code, text) = waypoint(&["log", "-a", &admin, "-o", "json"])?;
     let shown: serde_json::Value = serde_json::from_str(&text)?;
     assert!(
-        code == 0 && shown["directives"].to_string().contains("inmesh::control=debug"),
+        code == 0 && shown["directives"].to_string().contains("inmesh::control=error"),
         "{text}"
     );
     assert_eq!(waypoint(&["log", "-a", &admin, "loud"])?.0, 1);
-    let log = || std::fs::read_to_string(cluster.path().join("waypoint-0.log")).unwrap_or_default();
-    assert!(!log().contains("TRACE"), "{}", log());
-    assert_eq!(waypoint(&["log", "-a", &admin, "trace"])?.0, 0);
-    // Each time it is asked there is something to say at this level.
-    until("it says more", || async {
-        let _ = waypoint(&["log", "-a", &admin]);
-        log().contains("TRACE")
+    // Each generation is told of at `info`: this one is not, and the next one is again.
+    let log = cluster.path().join("waypoint-0.log");
+    let told = || {
+        std::fs::read_to_string(&log)
+            .unwrap_or_default()
+            .matches("published")
+            .count()
+    };
+    let before = told();
+    cluster.service("silent", "silent", None)?;
+    until("the change is in force", || async {
+        let shown = waypoint(&["dump", "generations", "-a", &admin]);
+        shown.is_ok_and(|(_, text)| text.contains("added Service default/silent"))
     })
     .await;
+    assert_eq!(told(), before);
+    assert_eq!(waypoint(&["log", "-a", &admin, "info"])?.0, 0);
+    assert_eq!(waypoint(&["log", "-a", &admin, "inmesh::control=info"])?.0, 0);
+    cluster.service("loud", "loud", None)?;
+    until("it says more", || async { told() > before }).await;
     let (code, text) = waypoint(&["log", "-a", &admin, "--reset"])?;
-    assert!(code == 0 && !text.contains("debug"), "{text}");
+    assert!(code == 0 && !text.contains("inmesh::control"), "{text}");
     Ok(())
 }
