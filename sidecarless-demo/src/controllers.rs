@@ -67,7 +67,7 @@ fn replicas(deployment: &Object) -> Vec<PodSpec> {
         .collect()
 }
 
-/// The process that serves a Gateway, named and with the identity that Istio's own controller gives it.
+/// The process that serves a Gateway, with the name, identity and labels that Istio's own controller gives it.
 fn gateway(gateway: &Object) -> Option<PodSpec> {
     let owner = match gateway.value["spec"]["gatewayClassName"].as_str()? {
         "istio-waypoint" => gateway.name.clone(),
@@ -81,16 +81,17 @@ fn gateway(gateway: &Object) -> Option<PodSpec> {
         .filter_map(|listener| u16::try_from(listener["port"].as_u64()?).ok())
         .map(|port| (port, if port < 1024 { port + UNPRIVILEGED } else { port }))
         .collect();
-    let label = (
-        "gateway.networking.k8s.io/gateway-name".to_owned(),
-        gateway.name.clone(),
-    );
+    let labels = [
+        ("gateway.networking.k8s.io/gateway-name", &gateway.name),
+        ("service.istio.io/canonical-name", &owner),
+    ];
+    let labels = labels.map(|(key, value)| (key.to_owned(), value.clone()));
     Some(PodSpec {
         namespace: gateway.namespace.clone(),
         name: format!("{owner}-1"),
         account: owner.clone(),
         owner,
-        labels: BTreeMap::from([label]),
+        labels: BTreeMap::from(labels),
         containers: json!([{ "name": "waypoint", "image": "sidecarless-demo" }]),
         program: Program::Gateway {
             name: gateway.name.clone(),

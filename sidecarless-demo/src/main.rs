@@ -15,6 +15,7 @@ mod controllers;
 mod folder;
 mod kubelet;
 mod manifests;
+mod observability;
 mod plain;
 mod report;
 mod role;

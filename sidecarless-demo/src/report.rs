@@ -13,7 +13,13 @@ pub(crate) fn welcome(town: &Town) -> anyhow::Result<String> {
     writeln!(text, "  product page   http://{}/productpage", town.entrance()?)?;
     writeln!(text, "  traces         {}", town.traces.page())?;
     writeln!(text, "  configuration  {folder}")?;
-    writeln!(text, "  logs           {}\n", town.logs().display())?;
+    writeln!(text, "  logs           {}", town.logs().display())?;
+    let config = town.observability.config();
+    writeln!(
+        text,
+        "  Prometheus     prometheus --config.file={}\n",
+        config.display()
+    )?;
     text.push_str(&processes(town));
     writeln!(text, "\nWhat to try, while you reload the page:")?;
     writeln!(

@@ -15,6 +15,7 @@ use crate::controllers;
 use crate::folder::{CLUSTER, Folder};
 use crate::kubelet::{ADMIN, Kubelet, Pod};
 use crate::manifests;
+use crate::observability::Observability;
 use crate::traces::Traces;
 
 /// How long pods may take to become ready, or to go.
@@ -41,6 +42,8 @@ pub(crate) struct Town {
     pub(crate) kubelet: Kubelet,
     /// What was seen.
     pub(crate) traces: Traces,
+    /// What a Prometheus scrapes.
+    pub(crate) observability: Observability,
     logs: PathBuf,
     controllers: JoinHandle<()>,
 }
@@ -55,11 +58,13 @@ impl Town {
         let block = Block::find()?;
         let traces = Traces::start().await?;
         let kubelet = Kubelet::new(folder.clone(), ca, block, logs.clone(), traces.endpoint());
+        let observability = Observability::start(root.join("observability"), &kubelet)?;
         let controllers = controllers::start(folder.clone(), kubelet.clone());
         let town = Self {
             folder,
             kubelet,
             traces,
+            observability,
             logs,
             controllers,
         };

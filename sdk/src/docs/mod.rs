@@ -33,6 +33,9 @@ pub mod metrics {}
 #[doc = include_str!("routing.md")]
 pub mod routing {}
 
+#[doc = include_str!("runbook.md")]
+pub mod runbook {}
+
 #[doc = include_str!("tracing.md")]
 pub mod tracing {}
 
