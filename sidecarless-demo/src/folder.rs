@@ -150,6 +150,14 @@ impl Folder {
         paths
     }
 
+    /// The objects of one file; none if it cannot be read.
+    pub(crate) fn objects_of(&self, namespace: &str, file: &str) -> Vec<Object> {
+        let text = self.read(namespace, file).unwrap_or_default();
+        documents(&text)
+            .filter_map(|document| parse(document, namespace))
+            .collect()
+    }
+
     /// Every object in the folder. A file that cannot be read now is left to the next look.
     pub(crate) fn objects(&self) -> Vec<Object> {
         let mut objects = Vec::new();
@@ -167,7 +175,7 @@ impl Folder {
 }
 
 /// The file that holds a Namespace.
-fn namespace_file(name: &str) -> String {
+pub(crate) fn namespace_file(name: &str) -> String {
     format!("namespace-{name}.yaml")
 }
 

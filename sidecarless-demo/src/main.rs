@@ -13,9 +13,11 @@ mod ca;
 mod caller;
 mod controllers;
 mod folder;
+mod guard;
 mod kubelet;
 mod manifests;
 mod observability;
+mod page;
 mod plain;
 mod report;
 mod role;
@@ -25,10 +27,12 @@ mod traces;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
+use crate::page::Page;
 use crate::town::Town;
 
 /// Bookinfo without sidecars: starts the sample's services as processes that speak HBONE themselves.
@@ -91,7 +95,7 @@ async fn demo(flags: Flags) -> anyhow::Result<bool> {
         Some(dir) => std::path::absolute(dir)?,
         None => temporary.path().to_owned(),
     };
-    let town = Town::build(&root).await?;
+    let town = Arc::new(Town::build(&root).await?);
     let check = flags.check || !flags.acts.is_empty();
     let result = tokio::select! {
         result = live(&town, check, &flags.acts) => result,
@@ -103,7 +107,7 @@ async fn demo(flags: Flags) -> anyhow::Result<bool> {
     result
 }
 
-async fn live(town: &Town, check: bool, acts: &[u8]) -> anyhow::Result<bool> {
+async fn live(town: &Arc<Town>, check: bool, acts: &[u8]) -> anyhow::Result<bool> {
     town.ready().await?;
     if check {
         return acts::run(town, acts).await;
@@ -113,6 +117,7 @@ async fn live(town: &Town, check: bool, acts: &[u8]) -> anyhow::Result<bool> {
     town.kubelet
         .ready(&["bookinfo/waypoint-1"], town::PATIENCE)
         .await?;
-    println!("{}", report::welcome(town)?);
+    let page = Page::start(Arc::clone(town)).await?;
+    println!("{}", report::welcome(town, &page)?);
     std::future::pending().await
 }

@@ -3,13 +3,15 @@
 use std::fmt::Write;
 
 use crate::kubelet::Phase;
+use crate::page::Page;
 use crate::town::Town;
 
 /// Where to look, what runs where, and what to try.
-pub(crate) fn welcome(town: &Town) -> anyhow::Result<String> {
+pub(crate) fn welcome(town: &Town, page: &Page) -> anyhow::Result<String> {
     let mut text = String::new();
     let folder = town.folder.root().display();
     writeln!(text, "\nBookinfo runs, with no proxy beside any service.\n")?;
+    writeln!(text, "  the guide      {}", page.url())?;
     writeln!(text, "  product page   http://{}/productpage", town.entrance()?)?;
     writeln!(text, "  traces         {}", town.traces.page())?;
     writeln!(text, "  configuration  {folder}")?;
@@ -21,27 +23,6 @@ pub(crate) fn welcome(town: &Town) -> anyhow::Result<String> {
         config.display()
     )?;
     text.push_str(&processes(town));
-    writeln!(text, "\nWhat to try, while you reload the page:")?;
-    writeln!(
-        text,
-        "  a waypoint for the namespace   edit {folder}/cluster/namespace-bookinfo.yaml and add the label"
-    )?;
-    writeln!(
-        text,
-        "                                 istio.io/use-waypoint: waypoint"
-    )?;
-    writeln!(
-        text,
-        "  90 % reviews-v1, 10 % v2       cp sidecarless-demo/acts/reviews-90-10.yaml {folder}/bookinfo/"
-    )?;
-    writeln!(
-        text,
-        "  mutual TLS only                cp sidecarless-demo/acts/mtls-strict.yaml {folder}/bookinfo/"
-    )?;
-    writeln!(
-        text,
-        "  only curl may GET the page     cp sidecarless-demo/acts/productpage-waypoint.yaml {folder}/bookinfo/"
-    )?;
     writeln!(
         text,
         "\nThe whole guide, checked: cargo run --release -p sidecarless-demo -- --check"

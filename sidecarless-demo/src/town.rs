@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::address::Block;
@@ -45,7 +46,7 @@ pub(crate) struct Town {
     /// What a Prometheus scrapes.
     pub(crate) observability: Observability,
     logs: PathBuf,
-    controllers: JoinHandle<()>,
+    controllers: Mutex<JoinHandle<()>>,
 }
 
 impl Town {
@@ -66,7 +67,7 @@ impl Town {
             traces,
             observability,
             logs,
-            controllers,
+            controllers: Mutex::new(controllers),
         };
         town.found()?;
         Ok(town)
@@ -127,10 +128,11 @@ impl Town {
     }
 
     /// Stops every process and waits for it.
-    pub(crate) async fn shut_down(self) {
-        self.controllers.abort();
+    pub(crate) async fn shut_down(&self) {
+        let mut controllers = self.controllers.lock().await;
+        controllers.abort();
         // Aborting takes effect at the next pause; without waiting for it a pod might still be started.
-        let _ = self.controllers.await;
+        let _ = (&mut *controllers).await;
         self.kubelet.shut_down().await;
     }
 }

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(25);
 const PAGES: usize = 12;
 
 /// Looks until it goes well, and says at the end what was wrong the last time.
-pub(super) async fn eventually<T>(
+pub(crate) async fn eventually<T>(
     what: &str,
     mut look: impl AsyncFnMut() -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
@@ -37,7 +37,7 @@ pub(super) async fn eventually<T>(
 }
 
 /// A whole page, as `curl` gets it.
-pub(super) async fn page(curl: &Caller) -> anyhow::Result<Outcome> {
+pub(crate) async fn page(curl: &Caller) -> anyhow::Result<Outcome> {
     let page = curl.get(PAGE).await?;
     match page.fault() {
         Some(fault) => bail!("the page: {fault}"),
@@ -46,7 +46,7 @@ pub(super) async fn page(curl: &Caller) -> anyhow::Result<Outcome> {
 }
 
 /// Asks for pages and compares whom each service saw with whom it should see.
-pub(super) async fn peers_are(curl: &Caller, expected: impl Fn(&str) -> String) -> anyhow::Result<()> {
+pub(crate) async fn peers_are(curl: &Caller, expected: impl Fn(&str) -> String) -> anyhow::Result<()> {
     let mut rated = false;
     for _ in 0..PAGES {
         let page = page(curl).await?;
@@ -65,7 +65,7 @@ pub(super) async fn peers_are(curl: &Caller, expected: impl Fn(&str) -> String) 
 }
 
 /// The services behind a page and whom each of them saw.
-pub(super) fn hops(page: &Outcome) -> anyhow::Result<Vec<(&str, &str)>> {
+pub(crate) fn hops(page: &Outcome) -> anyhow::Result<Vec<(&str, &str)>> {
     let hops = page
         .header(hops::HOPS)
         .split(", ")
@@ -83,13 +83,13 @@ async fn plaintext(town: &Town, pod: &str) -> anyhow::Result<plain::Answer> {
 }
 
 /// Waits until a workload answers plaintext.
-pub(super) async fn answers_plaintext(town: &Town, pod: &str) -> anyhow::Result<()> {
+pub(crate) async fn answers_plaintext(town: &Town, pod: &str) -> anyhow::Result<()> {
     let what = format!("{pod} to answer plaintext");
     eventually(&what, async || plaintext(town, pod).await.map(drop)).await
 }
 
 /// Waits until a workload refuses plaintext, and says how.
-pub(super) async fn refuses_plaintext(town: &Town, pod: &str) -> anyhow::Result<String> {
+pub(crate) async fn refuses_plaintext(town: &Town, pod: &str) -> anyhow::Result<String> {
     let what = format!("{pod} to refuse plaintext");
     eventually(&what, async || match plaintext(town, pod).await {
         Ok(_) => bail!("it answered"),
@@ -100,7 +100,7 @@ pub(super) async fn refuses_plaintext(town: &Town, pod: &str) -> anyhow::Result<
 
 /// Waits for the whole trace of a page that satisfies `wanted`; a fresh page for every look, because exporters drop
 /// spans rather than slow a request.
-pub(super) async fn trace<T>(
+pub(crate) async fn trace<T>(
     town: &Town,
     curl: &Caller,
     what: &str,
@@ -148,7 +148,7 @@ fn complete(trace: &Trace) -> anyhow::Result<()> {
 }
 
 /// What a process finds wrong with the configuration, and what it would report on the resources themselves.
-pub(super) async fn complaints(town: &Town, pod: &str) -> anyhow::Result<String> {
+pub(crate) async fn complaints(town: &Town, pod: &str) -> anyhow::Result<String> {
     let admin = town.admin(pod)?;
     let problems = plain::get(&admin, "/problems")
         .await
@@ -160,7 +160,7 @@ pub(super) async fn complaints(town: &Town, pod: &str) -> anyhow::Result<String>
 }
 
 /// How many requests a process refused with 403, by its own count.
-pub(super) async fn refusals(town: &Town, pod: &str) -> anyhow::Result<f64> {
+pub(crate) async fn refusals(town: &Town, pod: &str) -> anyhow::Result<f64> {
     let metrics = plain::get(&town.admin(pod)?, "/metrics")
         .await
         .context("asking for metrics")?

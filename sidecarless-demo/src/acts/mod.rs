@@ -4,11 +4,11 @@
 
 mod authorization;
 mod clean_up;
-mod look;
+pub(crate) mod look;
 mod peer_authentication;
 mod plain_mesh;
 mod route;
-mod stage;
+pub(crate) mod stage;
 mod waypoint;
 
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use crate::town::Town;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Titles of the acts, by number.
-const TITLES: [&str; 6] = [
+pub(crate) const TITLES: [&str; 6] = [
     "plain mesh",
     "waypoints",
     "HTTPRoute reviews 90/10",

@@ -10,9 +10,9 @@ use crate::manifests;
 use crate::town::{PATIENCE, Town};
 
 /// The page, as another namespace calls it.
-pub(super) const PAGE: &str = "http://productpage.bookinfo:9080/productpage";
+pub(crate) const PAGE: &str = "http://productpage.bookinfo:9080/productpage";
 /// The reviews, as another namespace calls them.
-pub(super) const REVIEWS: &str = "http://reviews.bookinfo:9080/reviews/0";
+pub(crate) const REVIEWS: &str = "http://reviews.bookinfo:9080/reviews/0";
 
 /// The label that binds a waypoint.
 pub(super) const USE_WAYPOINT: &str = "istio.io/use-waypoint";
@@ -20,7 +20,7 @@ pub(super) const USE_WAYPOINT: &str = "istio.io/use-waypoint";
 pub(super) const USE_WAYPOINT_NAMESPACE: &str = "istio.io/use-waypoint-namespace";
 
 /// One act under way.
-pub(super) struct Stage<'t> {
+pub(crate) struct Stage<'t> {
     /// The town.
     pub(super) town: &'t Town,
     /// `cluster.local/ns/default/sa/curl`.
@@ -33,7 +33,7 @@ pub(super) struct Stage<'t> {
 
 impl<'t> Stage<'t> {
     /// A stage in a town whose manifests stand as they were applied.
-    pub(super) fn set(town: &'t Town) -> anyhow::Result<Self> {
+    pub(crate) fn set(town: &'t Town) -> anyhow::Result<Self> {
         let (curl, other) = (town.caller("curl")?, town.caller("other")?);
         Ok(Self {
             town,
@@ -106,12 +106,12 @@ impl<'t> Stage<'t> {
     }
 
     /// Waits until every call goes straight to its workload.
-    pub(super) async fn calls_are_direct(&self) -> anyhow::Result<()> {
+    pub(crate) async fn calls_are_direct(&self) -> anyhow::Result<()> {
         self.calls_pass("calls without a waypoint", |_| None).await
     }
 
     /// Puts the town back as its manifests say, in an order that no request notices.
-    pub(super) async fn reset(&self) -> anyhow::Result<()> {
+    pub(crate) async fn reset(&self) -> anyhow::Result<()> {
         for file in ["productpage-waypoint.yaml", "reviews.yaml", "mtls.yaml"] {
             self.delete(file)?;
         }

@@ -6,6 +6,7 @@
 mod load;
 mod process;
 mod remote;
+mod streams;
 
 use std::collections::BTreeMap;
 
@@ -78,6 +79,35 @@ pub(crate) struct Counts {
     /// How the first of those failed.
     pub(crate) failures: Vec<String>,
 }
+
+/// One request made again and again, each answer kept until somebody asks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Stream {
+    /// What its answers are filed under.
+    pub(crate) name: String,
+    /// Where to.
+    pub(crate) url: String,
+    /// The pause after each answer, in milliseconds.
+    pub(crate) pause: u64,
+}
+
+/// What came of one request of a stream.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Sample {
+    /// Who answered.
+    pub(crate) served_by: String,
+    /// Whom that saw.
+    pub(crate) peer: String,
+    /// The trace it belongs to.
+    pub(crate) trace: String,
+    /// From sending to the answer's last byte, in microseconds.
+    pub(crate) micros: u64,
+    /// What was wrong, if anything.
+    pub(crate) fault: Option<String>,
+}
+
+/// The samples of each stream, by its name, oldest first.
+pub(crate) type Samples = BTreeMap<String, Vec<Sample>>;
 
 impl Outcome {
     /// A header of the answer; empty if it has none by that name.

@@ -16,7 +16,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
 use super::load::Running;
-use super::{CONTROL, Call, Counts, Load, Outcome, Tally, Volley};
+use super::streams::Streams;
+use super::{CONTROL, Call, Counts, Load, Outcome, Samples, Stream, Tally, Volley};
 
 /// At most this many failures are reported one by one.
 const MAX_FAILURES: usize = 5;
@@ -25,6 +26,7 @@ const MAX_FAILURES: usize = 5;
 struct Process {
     client: Client,
     load: Mutex<Option<Running>>,
+    streams: Mutex<Streams>,
 }
 
 /// Takes questions until the process is stopped.
@@ -34,6 +36,7 @@ pub(crate) async fn run(mesh: Mesh) -> anyhow::Result<()> {
     let process = Arc::new(Process {
         client: mesh.client(),
         load: Mutex::default(),
+        streams: Mutex::default(),
     });
     let control = Router::new()
         .route("/ready", get(async || "ready"))
@@ -41,6 +44,8 @@ pub(crate) async fn run(mesh: Mesh) -> anyhow::Result<()> {
         .route("/volley", post(volley))
         .route("/load/start", post(start))
         .route("/load/stop", post(stop))
+        .route("/streams", post(streams))
+        .route("/samples", post(samples))
         .with_state(process);
     axum::serve(listener, control)
         .with_graceful_shutdown(examples::told_to_stop())
@@ -78,6 +83,15 @@ async fn stop(State(process): State<Arc<Process>>) -> Json<Counts> {
         Some(running) => running.stop().await,
         None => Counts::default(),
     })
+}
+
+async fn streams(State(process): State<Arc<Process>>, Json(streams): Json<Vec<Stream>>) -> Json<()> {
+    *process.streams.lock().await = Streams::start(&process.client, streams);
+    Json(())
+}
+
+async fn samples(State(process): State<Arc<Process>>) -> Json<Samples> {
+    Json(process.streams.lock().await.take())
 }
 
 /// Makes one request and reads its answer to the end.

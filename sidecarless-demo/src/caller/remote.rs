@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::{CONTROL, Call, Counts, Load, Outcome, Tally, Volley};
+use super::{CONTROL, Call, Counts, Load, Outcome, Samples, Stream, Tally, Volley};
 use crate::plain;
 
 /// A caller that runs as a pod.
@@ -64,5 +64,15 @@ impl Caller {
     /// Ends them.
     pub(crate) async fn stop_load(&self) -> anyhow::Result<Counts> {
         plain::ask(&self.authority, "/load/stop", &()).await
+    }
+
+    /// Makes requests of these kinds from now on, and of no others.
+    pub(crate) async fn stream(&self, streams: &[Stream]) -> anyhow::Result<()> {
+        plain::ask(&self.authority, "/streams", &streams).await
+    }
+
+    /// What came of them since this was asked last.
+    pub(crate) async fn samples(&self) -> anyhow::Result<Samples> {
+        plain::ask(&self.authority, "/samples", &()).await
     }
 }

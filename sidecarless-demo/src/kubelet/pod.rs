@@ -80,6 +80,8 @@ pub(crate) struct Pod {
     pub(crate) labels: BTreeMap<String, String>,
     /// Its process, while there is one.
     pub(crate) process: Option<u32>,
+    /// How many processes it has had.
+    pub(crate) started: u32,
 }
 
 impl Pod {
@@ -93,6 +95,7 @@ impl Pod {
             phase: Phase::Starting,
             labels,
             process: None,
+            started: 0,
         }
     }
 

@@ -128,6 +128,7 @@ impl Shared {
         self.pods.send_modify(|pods| {
             if let Some(pod) = pods.get_mut(key) {
                 pod.process = process;
+                pod.started += 1;
             }
         });
     }

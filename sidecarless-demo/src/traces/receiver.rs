@@ -3,12 +3,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Router, middleware};
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
@@ -19,19 +19,31 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::{Span, Store, page};
+use crate::guard::{Guard, guard};
 
 /// The largest batch of spans.
 const MAX_BATCH: usize = 16 << 20;
+
+/// What OTLP is sent as.
+const PROTOBUF: &str = "application/x-protobuf";
+/// The pages are text and the style that stands in them.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Listens on a free port.
 pub(super) async fn start(store: Arc<Store>) -> anyhow::Result<(SocketAddr, JoinHandle<()>)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
+    let protection = Guard {
+        own: address,
+        takes: PROTOBUF,
+        policy: POLICY,
+    };
     let router = Router::new()
         .route("/v1/traces", post(receive))
         .route("/traces", get(list))
         .route("/traces/{id}", get(show))
         .layer(DefaultBodyLimit::max(MAX_BATCH))
+        .layer(middleware::from_fn_with_state(protection, guard))
         .with_state(store);
     let server = tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
@@ -57,7 +69,7 @@ async fn receive(State(store): State<Arc<Store>>, body: Bytes) -> Response {
         }
     }
     let answer = ExportTraceServiceResponse::default().encode_to_vec();
-    ([(header::CONTENT_TYPE, "application/x-protobuf")], answer).into_response()
+    ([(header::CONTENT_TYPE, PROTOBUF)], answer).into_response()
 }
 
 fn read(span: opentelemetry_proto::tonic::trace::v1::Span, service: &str) -> Span {

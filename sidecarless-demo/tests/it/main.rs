@@ -2,8 +2,10 @@
 //!
 //! What needs a program of another package says so, and is skipped, where that is missing.
 
+mod browser;
 mod check;
 mod dashboards;
+mod screenshots;
 mod town;
 
 /// The demo's own way to ask over HTTP.

@@ -175,6 +175,16 @@ impl Browser {
         Ok(std::fs::write(file, png)?)
     }
 
+    /// Writes what is seen to a WebP file: a fraction of a PNG, and not to be told from it.
+    pub async fn small_picture(&self, file: &Path) -> Result<()> {
+        let how = json!({ "format": "webp", "quality": 90 });
+        let command = json!({ "cmd": "Page.captureScreenshot", "params": how });
+        let taken = self.command("/goog/cdp/execute", &command).await?;
+        let encoded = taken["data"].as_str().context("a picture is text")?;
+        let webp = base64::engine::general_purpose::STANDARD.decode(encoded)?;
+        Ok(std::fs::write(file, webp)?)
+    }
+
     /// The addresses that pages asked for since this was called last; the browser's own pages are not among them.
     pub async fn requested(&self) -> Result<Vec<String>> {
         let entries = self.log("performance").await?;
