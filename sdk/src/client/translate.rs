@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 
 use crate::layer::upgrade::{self, Offer};
 use crate::layer::{MeshBody, Reason, Refusal};
+use crate::name::field;
 
 /// Brings a request into the form that an HTTP/1.1 connection to an origin takes (RFC 9112 §3.2.1).
 pub(super) fn to_http1(request: &mut Request<MeshBody>) -> Result<(), Refusal> {
@@ -86,7 +87,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    if headers.get(header::TE).is_some_and(|te| te != "trailers") {
+    if field(headers, &header::TE).is_some_and(|te| te != "trailers") {
         headers.remove(header::TE);
     }
 }

@@ -367,6 +367,7 @@ fn answered(mut response: Response<MeshBody>, offer: Option<Offer>) -> Response<
 }
 
 /// What a failed exchange means to a caller and to the retry policy.
+#[cold]
 fn failed(error: BoxError, unsent: Option<Box<Request<MeshBody>>>) -> Refusal {
     if caused_by::<Stalled>(&*error).is_some() {
         let detail = format!(

@@ -10,7 +10,7 @@ use http::{Request, Uri};
 
 use super::MeshBody;
 use super::notes::Notes;
-use crate::name::Peer;
+use crate::name::{Peer, field};
 use crate::policy::authz::remote_addr;
 use crate::policy::balance::{Endpoint, Tried};
 use crate::policy::route::{Action, Backend, Mirror, RouteRule, RouteTable, RuleId};
@@ -118,9 +118,7 @@ impl Call {
 pub(crate) fn authority<B>(request: &Request<B>) -> &str {
     match request.uri().authority() {
         Some(authority) => authority.as_str(),
-        None => request
-            .headers()
-            .get(HOST)
+        None => field(request.headers(), &HOST)
             .and_then(|host| host.to_str().ok())
             .unwrap_or_default(),
     }
@@ -132,7 +130,7 @@ pub(crate) fn authority<B>(request: &Request<B>) -> &str {
 /// From here on the request has one authority, the latter; the former is returned.
 pub(super) fn dialled(request: &mut Request<MeshBody>) -> Option<Authority> {
     let dialled = request.uri().authority()?;
-    let host = request.headers().get(HOST)?;
+    let host = field(request.headers(), &HOST)?;
     if host.as_bytes().eq_ignore_ascii_case(dialled.as_str().as_bytes()) {
         return None;
     }

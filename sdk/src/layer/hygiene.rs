@@ -20,7 +20,7 @@ use http::uri::PathAndQuery;
 use http::{Method, Request, StatusCode, Uri, Version};
 
 use super::{MeshBody, Reason, Refusal, upgrade};
-use crate::name::{check_authority, split_authority};
+use crate::name::{check_authority, field, split_authority};
 use crate::policy::normalize::{PathNormalization, normalize};
 
 /// How many header fields a request may have. Envoy's default is 100; a few callers of bigger clusters exceed that.
@@ -93,7 +93,7 @@ fn is_number(value: &HeaderValue) -> bool {
 
 /// Leaves the request with one authority, however it was given.
 fn settle_authority(request: &mut Request<MeshBody>) -> Result<(), Refusal> {
-    let host = request.headers().get(HOST);
+    let host = field(request.headers(), &HOST);
     let Ok(named) = host.map(HeaderValue::to_str).transpose() else {
         return refuse("the Host header is not text");
     };

@@ -358,6 +358,7 @@ impl Record {
     }
 
     /// Says why, to the operator.
+    #[cold]
     fn tell(&self, refusal: &Refusal) {
         self.span.record(field::ERROR_TYPE, refusal.reason.as_str());
         self.span.record(field::REASON, &*refusal.detail);

@@ -17,6 +17,7 @@ use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 
 use super::{MeshBody, Reason, Refusal};
+use crate::name::field;
 
 /// Marks a request that came as an extended CONNECT, and so is answered as one.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +32,7 @@ pub(crate) struct Offer {
 
 /// The protocol that a request asks to change to, if it asks properly.
 pub(crate) fn requested(headers: &HeaderMap) -> Option<&HeaderValue> {
-    let protocol = headers.get(UPGRADE)?;
+    let protocol = field(headers, &UPGRADE)?;
     let asked = headers
         .get_all(CONNECTION)
         .iter()

@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, HeaderName, StatusCode};
 
+use crate::name::field;
+
 /// How one attempt to get a response from an endpoint ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -39,14 +41,13 @@ impl Outcome {
         // Names that are known beforehand need not be read each time.
         const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
         const RATE_LIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
-        let grpc_status = headers
-            .get(GRPC_STATUS)
+        let grpc_status = field(headers, &GRPC_STATUS)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.trim().parse().ok());
         Self::Response {
             status,
             grpc_status,
-            rate_limited: headers.contains_key(RATE_LIMITED),
+            rate_limited: field(headers, &RATE_LIMITED).is_some(),
         }
     }
 

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue};
 
 use crate::identity::{Disbelief, Introduction};
-use crate::name::{FORWARDED_CLIENT_CERT, INTRODUCTION, IntroducedBy, Original, Peer, SpiffeId};
+use crate::name::{FORWARDED_CLIENT_CERT, INTRODUCTION, IntroducedBy, Original, Peer, SpiffeId, field};
 use crate::snapshot::{Place, Snapshot};
 use crate::telemetry::Meter;
 
@@ -39,11 +39,10 @@ impl Introductions {
         peer: &Peer,
         meter: &Meter,
     ) -> Option<Original> {
-        let words = headers.remove(INTRODUCTION);
-        let forwarded = headers.contains_key(FORWARDED_CLIENT_CERT);
-        if words.is_none() && !forwarded {
+        if field(headers, &INTRODUCTION).is_none() && field(headers, &FORWARDED_CLIENT_CERT).is_none() {
             return None;
         }
+        let words = headers.remove(INTRODUCTION);
         let waypoint = peer
             .identity
             .as_ref()

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName};
 
+use crate::name::field;
+
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The address that `remoteIpBlocks` and `remote.ip` judge, from `x-forwarded-for` as Envoy reads it.
@@ -25,7 +27,7 @@ pub fn remote_addr(
         (false, hops) => hops,
     };
     // Few requests have it.
-    if !headers.contains_key(FORWARDED_FOR) {
+    if field(headers, &FORWARDED_FOR).is_none() {
         return direct.to_canonical();
     }
     headers
