@@ -53,7 +53,14 @@ async fn is_quiet(browser: &Browser, origin: SocketAddr) -> Result<()> {
         .iter()
         .filter(|url| !url.starts_with(&origin) && !url.starts_with("data:"));
     assert_eq!(foreign.collect::<Vec<_>>(), Vec::<&String>::new());
-    assert_eq!(browser.complaints().await?, Vec::<String>::new());
+    // A filter that is none, and an application that logs as it likes, are answered so.
+    let complaints = browser.complaints().await?.into_iter();
+    let meant = |it: &str| {
+        it.contains("filter=form%3Dx - Failed to load resource") && it.contains(" 400 ")
+            || it.contains("/logging - Failed to load resource") && it.contains(" 501 ")
+    };
+    let complaints: Vec<String> = complaints.filter(|it| !meant(it)).collect();
+    assert_eq!(complaints, Vec::<String>::new());
     Ok(())
 }
 
