@@ -9,8 +9,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::access_log;
 use super::authz::{Asked, Authorizers};
-use super::trace_provider;
 use super::metrics::PROMETHEUS;
+use super::trace_provider;
 use crate::config::istio::MeshConfig;
 use crate::config::istio::mesh_config::{ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider, RequestBody};
 use crate::config::{Entry, Lines, Problem, ResourceStore, Severity};

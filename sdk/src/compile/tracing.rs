@@ -171,8 +171,8 @@ impl Traces<'_, '_> {
         let me = &self.own.workload;
         let found = label("app.kubernetes.io/instance")
             .or_else(|| label("app.kubernetes.io/name"))
-            .or(Some(&*me.owner).filter(|it| !it.is_empty()))
-            .or(Some(&*me.name).filter(|it| !it.is_empty()));
+            .or_else(|| Some(&*me.owner).filter(|it| !it.is_empty()))
+            .or_else(|| Some(&*me.name).filter(|it| !it.is_empty()));
         found.unwrap_or("unknown_service").to_owned()
     }
 

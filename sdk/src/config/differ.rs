@@ -191,7 +191,6 @@ fn write(value: &Value, text: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::config::yaml;
 
     fn differences(before: &str, after: &str) -> Vec<(String, Option<String>, Option<String>)> {

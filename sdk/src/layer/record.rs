@@ -544,7 +544,10 @@ impl Watch for Ending {
             });
         }
         self.series.record_tagged(&sample, &tags);
-        let waiting = record.messages.as_ref().filter(|_| self.grpc && self.messages.is_none());
+        let waiting = record
+            .messages
+            .as_ref()
+            .filter(|_| self.grpc && self.messages.is_none());
         if let Some(sent) = waiting {
             let messages = self.series.messages(&tags);
             sent.tell(&messages);

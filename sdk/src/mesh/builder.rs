@@ -315,7 +315,7 @@ impl MeshBuilder {
         let mut hbone = self.hbone.clone();
         // Pods that share a machine's loopback are told apart by their addresses only if they dial from them; elsewhere the
         // system does so by itself.
-        hbone.dial_from = hbone.dial_from.or(self.addr.filter(IpAddr::is_loopback));
+        hbone.dial_from = hbone.dial_from.or_else(|| self.addr.filter(IpAddr::is_loopback));
         let tunnels = TunnelPool::metered(
             credential.clone(),
             hbone,

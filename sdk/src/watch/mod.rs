@@ -148,8 +148,7 @@ impl Watch {
             tokio::time::sleep(wait).await;
             lock(&self.0.readings).take(&self.0.meter, window);
         }
-        let graph = lock(&self.0.readings).graph(window);
-        graph
+        lock(&self.0.readings).graph(window)
     }
 }
 

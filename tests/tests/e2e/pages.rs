@@ -227,7 +227,7 @@ async fn the_page_shows_who_calls_whom_and_what_became_of_it() -> Result<()> {
     browser
         .until("[...document.querySelectorAll('#generation-detail del')].some(it => it.textContent === '10')")
         .await;
-    assert_eq!(browser.text("#generation-detail ins").await?.is_empty(), false);
+    assert!(!browser.text("#generation-detail ins").await?.is_empty());
     picture(&browser, "generations").await?;
     browser.press("5").await?;
     browser

@@ -16,8 +16,8 @@
 mod collector;
 mod courier;
 mod destination;
-mod outlets;
 mod metrics;
+mod outlets;
 mod parcel;
 mod queue;
 mod settings;
@@ -44,8 +44,8 @@ use self::courier::Courier;
 use super::{LogFilter, SpanCounts};
 
 pub(crate) use self::destination::{Carrier, Destination, Protocol};
-pub(crate) use self::outlets::Outlets;
 pub use self::metrics::{MetricsGuard, MetricsSettings, metrics};
+pub(crate) use self::outlets::Outlets;
 pub(crate) use self::queue::{Pace, Queue, Tally, queue};
 pub use self::settings::{OtlpProtocol, OtlpSettings, Sampling};
 

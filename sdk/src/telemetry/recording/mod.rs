@@ -20,7 +20,8 @@ mod sampling;
 mod span;
 mod tag;
 
-#[cfg(all(test, feature = "otlp"))]
+#[cfg(test)]
+#[cfg(feature = "otlp")]
 mod tests;
 
 #[cfg(feature = "otlp")]

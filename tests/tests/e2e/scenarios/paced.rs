@@ -41,7 +41,7 @@ impl Seen {
         let at = (self.times.len() as f64 * share) as usize;
         self.times
             .get(at)
-            .or(self.times.last())
+            .or_else(|| self.times.last())
             .copied()
             .unwrap_or_default()
     }

@@ -96,7 +96,10 @@ impl Top {
             })
             .collect();
         let window = graph["windowSeconds"].as_f64();
-        let window = window.map_or("since the beginning".to_owned(), |it| format!("over {it:.0} s"));
+        let window = window.map_or_else(
+            || "since the beginning".to_owned(),
+            |it| format!("over {it:.0} s"),
+        );
         let heads = ["CALLED", "RATE", "FAILED", "DENIED", "P50", "P99", "CALLERS"];
         format!(
             "generation {}, {window}\n\n{}",
