@@ -31,14 +31,19 @@ pub struct MetricLimits {
 #[derive(Clone, Debug)]
 pub struct Meter(Arc<Shared>);
 
+/// What tells series of requests apart.
+type OfRequests = (Arc<RequestLabels>, Arc<MetricPlan>);
+/// What tells series of connections apart.
+type OfConnections = (Arc<RequestLabels>, Arc<MetricPlan>, Tags);
+
 #[derive(Debug)]
 struct Shared {
     registry: Registry,
     limits: MetricLimits,
     http: HttpFamilies,
     tcp: TcpFamilies,
-    requests: Mutex<Resolved<(Arc<RequestLabels>, Arc<MetricPlan>), RequestSeries>>,
-    connections: Mutex<Resolved<(Arc<RequestLabels>, Arc<MetricPlan>, Tags), TcpSeries>>,
+    requests: Mutex<Resolved<OfRequests, RequestSeries>>,
+    connections: Mutex<Resolved<OfConnections, TcpSeries>>,
     own: Own,
     logs: LogBook,
     #[cfg(feature = "otlp")]
@@ -96,7 +101,7 @@ impl Meter {
         register_tcp(&mut registry, &tcp);
         registry.add(
             Desc::gauge("istio_build", "What this is, and of which version"),
-            |sink: &mut dyn Sink| sink.sample(&build(), Reading::Level(1.0)),
+            |sink: &mut dyn Sink| sink.sample(&build(), Reading::Number(1)),
         );
         register_semantic(&mut registry, &http);
         let own = Own::new(&mut registry, series);
@@ -357,7 +362,11 @@ impl<K: Eq + Hash, T> Resolved<K, T> {
 
     fn all(resolved: &Mutex<Self>) -> Vec<Arc<T>> {
         let resolved = resolved.lock().unwrap_or_else(PoisonError::into_inner);
-        resolved.known.values().map(|known| Arc::clone(&known.series)).collect()
+        resolved
+            .known
+            .values()
+            .map(|known| Arc::clone(&known.series))
+            .collect()
     }
 
     /// `make` is told whether there is no room to keep it.
@@ -524,7 +533,7 @@ fn register_room(registry: &mut Registry, http: &HttpFamilies, tcp: &TcpFamilies
     let told: [(Desc, Told); 2] = [
         (
             Desc::gauge("mesh_metric_series", "Series that a metric has now"),
-            |room| Reading::Level(room.len() as f64),
+            |room| Reading::Number(i64::try_from(room.len()).unwrap_or(i64::MAX)),
         ),
         (
             Desc::counter(

@@ -35,8 +35,8 @@ pub use labels::{PartyLabels, Protocol, Reporter, RequestLabels, Security, Servi
 pub use meter::{CONTENT_TYPE, Meter, MetricLimits};
 pub use metric::Exposition;
 pub use own::{ConfigMeter, Direction, SpanCounts, TunnelMeter};
-pub use propagate::{Formats, Propagation};
 pub use plan::{Metric, MetricPlan, Tags, is_standard_label};
+pub use propagate::{Formats, Propagation};
 pub use semantic::HttpFacts;
 pub use series::{Messages, RequestSeries, Sample};
 pub use span::{RequestSpan, attempt_span, client_span, compile_span, server_span, tunnel_span};

@@ -206,7 +206,7 @@ impl MetricPlan {
             return Tags::default();
         }
         let values = self.expressions.iter().map(|it| match it.text(entry) {
-            Some(text) => Text::from(text[..text.floor_char_boundary(LONGEST)].to_owned()),
+            Some(text) => Text::from(cut(&text).to_owned()),
             None => UNKNOWN.into(),
         });
         Tags(Some(values.collect()))
@@ -227,7 +227,7 @@ impl MetricPlan {
         }
         let value = |index: usize| {
             let value = tags.0.as_deref().and_then(|tags| tags.get(index)).cloned();
-            value.unwrap_or(OVERFLOW.into())
+            value.unwrap_or(Text::Fixed(OVERFLOW))
         };
         let mut labels: Vec<(Text, Text)> = Vec::with_capacity(standard.len() + told.tags.len());
         for (name, old) in standard {
@@ -268,6 +268,15 @@ impl Hash for MetricPlan {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.key.hash(state);
     }
+}
+
+/// As much of a value as is shown.
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(LONGEST);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 impl Tags {

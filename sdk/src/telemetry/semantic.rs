@@ -77,7 +77,7 @@ impl HttpFacts {
 
 impl Semantic {
     pub(super) fn new(limit: usize) -> Self {
-        let family = || Family::new(limit, || Histogram::new(&BUCKETS));
+        let family = || Family::new(limit, || Histogram::traced(&BUCKETS));
         Self {
             server: family(),
             client: family(),

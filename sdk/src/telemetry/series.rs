@@ -162,9 +162,10 @@ impl HttpFamilies {
     pub(super) fn new(limit: usize) -> Self {
         let counters = || Family::new(limit, Counter::default);
         let histograms = || Family::new(limit, || Histogram::new(&BUCKETS));
+        let traced = || Family::new(limit, || Histogram::traced(&BUCKETS));
         Self {
             requests: counters(),
-            duration: histograms(),
+            duration: traced(),
             request_bytes: histograms(),
             response_bytes: histograms(),
             request_messages: counters(),

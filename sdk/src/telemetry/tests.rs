@@ -125,8 +125,8 @@ fn histograms_have_envoys_buckets_and_milliseconds() {
     in_bucket("10.0", " 1");
     in_bucket("3600000.0", " 1");
     assert!(duration("sum")[0].ends_with("} 7.5"));
-    assert!(line(&text, "istio_request_bytes_sum").ends_with("} 100"));
-    assert!(line(&text, "istio_response_bytes_sum").ends_with("} 2000"));
+    assert!(line(&text, "istio_request_bytes_sum").ends_with("} 100.0"));
+    assert!(line(&text, "istio_response_bytes_sum").ends_with("} 2000.0"));
 }
 
 #[test]

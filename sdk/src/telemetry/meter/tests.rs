@@ -308,17 +308,22 @@ fn exemplars_lead_to_traces_in_openmetrics_alone() {
     let with: Vec<_> = open.lines().filter(|line| line.contains(" # ")).collect();
     let [line] = with[..] else { panic!("{with:?}") };
     assert!(
-        line.starts_with("istio_request_duration_milliseconds_bucket{") && line.contains("le=\"10.0\"} 1 # ")
+        line.starts_with("istio_request_duration_milliseconds_bucket{")
+            && line.contains("_bucket{le=\"10.0\",")
+            && line.contains("} 1 # ")
     );
     assert!(
-        line.contains(" # {trace_id=\"4bf92f3577b34da6a3ce929d0e0e4736\"} 7 "),
+        line.contains(" # {trace_id=\"4bf92f3577b34da6a3ce929d0e0e4736\"} 7.0 "),
         "{line}"
     );
     assert!(open.ends_with("# EOF\n"));
     let classic = meter.exposition_as(Exposition::Classic);
     assert!(!classic.contains("trace_id") && !classic.contains("# EOF"));
     assert!(classic.contains("# TYPE istio_requests_total counter\n"));
-    assert!(classic.contains("le=\"10\"} 1\n"));
+    let bucket = classic
+        .lines()
+        .find(|line| line.contains("milliseconds_bucket{le=\"10.0\","));
+    assert!(bucket.unwrap().ends_with("\"} 1"));
 }
 
 #[test]

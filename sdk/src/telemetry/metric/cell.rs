@@ -1,41 +1,48 @@
-//! What is counted in.
+//! What is counted in: prometheus-client's cells, so held that a family can tell whether anybody else has one.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
-use std::time::SystemTime;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime};
 
-// Each number stands for itself: a reader that sees one and not yet another has come a moment earlier. So `Relaxed` suffices
-// everywhere here.
+use prometheus_client::encoding::{
+    EncodeLabel as _, EncodeLabelSet, EncodeMetric as _, LabelSetEncoder, MetricEncoder, text,
+};
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
+use prometheus_client::metrics::{counter, gauge, histogram};
+use prometheus_client::registry;
 
 /// A number that only grows. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(in crate::telemetry) struct Counter(Arc<AtomicU64>);
+pub(in crate::telemetry) struct Counter(Arc<counter::Counter>);
 
 /// A number that goes up and down. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(in crate::telemetry) struct Gauge(Arc<AtomicI64>);
+pub(in crate::telemetry) struct Gauge(Arc<gauge::Gauge>);
 
 /// A number that is set. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(in crate::telemetry) struct Level(Arc<AtomicU64>);
+pub(in crate::telemetry) struct Level(gauge::Gauge<f64, AtomicU64>);
 
 /// How often values fell between which bounds. Clones share it.
 #[derive(Clone, Debug)]
-pub(in crate::telemetry) struct Histogram(Arc<Buckets>);
+pub(in crate::telemetry) struct Histogram {
+    bounds: &'static [f64],
+    cell: Arc<Cell>,
+}
 
 #[derive(Debug)]
-struct Buckets {
-    bounds: &'static [f64],
-    /// One more than bounds.
-    counts: Box<[AtomicU64]>,
-    /// The bits of a float.
-    sum: AtomicU64,
-    /// The latest of each bucket; made for the first.
-    exemplars: OnceLock<Box<[Mutex<Option<Exemplar>>]>>,
+enum Cell {
+    Plain(histogram::Histogram),
+    Traced(HistogramWithExemplars<Label>),
 }
 
 /// The id of a trace.
 pub(in crate::telemetry) type Trace = [u8; 16];
+
+/// An exemplar's one label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Label(Trace);
 
 /// One value, and the trace in which it came to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,21 +59,21 @@ pub(in crate::telemetry) struct Distribution {
     /// Of each bucket by itself; the last has no upper bound.
     pub(in crate::telemetry) counts: Vec<u64>,
     pub(in crate::telemetry) sum: f64,
-    /// Of each bucket; empty if there are none at all.
-    pub(in crate::telemetry) exemplars: Vec<Option<Exemplar>>,
+    /// In the order of their buckets.
+    pub(in crate::telemetry) exemplars: Vec<Exemplar>,
 }
 
 impl Counter {
     pub(in crate::telemetry) fn inc(&self) {
-        self.inc_by(1);
+        self.0.inc();
     }
 
     pub(in crate::telemetry) fn inc_by(&self, by: u64) {
-        self.0.fetch_add(by, Ordering::Relaxed);
+        self.0.inc_by(by);
     }
 
     pub(in crate::telemetry) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.get()
     }
 
     pub(super) fn is_kept(&self) -> bool {
@@ -76,19 +83,19 @@ impl Counter {
 
 impl Gauge {
     pub(in crate::telemetry) fn inc(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.inc();
     }
 
     pub(in crate::telemetry) fn dec(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.dec();
     }
 
     pub(in crate::telemetry) fn set(&self, to: i64) {
-        self.0.store(to, Ordering::Relaxed);
+        self.0.set(to);
     }
 
     pub(in crate::telemetry) fn get(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.get()
     }
 
     pub(super) fn is_kept(&self) -> bool {
@@ -98,75 +105,114 @@ impl Gauge {
 
 impl Level {
     pub(in crate::telemetry) fn set(&self, to: f64) {
-        self.0.store(to.to_bits(), Ordering::Relaxed);
+        self.0.set(to);
     }
 
     pub(in crate::telemetry) fn get(&self) -> f64 {
-        f64::from_bits(self.0.load(Ordering::Relaxed))
+        self.0.get()
     }
 }
 
 impl Histogram {
     /// `bounds` rise, and are the highest values of their buckets.
     pub(in crate::telemetry) fn new(bounds: &'static [f64]) -> Self {
-        Self(Arc::new(Buckets {
+        let cell = Cell::Plain(histogram::Histogram::new(bounds.iter().copied()));
+        Self {
             bounds,
-            counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
-            sum: AtomicU64::new(0.0_f64.to_bits()),
-            exemplars: OnceLock::new(),
-        }))
+            cell: Arc::new(cell),
+        }
+    }
+
+    /// One that keeps an exemplar for each of its buckets.
+    pub(in crate::telemetry) fn traced(bounds: &'static [f64]) -> Self {
+        let cell = Cell::Traced(HistogramWithExemplars::new(bounds.iter().copied()));
+        Self {
+            bounds,
+            cell: Arc::new(cell),
+        }
     }
 
     pub(in crate::telemetry) fn observe(&self, value: f64) {
-        self.count(value);
+        self.observe_in(value, None);
     }
 
     /// With the trace that it belongs to, if that is recorded.
     pub(in crate::telemetry) fn observe_in(&self, value: f64, trace: Option<(Trace, SystemTime)>) {
-        let bucket = self.count(value);
-        if let Some((trace, at)) = trace {
-            self.exemplify(bucket, Exemplar { trace, value, at });
+        match &*self.cell {
+            Cell::Plain(histogram) => histogram.observe(value),
+            Cell::Traced(histogram) => {
+                let at = trace.map(|(_, at)| at);
+                histogram.observe(value, trace.map(|(trace, _)| Label(trace)), at);
+            }
         }
     }
 
-    fn count(&self, value: f64) -> usize {
-        let Buckets {
-            bounds, counts, sum, ..
-        } = &*self.0;
-        let bucket = bounds.partition_point(|bound| *bound < value);
-        counts[bucket].fetch_add(1, Ordering::Relaxed);
-        let add = |sum| Some((f64::from_bits(sum) + value).to_bits());
-        // Always adds, and so never fails.
-        let _ = sum.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
-        bucket
-    }
-
-    #[cold]
-    fn exemplify(&self, bucket: usize, exemplar: Exemplar) {
-        let make = || self.0.counts.iter().map(|_| Mutex::default()).collect();
-        let slot = &self.0.exemplars.get_or_init(make)[bucket];
-        // Whoever writes now has one that is as good.
-        if let Ok(mut slot) = slot.try_lock() {
-            *slot = Some(exemplar);
+    pub(super) fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
+        match &*self.cell {
+            Cell::Plain(histogram) => histogram.encode(encoder),
+            Cell::Traced(histogram) => histogram.encode(encoder),
         }
     }
 
+    /// What it holds. It is shown in an exposition and nowhere else, so that is what is read, at some microseconds.
     pub(in crate::telemetry) fn read(&self) -> Distribution {
-        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let slots = self.0.exemplars.get().map(|slots| &**slots).unwrap_or_default();
-        Distribution {
-            bounds: self.0.bounds,
-            counts: self.0.counts.iter().map(load).collect(),
-            sum: f64::from_bits(load(&self.0.sum)),
-            exemplars: slots
-                .iter()
-                .map(|slot| slot.try_lock().ok().and_then(|slot| *slot))
-                .collect(),
+        let mut alone = registry::Registry::default();
+        match &*self.cell {
+            Cell::Plain(histogram) => alone.register("h", "", histogram.clone()),
+            Cell::Traced(histogram) => alone.register("h", "", histogram.clone()),
         }
+        let mut shown = String::new();
+        let mut read = Distribution {
+            bounds: self.bounds,
+            counts: Vec::with_capacity(self.bounds.len() + 1),
+            sum: 0.0,
+            exemplars: Vec::new(),
+        };
+        // Writing to a `String` fails only if a label does, and none can.
+        if text::encode(&mut shown, &alone).is_err() {
+            return read;
+        }
+        let mut below = 0;
+        for line in shown.lines() {
+            if let Some(sum) = line.strip_prefix("h_sum ") {
+                read.sum = sum.parse().unwrap_or_default();
+            }
+            let Some((_, bucket)) = line.strip_prefix("h_bucket{").and_then(|it| it.split_once("} ")) else {
+                continue;
+            };
+            let (upto, exemplar) = match bucket.split_once(" # ") {
+                Some((upto, exemplar)) => (upto, exemplar_of(exemplar)),
+                None => (bucket, None),
+            };
+            let upto: u64 = upto.parse().unwrap_or(below);
+            read.counts.push(upto.saturating_sub(below));
+            below = upto;
+            read.exemplars.extend(exemplar);
+        }
+        read
     }
 
     pub(super) fn is_kept(&self) -> bool {
-        Arc::strong_count(&self.0) > 1
+        Arc::strong_count(&self.cell) > 1
+    }
+}
+
+/// `{trace_id="…"} value seconds`.
+fn exemplar_of(text: &str) -> Option<Exemplar> {
+    let (id, rest) = text.strip_prefix("{trace_id=\"")?.split_once("\"} ")?;
+    let (value, at) = rest.split_once(' ')?;
+    let since = Duration::try_from_secs_f64(at.parse().ok()?).ok()?;
+    Some(Exemplar {
+        trace: u128::from_str_radix(id, 16).ok()?.to_be_bytes(),
+        value: value.parse().ok()?,
+        at: SystemTime::UNIX_EPOCH + since,
+    })
+}
+
+impl EncodeLabelSet for Label {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        let id = format!("{:032x}", u128::from_be_bytes(self.0));
+        ("trace_id", id.as_str()).encode(encoder.encode_label())
     }
 }
 
@@ -183,7 +229,7 @@ mod tests {
     #[test]
     fn a_bound_belongs_to_the_bucket_below_it() {
         let histogram = Histogram::new(&[1.0, 5.0]);
-        for value in [0.5, 1.0, 1.5, 5.0, 5.5, f64::INFINITY] {
+        for value in [0.5, 1.0, 1.5, 5.0, 5.5, 1e9] {
             histogram.observe(value);
         }
         assert_eq!(histogram.read().counts, [2, 2, 2]);
@@ -193,14 +239,14 @@ mod tests {
 
     #[test]
     fn the_latest_exemplar_of_a_bucket_is_kept() {
-        let histogram = Histogram::new(&[1.0]);
+        let histogram = Histogram::traced(&[1.0]);
         for (value, id) in [(0.5, 1), (0.75, 2), (3.0, 3)] {
             histogram.observe_in(value, Some(([id; 16], SystemTime::UNIX_EPOCH)));
         }
         histogram.observe_in(0.1, None);
-        let read = histogram.read();
-        let of = |bucket: usize| read.exemplars[bucket].map(|it| (it.trace[0], it.value));
-        assert_eq!([of(0), of(1)], [Some((2, 0.75)), Some((3, 3.0))]);
+        let found = histogram.read().exemplars;
+        let found: Vec<_> = found.iter().map(|it| (it.trace[0], it.value)).collect();
+        assert_eq!(found, [(2, 0.75), (3, 3.0)]);
     }
 
     #[test]

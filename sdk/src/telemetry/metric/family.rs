@@ -155,7 +155,7 @@ impl Cell for Gauge {
     }
 
     fn reading(&self) -> Reading {
-        Reading::Level(self.get() as f64)
+        Reading::Number(self.get())
     }
 }
 
@@ -165,7 +165,7 @@ impl Cell for Histogram {
     }
 
     fn reading(&self) -> Reading {
-        Reading::Distribution(self.read())
+        Reading::Histogram(self.clone())
     }
 }
 

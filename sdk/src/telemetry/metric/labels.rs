@@ -1,8 +1,12 @@
 //! Label sets: names and values, in the order that they are shown in.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
+
+use prometheus_client::encoding::{EncodeLabel as _, EncodeLabelSet, LabelSetEncoder};
 
 /// A text that is shared with whoever said it.
 #[derive(Clone, Debug)]
@@ -28,9 +32,27 @@ impl LabelSet {
         Self::new(vec![(name.into(), value.into())])
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.as_deref().is_none_or(<[_]>::is_empty)
+    }
+
     pub(in crate::telemetry) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let labels = self.0.as_deref().unwrap_or_default();
         labels.iter().map(|(name, value)| (&**name, &**value))
+    }
+}
+
+impl EncodeLabelSet for LabelSet {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        for (name, value) in self.iter() {
+            // OpenTelemetry's have dots.
+            let name = match name.contains('.') {
+                true => Cow::Owned(name.replace('.', "_")),
+                false => Cow::Borrowed(name),
+            };
+            (&*name, value).encode(encoder.encode_label())?;
+        }
+        Ok(())
     }
 }
 

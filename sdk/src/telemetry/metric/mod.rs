@@ -4,7 +4,7 @@
 //! whoever counts ── add ──▶ Counter, Gauge, Histogram ◀── Family (by labels) ◀── Registry ◀── read ── text, OTLP
 //! ```
 //!
-//! A cell is a few atomics: counting takes no lock, and neither does reading out. A [`Family`] is asked once for the cell of
+//! Cells, and what writes them as text, are prometheus-client's. A [`Family`] is asked once for the cell of
 //! a label set, which is then kept by whoever counts; it holds so many series and no more, and forgets those that nobody
 //! keeps. All exporters read the same cells through a [`Sink`].
 

@@ -3,7 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::cell::Distribution;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
 use super::{Counter, Gauge, Histogram, LabelSet, Level};
 
 /// What a metric is.
@@ -26,11 +31,12 @@ pub(in crate::telemetry) struct Desc {
 }
 
 /// One value.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(in crate::telemetry) enum Reading {
     Count(u64),
+    Number(i64),
     Level(f64),
-    Distribution(Distribution),
+    Histogram(Histogram),
 }
 
 /// What metrics are read out to.
@@ -46,26 +52,91 @@ pub(in crate::telemetry) trait Source: Send + Sync {
 }
 
 /// All metrics of a mesh, in the order that they are shown in.
-#[derive(Default)]
-pub(in crate::telemetry) struct Registry(Vec<(Desc, Arc<dyn Source>)>);
+#[derive(Debug, Default)]
+pub(in crate::telemetry) struct Registry {
+    /// By which they are written as text.
+    pub(super) written: prometheus_client::registry::Registry,
+    all: Vec<Shown>,
+}
+
+/// A metric, as prometheus-client collects it.
+#[derive(Clone)]
+struct Shown(Desc, Arc<dyn Source>);
+
+/// Writes down samples by prometheus-client's encoder.
+struct Writer<'a> {
+    /// Gone once a value without labels was written: there is only one.
+    encoder: Option<MetricEncoder<'a>>,
+    written: fmt::Result,
+}
 
 impl Registry {
     pub(in crate::telemetry) fn add(&mut self, desc: Desc, source: impl Source + 'static) {
-        self.0.push((desc, Arc::new(source)));
+        let shown = Shown(desc, Arc::new(source));
+        self.written.register_collector(Box::new(shown.clone()));
+        self.all.push(shown);
     }
 
+    pub(in crate::telemetry) fn descs(&self) -> impl Iterator<Item = &Desc> {
+        self.all.iter().map(|Shown(desc, _)| desc)
+    }
+
+    #[cfg(feature = "otlp")]
     pub(in crate::telemetry) fn read(&self, sink: &mut dyn Sink) {
-        for (desc, source) in &self.0 {
+        for Shown(desc, source) in &self.all {
             sink.metric(desc);
             source.read(sink);
         }
     }
 }
 
-impl fmt::Debug for Registry {
+impl Collector for Shown {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Self(desc, source) = self;
+        let kind = match desc.kind {
+            Kind::Counter => MetricType::Counter,
+            Kind::Gauge => MetricType::Gauge,
+            Kind::Histogram => MetricType::Histogram,
+        };
+        let mut writer = Writer {
+            encoder: Some(encoder.encode_descriptor(desc.name, desc.help, None, kind)?),
+            written: Ok(()),
+        };
+        source.read(&mut writer);
+        writer.written
+    }
+}
+
+impl Sink for Writer<'_> {
+    fn metric(&mut self, _: &Desc) {}
+
+    fn sample(&mut self, labels: &LabelSet, reading: Reading) {
+        let written = if labels.is_empty() {
+            self.encoder
+                .take()
+                .map_or(Ok(()), |encoder| reading.encode(encoder))
+        } else {
+            let encoder = self.encoder.as_mut();
+            encoder.map_or(Ok(()), |encoder| reading.encode(encoder.encode_family(labels)?))
+        };
+        self.written = self.written.and(written);
+    }
+}
+
+impl Reading {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => ConstCounter::new(*count).encode(encoder),
+            Self::Number(number) => ConstGauge::new(*number).encode(encoder),
+            Self::Level(level) => ConstGauge::new(*level).encode(encoder),
+            Self::Histogram(histogram) => histogram.encode(encoder),
+        }
+    }
+}
+
+impl fmt::Debug for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.0.iter().map(|(desc, _)| desc.name);
-        f.debug_list().entries(names).finish()
+        f.write_str(self.0.name)
     }
 }
 
@@ -112,13 +183,13 @@ impl Source for Counter {
 
 impl Source for Histogram {
     fn read(&self, sink: &mut dyn Sink) {
-        sink.sample(&LabelSet::NONE, Reading::Distribution(self.read()));
+        sink.sample(&LabelSet::NONE, Reading::Histogram(self.clone()));
     }
 }
 
 impl Source for Gauge {
     fn read(&self, sink: &mut dyn Sink) {
-        sink.sample(&LabelSet::NONE, Reading::Level(self.get() as f64));
+        sink.sample(&LabelSet::NONE, Reading::Number(self.get()));
     }
 }
 

@@ -1,11 +1,10 @@
-//! Prometheus' text formats: the classic one, and OpenMetrics.
+//! Prometheus' text formats: OpenMetrics as prometheus-client writes it, and the classic one made of that.
 
-use std::fmt::Write as _;
-use std::time::SystemTime;
+use std::collections::HashSet;
 
-use super::cell::{Distribution, Exemplar};
-use super::read::{Desc, Kind, Reading, Sink};
-use super::{LabelSet, Registry};
+use prometheus_client::encoding::text;
+
+use super::read::{Kind, Registry};
 
 /// A text format of metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,140 +48,40 @@ impl Exposition {
 
     /// What a registry has.
     pub(in crate::telemetry) fn write(self, registry: &Registry) -> String {
-        let mut page = Page {
-            format: self,
-            text: String::new(),
-            name: "",
-            kind: Kind::Gauge,
-            labels: String::new(),
-        };
-        registry.read(&mut page);
-        if self == Self::OpenMetrics {
-            page.text.push_str("# EOF\n");
+        let mut open = String::new();
+        // Writing to a `String` fails only if one of our label sets does, and none of them can.
+        if let Err(error) = text::encode(&mut open, &registry.written) {
+            tracing::error!(%error, "metrics could not be written");
         }
-        page.text
-    }
-}
-
-struct Page {
-    format: Exposition,
-    text: String,
-    name: &'static str,
-    kind: Kind,
-    /// Of the series under way; kept for its room.
-    labels: String,
-}
-
-// Writing to a `String` cannot fail.
-impl Sink for Page {
-    fn metric(&mut self, desc: &Desc) {
-        (self.name, self.kind) = (desc.name, desc.kind);
-        let kind = match desc.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
-        };
-        // OpenMetrics names the family, the classic format the samples.
-        let total = match (self.format, desc.kind) {
-            (Exposition::Classic, Kind::Counter) => "_total",
-            _ => "",
-        };
-        let (name, help) = (desc.name, desc.help);
-        let _ = write!(
-            self.text,
-            "# HELP {name}{total} {help}\n# TYPE {name}{total} {kind}\n"
-        );
-    }
-
-    fn sample(&mut self, labels: &LabelSet, reading: Reading) {
-        self.labels.clear();
-        for (name, value) in labels.iter() {
-            let comma = if self.labels.is_empty() { "" } else { "," };
-            self.labels.push_str(comma);
-            // OpenTelemetry's have dots.
-            self.labels
-                .extend(name.chars().map(|c| if c == '.' { '_' } else { c }));
-            self.labels.push_str("=\"");
-            escape(&mut self.labels, value);
-            self.labels.push('"');
-        }
-        match reading {
-            Reading::Count(count) => {
-                self.begin("_total");
-                let _ = writeln!(self.text, " {count}");
-            }
-            Reading::Level(level) => {
-                self.begin("");
-                let _ = writeln!(self.text, " {level}");
-            }
-            Reading::Distribution(distribution) => self.histogram(&distribution),
+        match self {
+            Self::OpenMetrics => open,
+            Self::Classic => classic(&open, registry),
         }
     }
 }
 
-impl Page {
-    fn begin(&mut self, suffix: &str) {
-        let (name, labels) = (self.name, &self.labels);
-        let _ = write!(self.text, "{name}{suffix}");
-        if !labels.is_empty() {
-            let _ = write!(self.text, "{{{labels}}}");
+/// The same in the classic format, which names counters as their samples are named, and knows neither exemplars nor an end.
+fn classic(open: &str, registry: &Registry) -> String {
+    let counters = registry.descs().filter(|desc| desc.kind == Kind::Counter);
+    let counters: HashSet<&str> = counters.map(|desc| desc.name).collect();
+    let mut text = String::with_capacity(open.len());
+    for line in open.lines() {
+        if line == "# EOF" {
+            continue;
         }
-    }
-
-    fn histogram(&mut self, read: &Distribution) {
-        let mut seen = 0;
-        for (at, count) in read.counts.iter().enumerate() {
-            seen += count;
-            let (name, labels) = (self.name, &self.labels);
-            let comma = if labels.is_empty() { "" } else { "," };
-            let _ = write!(self.text, "{name}_bucket{{{labels}{comma}le=\"");
-            match (read.bounds.get(at), self.format) {
-                (None, _) => self.text.push_str("+Inf"),
-                (Some(bound), Exposition::Classic) => drop(write!(self.text, "{bound}")),
-                // As OpenMetrics wants them, so that equal bounds are equal texts.
-                (Some(bound), Exposition::OpenMetrics) => drop(write!(self.text, "{bound:?}")),
-            }
-            let _ = write!(self.text, "\"}} {seen}");
-            if self.format == Exposition::OpenMetrics
-                && let Some(Some(exemplar)) = read.exemplars.get(at)
-            {
-                self.exemplar(exemplar);
-            }
-            self.text.push('\n');
+        if let Some(said) = line.strip_prefix("# ")
+            && let Some((word, rest)) = said.split_once(' ')
+            && let Some((name, rest)) = rest.split_once(' ')
+        {
+            let total = if counters.contains(name) { "_total" } else { "" };
+            text.extend(["# ", word, " ", name, total, " ", rest, "\n"]);
+            continue;
         }
-        self.begin("_sum");
-        let _ = writeln!(self.text, " {}", read.sum);
-        self.begin("_count");
-        let _ = writeln!(self.text, " {seen}");
+        // A label's value would have its quote escaped.
+        let end = line.rfind(" # {trace_id=\"").unwrap_or(line.len());
+        text.extend([&line[..end], "\n"]);
     }
-
-    fn exemplar(&mut self, exemplar: &Exemplar) {
-        self.text.push_str(" # {trace_id=\"");
-        for byte in exemplar.trace {
-            let _ = write!(self.text, "{byte:02x}");
-        }
-        let since = exemplar.at.duration_since(SystemTime::UNIX_EPOCH);
-        let at = since.unwrap_or_default().as_millis();
-        let _ = write!(
-            self.text,
-            "\"}} {} {}.{:03}",
-            exemplar.value,
-            at / 1_000,
-            at % 1_000
-        );
-    }
-}
-
-/// A label's value, with what would end it written as both formats do.
-fn escape(text: &mut String, value: &str) {
-    for c in value.chars() {
-        match c {
-            '\\' => text.push_str(r"\\"),
-            '"' => text.push_str("\\\""),
-            '\n' => text.push_str(r"\n"),
-            c => text.push(c),
-        }
-    }
+    text
 }
 
 #[cfg(test)]

@@ -85,11 +85,16 @@ impl Sink for Sheet {
                     .data_points
                     .push(number(number_data_point::Value::AsDouble(level)));
             }
-            (Some(metric::Data::Histogram(histogram)), Reading::Distribution(read)) => {
+            (Some(metric::Data::Gauge(gauge)), Reading::Number(level)) => {
+                gauge
+                    .data_points
+                    .push(number(number_data_point::Value::AsInt(level)));
+            }
+            (Some(metric::Data::Histogram(histogram)), Reading::Histogram(cell)) => {
                 let labelled = number(number_data_point::Value::AsInt(0)).attributes;
                 histogram
                     .data_points
-                    .push(self::histogram(labelled, &read, since, now));
+                    .push(self::histogram(labelled, &cell.read(), since, now));
             }
             // A source gives what its metric was declared to be.
             _ => {}
@@ -98,7 +103,7 @@ impl Sink for Sheet {
 }
 
 fn histogram(attributes: Vec<KeyValue>, read: &Distribution, since: u64, now: u64) -> HistogramDataPoint {
-    let exemplars = read.exemplars.iter().flatten().map(|it| Exemplar {
+    let exemplars = read.exemplars.iter().map(|it| Exemplar {
         time_unix_nano: nanos(it.at),
         trace_id: it.trace.to_vec(),
         value: Some(exemplar::Value::AsDouble(it.value)),
