@@ -197,7 +197,7 @@ fn every_declared_field_of_routing_is_read_or_reported() {
     let root = source_root();
     let is_shape = |path: &Path| {
         let of = |shape: &&str| path.starts_with(root.join(shape));
-        ROUTING.iter().any(|shape| of(shape))
+        ROUTING.iter().any(of)
     };
     let (mut shapes, mut others) = (Vec::new(), String::new());
     for file in files_of("") {
