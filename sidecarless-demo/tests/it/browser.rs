@@ -120,9 +120,13 @@ async fn every_act_can_be_played_by_its_buttons() -> Result<()> {
     policy(&visit).await.context("act 4")?;
     mutual_tls(&visit).await.context("act 5")?;
     clean_up(&visit).await.context("act 6")?;
+    let last = visit
+        .browser
+        .run("return document.getElementById('failed').title")
+        .await?;
     ensure!(
         visit.browser.text("#failed").await? == "0",
-        "requests failed meanwhile"
+        "requests failed meanwhile, the last one: {last}"
     );
     let complaints = visit.browser.complaints().await?;
     ensure!(complaints.is_empty(), "the browser complains: {complaints:?}");

@@ -252,7 +252,7 @@ async fn what_is_refused_is_told_for_whom_it_was(shape: Shape) -> Result<()> {
 
 async fn grpc_is_told_with_its_status_and_its_messages(shape: Shape) -> Result<()> {
     let world = World::start(shape, &[("policy", POLICY)]).await?;
-    let (mesh, _) = receiver(&world);
+    let (mesh, reporter) = receiver(&world);
     let call = |path: &'static str| {
         let headers = [("content-type", "application/grpc"), ("te", "trailers")];
         let asked = request(Method::POST, &format!("http://reviews-v1:9080{path}"), &headers);
@@ -261,13 +261,21 @@ async fn grpc_is_told_with_its_status_and_its_messages(shape: Shape) -> Result<(
         let asked = asked.map(|_| body);
         async { text(world.curl.request(asked).await.map_err(|e| anyhow!("{e}"))?).await }
     };
-    call("/shop.Reviews/Get").await?;
+    call("/sink").await?;
     let told = series(&mesh, REQUESTS, &[("request_protocol", "grpc")]).await;
     // The test's application speaks no gRPC: what an HTTP 200 without a status stands for.
     is(&told, &[("response_code", "200"), ("grpc_response_status", "2")]);
-    // Told by whoever called: the test's application answers without reading them, and they may pass nowhere else.
-    let caller = &world.meshes()[0];
-    let messages = series(caller, "istio_request_messages_total", &[("reporter", "source")]).await;
+    // Told where they pass on.
+    let (at, by) = match shape {
+        Shape::Waypoint => (&mesh, reporter),
+        Shape::InProcess => (&world.meshes()[0], "source"),
+    };
+    let labels = [("reporter", by)];
+    until("both messages have passed", || async {
+        value(&at.metrics(), "istio_request_messages_total", &labels) == 2.0
+    })
+    .await;
+    let messages = series(at, "istio_request_messages_total", &labels).await;
     assert_eq!((messages.value, messages.labels.len()), (2.0, 20), "{messages:?}");
     is(
         &messages,

@@ -74,7 +74,9 @@ pub async fn get(addr: SocketAddr, path: &str) -> Result<String> {
     let io = TokioIo::new(TcpStream::connect(addr).await?);
     let (mut sender, connection) = http1::handshake(io).await?;
     tokio::spawn(connection);
-    let request = Request::get(path).header(HOST, addr.to_string()).body(Body::empty())?;
+    let request = Request::get(path)
+        .header(HOST, addr.to_string())
+        .body(Body::empty())?;
     let body = sender.send_request(request).await?.into_body().collect().await?;
     Ok(String::from_utf8(body.to_bytes().into())?)
 }
