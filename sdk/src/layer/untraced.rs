@@ -17,6 +17,7 @@ pub(super) struct Opening {
     pub(super) caller: TraceContext,
 }
 
+#[allow(dead_code, reason = "read where traces are recorded")]
 pub(super) struct Whole<'a> {
     pub(super) origin: Option<&'a Origin>,
     pub(super) view: &'a Snapshot,

@@ -221,6 +221,10 @@ pub(crate) struct Trail {
 }
 
 /// What happens to a request from a mark on.
+#[cfg_attr(
+    not(all(feature = "jwt", feature = "extauthz")),
+    allow(dead_code, reason = "only who asks others marks it")
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// External authorizers are asked.

@@ -47,6 +47,7 @@ impl Formats {
         }
     }
 
+    #[cfg_attr(not(feature = "otel"), allow(dead_code, reason = "asked by the propagators"))]
     fn has_b3(self) -> bool {
         self.b3_single || self.b3_multi
     }
@@ -255,6 +256,10 @@ pub(super) mod otel {
     }
 
     /// What B3 says of sampling where it names no trace: `b3: 0`, or `x-b3-sampled` alone.
+    #[cfg_attr(
+        not(feature = "otlp"),
+        allow(dead_code, reason = "asked by who records traces")
+    )]
     pub(in super::super) fn hint(headers: &HeaderMap, formats: Formats) -> Option<bool> {
         let b3 = B3(headers);
         let single = formats.b3_single.then(|| b3.get("b3")).flatten();

@@ -12,10 +12,12 @@ use opentelemetry::trace::{SpanId, TraceId, TraceState};
 #[cfg(feature = "otel")]
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+#[cfg(feature = "otel")]
+use super::Formats;
+use super::Propagation;
 use super::propagate;
 #[cfg(feature = "otlp")]
 use super::recording::LocalTrace;
-use super::{Formats, Propagation};
 #[cfg(feature = "otlp")]
 use std::sync::Arc;
 

@@ -29,6 +29,7 @@ use crate::server::bind;
 use crate::telemetry::Exposition;
 use crate::watch::Watch;
 pub(crate) use guard::Access;
+#[cfg(feature = "cli")]
 pub(crate) use show::problem;
 
 /// What an admin endpoint needs of a mesh; holds it weakly, so that the endpoint does not keep it alive.

@@ -217,6 +217,7 @@ impl EncodeLabelSet for Label {
 }
 
 impl Distribution {
+    #[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "asked for by the export"))]
     pub(in crate::telemetry) fn count(&self) -> u64 {
         self.counts.iter().sum()
     }

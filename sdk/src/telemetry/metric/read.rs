@@ -42,6 +42,7 @@ pub(in crate::telemetry) enum Reading {
 /// What metrics are read out to.
 pub(in crate::telemetry) trait Sink {
     /// The metric that the next samples belong to.
+    #[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "called by the export"))]
     fn metric(&mut self, desc: &Desc);
     fn sample(&mut self, labels: &LabelSet, reading: Reading);
 }
