@@ -14,7 +14,7 @@ use crate::plain;
 /// How long the town may take to stand, on a machine that does other things too.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// One town is enough for a machine.
-static ONE: Mutex<()> = Mutex::const_new(());
+pub(crate) static ONE: Mutex<()> = Mutex::const_new(());
 
 /// The demo, started as a person starts it.
 pub(crate) struct Town {
