@@ -1,5 +1,7 @@
 //! The cluster most tests want, in either shape.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use anyhow::{Context, Result};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -7,7 +9,7 @@ use inmesh::{Body, Client, Mesh, Waypoint};
 
 use super::cluster::{Cluster, Pod, gateway, namespace};
 use super::echo::Seen;
-use super::wait::until;
+use super::wait::{PATIENCE, until};
 
 /// Where the policy is carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,7 @@ pub struct World {
     /// The waypoint, where there is one.
     pub waypoint: Option<Waypoint>,
     meshes: Vec<Mesh>,
+    settled: AtomicUsize,
 }
 
 impl World {
@@ -85,12 +88,35 @@ impl World {
             curl,
             other,
             waypoint,
+            settled: AtomicUsize::new(0),
         })
     }
 
     /// The participants, the waypoint not among them.
     pub fn meshes(&self) -> &[Mesh] {
         &self.meshes
+    }
+
+    /// The participants and the waypoint.
+    pub fn everybody(&self) -> impl Iterator<Item = &Mesh> {
+        self.meshes.iter().chain(self.waypoint.iter().map(Waypoint::mesh))
+    }
+
+    /// Waits until everybody goes by all that is written now. Each hears of it when it does: that one of them acts on
+    /// it says nothing of the others.
+    pub async fn settled(&self) -> Result<()> {
+        let name = format!("settled-{}", self.settled.fetch_add(1, Ordering::Relaxed));
+        self.cluster.apply(&name, &namespace(&name, &[]))?;
+        for mesh in self.everybody() {
+            let mut status = mesh.status();
+            let heard = status.wait_for(|status| {
+                let changes = status.history.iter().flat_map(|generation| &generation.changes);
+                changes.into_iter().any(|change| *change.resource.name == *name)
+            });
+            let heard = tokio::time::timeout(PATIENCE, heard).await;
+            heard.with_context(|| format!("{} did not hear of {name}", mesh.identity()))??;
+        }
+        Ok(())
     }
 
     /// Writes a file and waits until `url`, asked by `curl`, answers with `status`.
