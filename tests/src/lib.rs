@@ -1,6 +1,5 @@
 //! The kit of the end-to-end tests: what they need beside the library itself.
 
-pub mod cluster;
 pub mod conformance;
 pub mod corpus;
 pub mod envoy;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// How long anything may take before a test gives up; only failing tests wait this long.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often to look.
 const PACE: Duration = Duration::from_millis(15);

@@ -60,6 +60,7 @@ mod cors;
 mod decisions;
 mod destination_tls;
 mod differential;
+mod embedding;
 mod explain;
 mod external_auth;
 mod gateway;

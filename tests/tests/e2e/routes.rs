@@ -32,7 +32,24 @@ async fn a_request_reaches_the_service_without_any_route(shape: Shape) -> Result
     let seen = seen(world.curl.get(format!("{URL}/a/b?c=d")).await).await?;
     assert_eq!((seen.method.as_str(), seen.path.as_str()), ("GET", "/a/b?c=d"));
     assert!(seen.pod.starts_with("reviews-v"), "{seen:?}");
-    assert_eq!(status(world.curl.get("http://nobody:9080/").await), 404);
+    for host in [
+        "reviews.default",
+        "reviews.default.svc",
+        "reviews.default.svc.cluster.local",
+        "REVIEWS.default.",
+    ] {
+        assert_eq!(
+            status(world.curl.get(format!("http://{host}:9080/")).await),
+            200,
+            "{host}"
+        );
+    }
+    let refusal = world.curl.get("http://nobody:9080/").await;
+    let refusal = refusal.expect_err("there is no such service");
+    assert!(
+        refusal.status == 404 && refusal.to_string().contains("nobody"),
+        "{refusal}"
+    );
     Ok(())
 }
 
