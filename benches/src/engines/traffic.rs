@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -42,7 +43,6 @@ pub(super) fn run(harness: &mut Harness) -> Result<()> {
     ] {
         for size in SIZES {
             for weighted in [false, true] {
-                let world = if weighted { "weighted" } else { name };
                 if weighted && algorithm.is_consistent() {
                     continue;
                 }
@@ -57,7 +57,10 @@ pub(super) fn run(harness: &mut Harness) -> Result<()> {
                 for endpoint in set.endpoints() {
                     set.took(endpoint, Duration::from_millis(7), false, now);
                 }
-                harness.operation(("pick", if weighted { label(name) } else { world }, size), |n| {
+                let world = if weighted { label(name) } else { name };
+                harness.operation(("pick", world, size), pick);
+                // With what every request does besides: it is counted as under way, and no more.
+                harness.operation(("count in", world, size), |n| {
                     pick(n).map(|endpoint| endpoint.cell.enter())
                 });
             }
@@ -80,7 +83,9 @@ pub(super) fn run(harness: &mut Harness) -> Result<()> {
     harness.operation(("take", "token bucket", 1), |_| {
         bucket.take(&policy, now.elapsed()).taken
     });
-    contended(harness, &bucket, &policy, now);
+    contended(harness, "token bucket, two threads", || {
+        bucket.take(&policy, now.elapsed()).taken
+    });
     local_limits(harness, &policy, now);
     adaptive(harness, now);
     retries(harness)
@@ -115,6 +120,11 @@ fn local_limits(harness: &mut Harness, bucket: &BucketPolicy, now: Instant) {
         ("limit of each caller", limit(vec![kind(None)])),
     ] {
         harness.operation(("take", name, 1), |_| limit.take(&descriptor, now));
+        if name == "limit of each caller" {
+            contended(harness, "of each caller, two threads", || {
+                limit.take(&descriptor, now).is_some_and(|it| it.allowed)
+            });
+        }
     }
 }
 
@@ -189,19 +199,17 @@ impl Service<Routed> for Answers {
     }
 }
 
-/// The same bucket while another thread does nothing else.
-fn contended(harness: &mut Harness, bucket: &TokenBucket, policy: &BucketPolicy, now: Instant) {
-    let over = std::sync::atomic::AtomicBool::new(false);
+/// The same while another thread does nothing else.
+fn contended(harness: &mut Harness, world: &'static str, take: impl Fn() -> bool + Sync) {
+    let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !over.load(std::sync::atomic::Ordering::Relaxed) {
-                bucket.take(policy, now.elapsed());
+            while !over.load(Ordering::Relaxed) {
+                take();
             }
         });
-        harness.operation(("take", "token bucket, two threads", 2), |_| {
-            bucket.take(policy, now.elapsed()).taken
-        });
-        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        harness.operation(("take", world, 2), |_| take());
+        over.store(true, Ordering::Relaxed);
     });
 }
 

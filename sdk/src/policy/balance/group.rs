@@ -102,7 +102,10 @@ impl Group {
             Rule::Ring(ring) => ring.pick(draw.hash.unwrap_or(random), attempt)?,
             Rule::Maglev(table) => table.pick(draw.hash.unwrap_or(random), attempt)?,
         };
-        self.slots.get(at).map(|slot| &slot.endpoint)
+        let slot = self.slots.get(at)?;
+        // The request will be counted in there: what that needs is fetched beside the endpoint, not after it.
+        slot.cell.in_flight();
+        Some(&slot.endpoint)
     }
 
     /// Two to choose between, heavier ones more often.

@@ -14,6 +14,16 @@ pub struct BucketPolicy {
     pub every: Duration,
 }
 
+impl BucketPolicy {
+    /// How many whole intervals have passed, and how many nanoseconds are left of the next: 64 bits of them last for centuries.
+    fn passed(&self, now: Duration) -> (u32, u64) {
+        let nanos = |it: Duration| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX);
+        let (now, every) = (nanos(now), nanos(self.every.max(Duration::from_millis(1))));
+        // After 2^32 intervals (49 days of milliseconds) the count starts over; a bucket is full long before.
+        ((now / every) as u32, every - now % every)
+    }
+}
+
 /// Tokens, and when they were last added to: one word, so that taking one is one exchange.
 ///
 /// The upper half counts the intervals that passed since the first look, the lower half the tokens.
@@ -39,9 +49,8 @@ impl TokenBucket {
 
     /// Whether it is as full as it can be: nothing of it is used up.
     pub fn is_full(&self, policy: &BucketPolicy, now: Duration) -> bool {
-        let every = policy.every.max(Duration::from_millis(1)).as_nanos();
         let seen = self.0.load(Ordering::Relaxed);
-        let passed = ((now.as_nanos() / every) as u32).wrapping_sub((seen >> 32) as u32);
+        let passed = policy.passed(now).0.wrapping_sub((seen >> 32) as u32);
         let added = if passed > u32::MAX / 2 {
             0
         } else {
@@ -52,10 +61,7 @@ impl TokenBucket {
 
     /// Takes a token, if there is one. `now` counts from whenever the caller likes, always the same.
     pub fn take(&self, policy: &BucketPolicy, now: Duration) -> Left {
-        let every = policy.every.max(Duration::from_millis(1)).as_nanos();
-        let elapsed = now.as_nanos();
-        // After 2^32 intervals (49 days of milliseconds) the count starts over; a bucket is full long before.
-        let interval = (elapsed / every) as u32;
+        let (interval, refill) = policy.passed(now);
         let mut seen = self.0.load(Ordering::Relaxed);
         let (taken, tokens) = loop {
             let (last, tokens) = ((seen >> 32) as u32, seen as u32);
@@ -81,11 +87,10 @@ impl TokenBucket {
                 Err(now) => seen = now,
             }
         };
-        let refill = every - elapsed % every;
         Left {
             taken,
             tokens,
-            refill: Duration::from_nanos(u64::try_from(refill).unwrap_or(u64::MAX)),
+            refill: Duration::from_nanos(refill),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A bucket for each of many values that are not known beforehand: callers, tenants, paths.
 
 use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -49,10 +49,10 @@ impl Each {
         policy: &BucketPolicy,
         now: Duration,
     ) -> Left {
-        let hash = values
-            .fold(1, |hash, value| self.hasher.hash_one((hash, value)))
-            .max(1);
-        self.bucket(hash, policy, now).take(policy, now)
+        // All of them by one hasher: a text's end is part of its hash.
+        let mut hasher = self.hasher.build_hasher();
+        values.for_each(|value| value.hash(&mut hasher));
+        self.bucket(hasher.finish().max(1), policy, now).take(policy, now)
     }
 
     // Relaxed: whose a bucket is decides only which counts are added up. Two that take over one place at the same moment
