@@ -38,6 +38,8 @@ pub mod stack;
 mod tee;
 #[cfg_attr(not(feature = "otlp"), path = "untraced.rs")]
 mod traced;
+#[cfg(feature = "extauthz")]
+mod unary;
 pub(crate) mod upgrade;
 
 pub use admit::{Admit, AdmitLayer};

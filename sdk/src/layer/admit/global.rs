@@ -2,24 +2,16 @@
 
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, TE};
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Version};
-use http_body_util::{BodyExt, Limited};
-use prost::Message;
+use http::{HeaderName, HeaderValue};
 
 use super::Answer;
 use super::message::{
     self, DescriptorStatus, Entry, RateLimitDescriptor, RateLimitRequest, RateLimitResponse,
 };
-use crate::layer::consult::{framed, unframed};
-use crate::layer::{Asker, MeshBody};
+use crate::layer::Asker;
+use crate::layer::unary::{self, Target};
 use crate::policy::limit::Taken;
 use crate::snapshot::GlobalLimit;
-
-const PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
-
-/// More is no answer.
-const LARGEST: usize = 1 << 20;
 
 const OK: i32 = 1;
 const OVER_LIMIT: i32 = 2;
@@ -42,34 +34,13 @@ pub(super) async fn ask(
         descriptors: descriptors.iter().map(descriptor).collect(),
         hits_addend: 0,
     };
-    let mut request = Request::new(MeshBody::full(framed(&message)));
-    *request.method_mut() = Method::POST;
-    *request.version_mut() = Version::HTTP_2;
-    *request.uri_mut() = format!("http://{}:{}{PATH}", limit.host, limit.port)
-        .parse()
-        .map_err(|error| format!("{error}"))?;
-    let headers = request.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(TE, HeaderValue::from_static("trailers"));
-    let response = asker.ask(request).await.map_err(|refusal| refusal.to_string())?;
-    if response.status() != StatusCode::OK {
-        return Err(format!("the answer was {}", response.status()));
-    }
-    let (parts, body) = response.into_parts();
-    let body = Limited::new(body, LARGEST)
-        .collect()
-        .await
-        .map_err(|error| error.to_string())?;
-    let trailers = body.trailers().unwrap_or(&parts.headers);
-    let status = trailers
-        .get("grpc-status")
-        .or_else(|| parts.headers.get("grpc-status"));
-    if status.map(HeaderValue::as_bytes) != Some(b"0") {
-        let status = status.map_or_else(|| "missing".into(), |it| String::from_utf8_lossy(it.as_bytes()));
-        return Err(format!("grpc-status is {status}"));
-    }
-    let bytes = unframed(&body.to_bytes()).ok_or("the answer is no gRPC message")?;
-    answer(RateLimitResponse::decode(bytes).map_err(|error| error.to_string())?)
+    let target = Target {
+        host: &limit.host,
+        port: limit.port,
+        path: "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
+        timeout: Some(limit.timeout),
+    };
+    answer(unary::call(target, &message, asker).await?)
 }
 
 /// What a response says; one that says neither is an error (Envoy).

@@ -1,21 +1,13 @@
 //! An authorizer that is asked by gRPC.
 
-use ::http::header::{CONTENT_TYPE, TE};
-use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version};
-use bytes::{BufMut, Bytes, BytesMut};
-use http_body_util::{BodyExt, Limited};
-use prost::Message;
+use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::answer::{Answer, Changes, How};
 use super::message::{AppendAction, CheckRequest, CheckResponse, HeaderValueOption, HttpAnswer};
 use super::status_of;
-use crate::layer::{Asker, MeshBody};
+use crate::layer::Asker;
+use crate::layer::unary::{self, Target};
 use crate::snapshot::Authorizer;
-
-const PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
-
-/// More is no answer.
-const LARGEST: usize = 1 << 20;
 
 /// Asks; what is not an answer is an error.
 pub(super) async fn check(
@@ -23,44 +15,13 @@ pub(super) async fn check(
     authorizer: &Authorizer,
     asker: &Asker,
 ) -> Result<Answer, String> {
-    let mut request = Request::new(MeshBody::full(framed(&message)));
-    *request.method_mut() = Method::POST;
-    *request.version_mut() = Version::HTTP_2;
-    *request.uri_mut() = format!("http://{}:{}{PATH}", authorizer.host, authorizer.port)
-        .parse()
-        .map_err(|error| format!("{error}"))?;
-    let headers = request.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(TE, HeaderValue::from_static("trailers"));
-    if let Some(timeout) = authorizer.timeout
-        && let Ok(value) = HeaderValue::try_from(format!("{}m", timeout.as_millis().min(99_999_999)))
-    {
-        headers.insert("grpc-timeout", value);
-    }
-    let response = asker.ask(request).await.map_err(|refusal| refusal.to_string())?;
-    if response.status() != StatusCode::OK {
-        return Err(format!("the answer was {}", response.status()));
-    }
-    let (parts, body) = response.into_parts();
-    let body = Limited::new(body, LARGEST)
-        .collect()
-        .await
-        .map_err(|error| error.to_string())?;
-    let trailers = body.trailers().unwrap_or(&parts.headers);
-    let status = trailers
-        .get("grpc-status")
-        .or_else(|| parts.headers.get("grpc-status"));
-    match status.map(HeaderValue::as_bytes) {
-        Some(b"0") => {}
-        status => {
-            let status = status.map_or_else(|| "missing".into(), String::from_utf8_lossy);
-            return Err(format!("grpc-status is {status}"));
-        }
-    }
-    let bytes = body.to_bytes();
-    let message = unframed(&bytes).ok_or("the answer is no gRPC message")?;
-    let response = CheckResponse::decode(message).map_err(|error| error.to_string())?;
-    answer(response)
+    let target = Target {
+        host: &authorizer.host,
+        port: authorizer.port,
+        path: "/envoy.service.auth.v3.Authorization/Check",
+        timeout: authorizer.timeout,
+    };
+    answer(unary::call(target, &message, asker).await?)
 }
 
 /// What a CheckResponse says (Envoy `grpc_client_impl`).
@@ -128,23 +89,4 @@ fn header(option: HeaderValueOption) -> Option<(HeaderName, HeaderValue, How)> {
     };
     let name: HeaderName = header.key.parse().ok()?;
     super::answer::may_change(&name).then_some((name, value, how))
-}
-
-/// A message with the prefix that gRPC gives it: not compressed, and its length.
-pub(in crate::layer) fn framed(message: &impl Message) -> Bytes {
-    let length = message.encoded_len();
-    let mut bytes = BytesMut::with_capacity(5 + length);
-    bytes.put_u8(0);
-    bytes.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-    bytes.put_slice(&message.encode_to_vec());
-    bytes.freeze()
-}
-
-/// The one message of an answer; `None` if it is compressed, cut off or not alone.
-pub(in crate::layer) fn unframed(bytes: &Bytes) -> Option<Bytes> {
-    let [0, a, b, c, d] = *bytes.first_chunk::<5>()? else {
-        return None;
-    };
-    let length = u32::from_be_bytes([a, b, c, d]) as usize;
-    (bytes.len() == 5 + length).then(|| bytes.slice(5..))
 }

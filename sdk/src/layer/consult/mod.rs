@@ -29,7 +29,6 @@ use tower_service::Service;
 pub(super) use self::answer::may_change;
 use self::answer::{Answer, Changes};
 use self::body::Held;
-pub(super) use self::grpc::{framed, unframed};
 use super::ahead::{AheadFuture, Passed};
 use super::{Asker, Call, MeshBody, Reason, Refusal};
 use crate::name::{ResourceRef, SpiffeId};

@@ -13,6 +13,7 @@ use super::message::{
     HttpAnswer, HttpStatus, OkHttpResponse, Status,
 };
 use super::*;
+use crate::layer::unary::{framed, unframed};
 use crate::layer::{Ask, Asking};
 use crate::matcher::TextSet;
 use crate::name::{Host, Peer, SpiffeId};
