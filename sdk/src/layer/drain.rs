@@ -120,6 +120,12 @@ impl Drain {
         if tokio::time::timeout_at(deadline, gone.recv()).await.is_ok() {
             return true;
         }
+        tracing::warn!(
+            held = gone.sender_strong_count(),
+            untold = *self.untold.borrow(),
+            ?grace,
+            "the grace is over, and what is under way is cut off"
+        );
         self.advance(Stage::Over);
         // Everything that is left looks at the stage; a second is plenty to drop a connection.
         let _ = tokio::time::timeout(Duration::from_secs(1), gone.recv()).await;
