@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::kit::*;
 use crate::compile::{Handover, compile};
@@ -80,6 +80,12 @@ fn an_endpoint_that_must_prove_another_identity_starts_afresh() {
     );
 }
 
+/// What this thread has had of a processor, whoever else wanted one meanwhile; where the kernel tells.
+fn processor_time() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+}
+
 #[test]
 fn many_services_are_not_a_square() {
     let compile_of = |count: u32| {
@@ -96,15 +102,19 @@ fn many_services_are_not_a_square() {
             );
         }
         let store = store(&[&text]);
-        let started = Instant::now();
-        let seen = compile(&store, &workload("p1"), &Handover::default(), None);
-        assert_eq!(seen.snapshot.clusters.len(), count as usize);
-        started.elapsed()
+        let once = || {
+            let before = processor_time()?;
+            let seen = compile(&store, &workload("p1"), &Handover::default(), None);
+            assert_eq!(seen.snapshot.clusters.len(), count as usize);
+            processor_time().map(|after| after - before)
+        };
+        // The least of three: pages that are touched for the first time are nobody's square.
+        (0..3).filter_map(|_| once()).min()
     };
-    let (small, large) = (compile_of(500), compile_of(5_000));
-    // Ten times as much; a square would be a hundred. The floor forgives a busy machine.
-    assert!(
-        large < small * 40 + Duration::from_millis(500),
-        "{small:?} {large:?}"
-    );
+    let (Some(small), Some(large)) = (compile_of(500), compile_of(5_000)) else {
+        eprintln!("SKIPPED: this kernel does not tell what a thread has had of a processor");
+        return;
+    };
+    // Ten times as much; a square would be a hundred.
+    assert!(large < small * 40, "{small:?} {large:?}");
 }

@@ -4,6 +4,7 @@
 mod memory;
 mod paced;
 mod restarts;
+mod slow;
 
 use std::time::Duration;
 
@@ -28,7 +29,6 @@ in_both_shapes!(
     a_peer_that_answers_no_more_is_noticed_by_its_silence,
     a_peer_behind_a_black_hole_is_noticed_too,
     an_upstream_that_always_fails_is_asked_little_more,
-    a_slow_replica_is_hardly_asked,
     a_thousand_changes_are_not_felt,
     whoever_comes_back_is_found_by_everybody,
 );
@@ -156,46 +156,6 @@ async fn an_upstream_that_always_fails_is_asked_little_more(shape: Shape) -> Res
     // The budget: 20 %, and ten a second over ten seconds in any case.
     assert!(served <= requests + requests / 5 + 100, "{served} attempts");
     assert!(served > requests, "some are repeated");
-    Ok(())
-}
-
-/// Endpoints are told by how long they took of late.
-const TIMED: &str = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: reviews, namespace: default, \
-    annotations: {inmesh.io/load-balancer: peak-ewma}}\nspec: {host: reviews}\n";
-
-async fn a_slow_replica_is_hardly_asked(shape: Shape) -> Result<()> {
-    let mut town = Town::start(BINARIES, shape, 3, &[("timed", TIMED)]).await?;
-    let healthy = load(&town, "/");
-    seconds(20, 2).await;
-    let mut healthy = healthy.stop().await?;
-    healthy.say("three alike", shape);
-    let (gone, _) = town.pods.remove(0);
-    town.cluster.remove(&format!("pod-{}", gone.name))?;
-    let (slow, process) = town.replica_of("reviews", &[("ECHO_PAUSE", "400")]).await?;
-    let name = slow.name.clone();
-    town.pods.push((slow, process));
-    until("the slow one is asked", || async {
-        let answer = town.curl.get(URL).await;
-        answer.is_ok_and(|it| {
-            it.headers()
-                .get("x-pod")
-                .is_some_and(|it| it.as_bytes() == name.as_bytes())
-        })
-    })
-    .await;
-    let load = load(&town, "/");
-    seconds(60, 3).await;
-    let mut seen = load.stop().await?;
-    seen.say("one of three is slow", shape);
-    let asked = seen.by.get(&name).copied().unwrap_or_default();
-    println!("  it was asked {asked} times: {:?}", seen.by);
-    assert_eq!(seen.failures(), 0, "{:?}", seen.failed);
-    // So few that they cannot be seen in the slowest hundredth.
-    assert!(asked * 100 < seen.times.len(), "{asked} of {}", seen.times.len());
-    if is_long() {
-        let (with, without) = (seen.within(0.99), healthy.within(0.99));
-        assert!(with < without * 3 / 2, "{with:?}, and {without:?} without it");
-    }
     Ok(())
 }
 
