@@ -19,6 +19,7 @@ use crate::identity::{Credential, CredentialProvider, Trust, pem_dir};
 use crate::layer::{ReplayMemory, RetryLayer};
 use crate::name::TrustDomain;
 use crate::policy::normalize::PathNormalization;
+use crate::policy::retry::GrpcMethods;
 use crate::snapshot::{Live, Node, Role, Snapshot};
 use crate::source::{BoxSource, Source};
 use crate::telemetry::{Direction, LogFilter, Meter, MetricLimits};
@@ -49,6 +50,7 @@ pub struct MeshBuilder {
     log_filter: Option<LogFilter>,
     hbone: Settings,
     replay: ReplayMemory,
+    definitions: Vec<Vec<u8>>,
     deadline: Option<HeaderName>,
     handover: Option<(Duration, Duration)>,
     metrics: MetricLimits,
@@ -82,6 +84,7 @@ impl MeshBuilder {
             log_filter: None,
             hbone: Settings::default(),
             replay: ReplayMemory::default(),
+            definitions: Vec::new(),
             deadline: None,
             handover: None,
             metrics: MetricLimits::default(),
@@ -117,6 +120,18 @@ impl MeshBuilder {
     /// How much of request bodies is kept for retries: per request, and by this participant in all.
     pub fn replay(mut self, memory: ReplayMemory) -> Self {
         self.replay = memory;
+        self
+    }
+
+    /// Tells by the definitions of gRPC services which of their methods may be called twice: those with
+    /// `option idempotency_level = IDEMPOTENT`, or `NO_SIDE_EFFECTS`, count as
+    /// [`Idempotency::Idempotent`](crate::Idempotency) where a call says nothing itself.
+    ///
+    /// `set` is a `google.protobuf.FileDescriptorSet`: what `protoc --descriptor_set_out` writes, and the build scripts of
+    /// prost and tonic by `file_descriptor_set_path`. It may be called again for others; [`MeshBuilder::start`] fails if
+    /// one is malformed.
+    pub fn grpc_definitions(mut self, set: impl Into<Vec<u8>>) -> Self {
+        self.definitions.push(set.into());
         self
     }
 
@@ -262,6 +277,16 @@ impl MeshBuilder {
     /// # Cancel safety
     /// Dropping the future stops what it has started.
     pub async fn start(self) -> Result<Mesh, Error> {
+        let methods = self
+            .definitions
+            .iter()
+            .try_fold(GrpcMethods::default(), |all, set| {
+                GrpcMethods::read(set).map(|more| all.and(&more))
+            });
+        let methods = methods.map_err(|malformed| {
+            Error::new(ErrorKind::Settings, "definitions of gRPC services cannot be read")
+                .caused_by(malformed)
+        })?;
         if self.sources.is_empty() {
             return Err(Error::new(
                 ErrorKind::Settings,
@@ -360,6 +385,7 @@ impl MeshBuilder {
         ));
         let retry = RetryLayer::new(meter.clone())
             .memory(self.replay)
+            .methods(methods)
             .deadline(self.deadline);
         let mesh = Mesh::assemble(Parts {
             live,

@@ -19,6 +19,7 @@ pub use replay::ReplayMemory;
 use super::call::{Destination, Routed, Served};
 use super::{MeshBody, Reason, Refusal};
 use crate::policy::Outcome;
+use crate::policy::retry::GrpcMethods;
 use crate::policy::traffic::Ticket;
 use crate::telemetry::Meter;
 use again::Again;
@@ -34,6 +35,7 @@ struct Kit {
     meter: Meter,
     memory: ReplayMemory,
     deadline: Option<HeaderName>,
+    methods: GrpcMethods,
 }
 
 impl RetryLayer {
@@ -43,6 +45,7 @@ impl RetryLayer {
             meter,
             memory: ReplayMemory::default(),
             deadline: None,
+            methods: GrpcMethods::default(),
         }))
     }
 
@@ -50,6 +53,14 @@ impl RetryLayer {
     pub fn memory(self, memory: ReplayMemory) -> Self {
         Self(Arc::new(Kit {
             memory,
+            ..Kit::clone(&self.0)
+        }))
+    }
+
+    /// What is known of gRPC methods.
+    pub fn methods(self, methods: GrpcMethods) -> Self {
+        Self(Arc::new(Kit {
+            methods,
             ..Kit::clone(&self.0)
         }))
     }
@@ -116,7 +127,7 @@ where
 {
     async move {
         let mut now = Instant::from_std(routed.at);
-        let plan = Plan::of(&mut routed, kit.deadline.as_ref(), now.into_std());
+        let plan = Plan::of(&mut routed, &kit, now.into_std());
         if plan.deadlines.end().is_some_and(|end| end <= now.into_std()) {
             return Err(Refusal::new(
                 Reason::Timeout,

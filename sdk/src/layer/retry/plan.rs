@@ -3,8 +3,10 @@
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 
+use super::Kit;
+use crate::layer::MeshBody;
 use crate::layer::call::{Destination, Routed};
 use crate::layer::refusal::is_grpc;
 use crate::policy::balance::Hashed;
@@ -25,7 +27,8 @@ static TO_WAYPOINT: LazyLock<Arc<RetryPolicy>> = LazyLock::new(|| {
 
 /// What an application says of a request, in its [`http::Extensions`]: whether sending it twice does harm.
 ///
-/// Without a word the route's policy decides alone.
+/// Without a word the route's policy decides alone; of a gRPC call its method's definition may say it
+/// ([`MeshBuilder::grpc_definitions`](crate::MeshBuilder::grpc_definitions)). A waypoint on the way is asked to do likewise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idempotency {
     /// It does not: resets are retried too, whatever became of the request before.
@@ -46,7 +49,7 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Reads what applies, and removes from the request what was meant for us.
-    pub(super) fn of(routed: &mut Routed, deadline: Option<&HeaderName>, now: Instant) -> Self {
+    pub(super) fn of(routed: &mut Routed, kit: &Kit, now: Instant) -> Self {
         let rule = routed.rule.as_ref().and_then(|won| won.rule());
         let (mut policy, mut timeouts) = match rule {
             Some(rule) => (Arc::clone(&rule.retry), rule.timeouts),
@@ -69,10 +72,13 @@ impl Plan {
             }
         }
         let grpc = is_grpc(headers);
-        let asked = asked_time(headers, grpc, deadline);
-        match routed.call.request.extensions().get::<Idempotency>() {
-            None => {}
-            Some(hint) => policy = Arc::new(policy.hinted(*hint == Idempotency::Idempotent)),
+        let asked = asked_time(headers, grpc, kit.deadline.as_ref());
+        if let Some(hint) = hint(&routed.call.request, grpc, kit) {
+            let idempotent = hint == Idempotency::Idempotent;
+            policy = Arc::new(policy.hinted(idempotent));
+            if is_to_waypoint(&routed.to) {
+                Asked::write(routed.call.request.headers_mut(), idempotent);
+            }
         }
         let hashed = hash(routed);
         routed.hash = hashed.value();
@@ -103,6 +109,13 @@ impl Plan {
             );
         }
     }
+}
+
+/// What the application says of a request, by itself or by the definition of the method that it calls.
+fn hint(request: &Request<MeshBody>, grpc: bool, kit: &Kit) -> Option<Idempotency> {
+    let of_method = || grpc && kit.methods.is_idempotent(request.uri().path());
+    let said = request.extensions().get::<Idempotency>().copied();
+    said.or_else(|| of_method().then_some(Idempotency::Idempotent))
 }
 
 fn is_to_waypoint(to: &Destination) -> bool {
@@ -142,5 +155,91 @@ fn hash(routed: &Routed) -> Hashed {
             };
             key.of(&head, source, fastrand::u64(..))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::Call;
+    use crate::name::{Host, ServiceName};
+    use crate::policy::balance::EndpointSet;
+    use crate::policy::retry::GrpcMethods;
+    use crate::snapshot::{AppProtocol, Cluster, Snapshot};
+    use crate::telemetry::Meter;
+
+    fn kit(methods: GrpcMethods) -> Kit {
+        Kit {
+            meter: Meter::new(),
+            memory: Default::default(),
+            deadline: None,
+            methods,
+        }
+    }
+
+    fn routed(via: Via, request: Request<MeshBody>) -> Routed {
+        let cluster = Cluster {
+            service: ServiceName::new("default", "shop"),
+            host: Host::parse("shop.default.svc.cluster.local").unwrap(),
+            port: 80,
+            subset: None,
+            protocol: AppProtocol::Http2,
+            via,
+            endpoints: EndpointSet::new(Vec::new()),
+        };
+        let call = Call::outgoing(request, Arc::new(Snapshot::default()));
+        Routed::new(call, None, Destination::Cluster(Arc::new(cluster)))
+    }
+
+    fn call(hint: Option<Idempotency>) -> Request<MeshBody> {
+        let mut request = Request::post("http://shop/a.Shop/Get");
+        if let Some(hint) = hint {
+            request = request.extension(hint);
+        }
+        let grpc = request.header("content-type", "application/grpc");
+        grpc.body(MeshBody::empty()).unwrap()
+    }
+
+    #[test]
+    fn a_methods_definition_counts_where_the_call_says_nothing() {
+        // `service Shop { rpc Get(...) { option idempotency_level = IDEMPOTENT; } }` of package `a`.
+        let set = b"\x0a\x17\x12\x01a\x32\x12\x0a\x04Shop\x12\x0a\x0a\x03Get\x22\x03\x90\x02\x02";
+        let methods = GrpcMethods::read(set).unwrap();
+        assert!(methods.is_idempotent("/a.Shop/Get"));
+        let repeats_resets = |methods: &GrpcMethods, hint| {
+            let mut routed = routed(Via::Direct, call(hint));
+            let plan = Plan::of(&mut routed, &kit(methods.clone()), Instant::now());
+            plan.policy.conditions.contains(Conditions::RESET)
+        };
+        let none = GrpcMethods::default();
+        assert!(!repeats_resets(&none, None));
+        assert!(repeats_resets(&none, Some(Idempotency::Idempotent)));
+        assert!(repeats_resets(&methods, None));
+        assert!(!repeats_resets(&methods, Some(Idempotency::NotIdempotent)));
+    }
+
+    #[test]
+    fn a_waypoint_is_told_what_it_cannot_see() {
+        let told = |via, hint| {
+            let mut routed = routed(via, call(hint));
+            Plan::of(&mut routed, &kit(GrpcMethods::default()), Instant::now());
+            let headers = routed.call.request.headers();
+            let names = CONTROL.iter().filter(|name| headers.contains_key(**name));
+            names.copied().collect::<Vec<_>>()
+        };
+        let waypoint = || Via::Waypoint {
+            namespace: "default".into(),
+            name: "waypoint".into(),
+        };
+        assert_eq!(
+            told(waypoint(), Some(Idempotency::Idempotent)),
+            ["x-envoy-retry-on"]
+        );
+        assert_eq!(
+            told(waypoint(), Some(Idempotency::NotIdempotent)),
+            ["x-envoy-max-retries"]
+        );
+        assert_eq!(told(waypoint(), None), [""; 0]);
+        assert_eq!(told(Via::Direct, Some(Idempotency::Idempotent)), [""; 0]);
     }
 }

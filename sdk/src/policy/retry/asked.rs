@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{Conditions, RetryOn, RetryPolicy};
 
@@ -43,6 +43,16 @@ impl Asked {
         headers
             .keys()
             .any(|name| name.as_str().starts_with("x-envoy-") && CONTROL.contains(&name.as_str()))
+    }
+
+    /// Asks whoever routes next for retries of whatever becomes of an attempt, or for none: for a waypoint, which cannot see
+    /// what an application says of a request beside the request itself.
+    pub fn write(headers: &mut HeaderMap, idempotent: bool) {
+        let (name, value) = match idempotent {
+            true => (RETRY_ON, "reset,connect-failure,refused-stream"),
+            false => (MAX_RETRIES, "0"),
+        };
+        headers.insert(name, HeaderValue::from_static(value));
     }
 
     /// Reads what the headers ask for, where `policy` is the route's. Values that cannot be read ask for nothing.
@@ -130,6 +140,21 @@ mod tests {
         assert_eq!((grpc.attempts, grpc.conditions), (1, Conditions::INTERNAL));
         let fewer = asked(&[("x-envoy-max-retries", "0")], &policy).retry.unwrap();
         assert_eq!(fewer.attempts, 0);
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_it_is_meant() {
+        let policy = RetryPolicy::istio_default();
+        let written = |idempotent| {
+            let mut headers = HeaderMap::new();
+            Asked::write(&mut headers, idempotent);
+            assert!(Asked::is_in(&headers));
+            Asked::read(&headers, &policy).retry.unwrap()
+        };
+        assert_eq!(written(false).attempts, 0);
+        let widened = written(true);
+        assert_eq!(widened.attempts, policy.attempts);
+        assert_eq!(widened.conditions, policy.hinted(true).conditions);
     }
 
     #[test]

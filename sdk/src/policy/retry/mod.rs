@@ -3,6 +3,7 @@
 mod asked;
 mod budget;
 mod condition;
+mod definitions;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,7 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 pub use asked::{Asked, CONTROL};
 pub use budget::{Least, RetryBudget, Usage};
 pub use condition::{Conditions, RetryOn};
+pub use definitions::{GrpcMethods, Malformed};
 
 use super::Outcome;
 
@@ -177,12 +179,12 @@ impl RetryPolicy {
 
     /// The pause before retry number `retry` (the first is 1) after such a response, if there was one.
     ///
-    /// A `Retry-After` of at most [`RETRY_AFTER`] is kept to, with up to half of it on top so that not all come back
-    /// at once; a longer one would keep the caller waiting for what it may prefer to know.
+    /// A `Retry-After`, or the reset of a limit of which nothing is left, is kept to if it is at most [`RETRY_AFTER`], with
+    /// up to half of it on top so that not all come back at once; a longer one would keep the caller waiting for what it
+    /// may prefer to know.
     pub fn pause(&self, retry: u32, response: Option<&HeaderMap>, random: u64) -> Duration {
-        let asked = response
-            .and_then(retry_after)
-            .filter(|asked| *asked <= RETRY_AFTER);
+        let asked = response.and_then(|headers| retry_after(headers).or_else(|| limit_reset(headers)));
+        let asked = asked.filter(|asked| *asked <= RETRY_AFTER);
         match asked {
             Some(asked) => {
                 let extra = (u128::from(random) * (asked.as_nanos() / 2)) >> 64;
@@ -198,7 +200,19 @@ pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a response asks to be left alone (RFC 9110 §10.2.3), if it says so in seconds.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+    seconds(headers, &header::RETRY_AFTER)
+}
+
+/// When a limit of which nothing is left is filled again, as Envoy's rate limits tell (draft-polli-ratelimit-headers-03).
+fn limit_reset(headers: &HeaderMap) -> Option<Duration> {
+    const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+    const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+    let used_up = seconds(headers, &REMAINING).is_none_or(|left| left.is_zero());
+    seconds(headers, &RESET).filter(|reset| used_up && !reset.is_zero())
+}
+
+fn seconds(headers: &HeaderMap, name: &HeaderName) -> Option<Duration> {
+    let text = headers.get(name)?.to_str().ok()?;
     text.trim().parse().ok().map(Duration::from_secs)
 }
 

@@ -65,6 +65,39 @@ fn a_short_retry_after_is_kept_to() {
     assert!(policy.pause(1, None, u64::MAX) < second);
 }
 
+/// What Envoy calls rate limited back-off, with the header that its rate limits write.
+#[test]
+fn the_reset_of_a_limit_that_is_used_up_is_waited_for() {
+    let policy = RetryPolicy::istio_default();
+    let pause = |headers: &[(&'static str, &str)]| {
+        let mut response = HeaderMap::new();
+        for (name, value) in headers {
+            response.insert(*name, value.parse().unwrap());
+        }
+        policy.pause(1, Some(&response), 0)
+    };
+    let second = Duration::from_secs(1);
+    assert_eq!(pause(&[("x-ratelimit-reset", "1")]), second);
+    assert_eq!(
+        pause(&[("x-ratelimit-reset", "1"), ("x-ratelimit-remaining", "0")]),
+        second
+    );
+    for other in [
+        &[("x-ratelimit-reset", "1"), ("x-ratelimit-remaining", "7")][..],
+        &[("x-ratelimit-reset", "30")],
+        &[("x-ratelimit-reset", "0")],
+        &[("x-ratelimit-reset", "soon")],
+        &[("x-ratelimit-remaining", "0")],
+    ] {
+        assert_eq!(pause(other), Duration::ZERO, "{other:?}");
+    }
+    assert_eq!(
+        pause(&[("retry-after", "0"), ("x-ratelimit-reset", "1")]),
+        Duration::ZERO,
+        "the standard's own header says more"
+    );
+}
+
 #[test]
 fn an_application_may_widen_or_forbid() {
     let policy = RetryPolicy {
