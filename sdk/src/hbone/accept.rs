@@ -121,10 +121,7 @@ impl Acceptor {
             keepalive,
             carrier: Arc::new(carrier),
             opened: 0,
-            // Each at its own time, so that those who came together do not come back together.
-            max_age: settings
-                .max_age
-                .map(|age| age.mul_f64(0.9 + 0.2 * fastrand::f64())),
+            max_age: settings.max_age.map(|age| around(age, fastrand::f64())),
             max_resets: settings.max_resets,
             untold: None,
             span,
@@ -350,4 +347,21 @@ fn with_status(status: StatusCode) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = status;
     response
+}
+
+/// Up to a tenth sooner or later: each at its own time, so that those who came together do not come back together.
+fn around(age: Duration, random: f64) -> Duration {
+    age.mul_f64(0.9 + 0.2 * random)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tunnels_of_one_age_do_not_end_at_one_time() {
+        let age = Duration::from_secs(100);
+        let at = |random| around(age, random).as_secs_f64().round();
+        assert_eq!((at(0.0), at(0.5), at(1.0)), (90.0, 100.0, 110.0));
+    }
 }
