@@ -303,6 +303,9 @@ fn every_row_of_the_hardening_page_names_tests_that_exist() {
         rows.insert(row);
         let named: Vec<_> = named.split('`').skip(1).step_by(2).collect();
         assert!(!named.is_empty(), "row {row} names no test");
+        // What a request may smuggle past a policy has a test that is found by the row's number.
+        let numbered = named.iter().any(|name| name.starts_with(&format!("row_{row}_")));
+        assert!(numbered || row < 23, "no test is named after row {row}");
         missing.extend(
             named
                 .into_iter()

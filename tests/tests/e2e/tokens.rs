@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 in_both_shapes!(
-    a_bad_token_is_refused_as_envoy_refuses_it,
+    row_34_a_bad_token_is_refused_as_envoy_refuses_it,
     a_token_leaves_behind_what_is_asked_for_and_nobody_else_can_write_it,
     keys_that_change_are_fetched_and_old_ones_forgotten,
     keys_outlast_an_outage_of_their_issuer,
@@ -153,7 +153,7 @@ fn bad_tokens(issuer: &Issuer) -> Vec<(&'static str, String)> {
 }
 
 /// Status, body and `www-authenticate` are those that Envoy gives, where there is one to ask.
-async fn a_bad_token_is_refused_as_envoy_refuses_it(shape: Shape) -> Result<()> {
+async fn row_34_a_bad_token_is_refused_as_envoy_refuses_it(shape: Shape) -> Result<()> {
     let issuer = Issuer::new();
     let rule = json!({"issuer": ISSUER, "jwks": issuer.jwks(), "audiences": ["shop"]});
     let world = World::start(shape, &[("policy", &policy(rule))]).await?;

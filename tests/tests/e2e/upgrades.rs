@@ -1,6 +1,8 @@
 //! Upgrades pass, in every combination of how they are asked for and what is spoken behind the policy; what would
 //! carry HTTP past the policy does not.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, anyhow, ensure};
 use bytes::Bytes;
 use http::{Method, Request, Response, Version};
@@ -10,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use inmesh::Body;
 use inmesh_tests::kit::door::Stream;
 use inmesh_tests::kit::wait::until;
-use inmesh_tests::kit::world::{request, seen};
+use inmesh_tests::kit::world::{request, seen, status};
 use inmesh_tests::kit::{Door, House, Shape, World};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -20,6 +22,7 @@ in_both_shapes!(
     a_refused_upgrade_is_an_ordinary_answer,
     both_halves_close_on_their_own,
     row_37_an_upgrade_is_neither_copied_nor_sent_again,
+    row_37_a_fault_comes_before_an_upgrade_and_not_into_it,
 );
 
 at_every_door!(
@@ -179,6 +182,45 @@ async fn row_37_an_upgrade_is_neither_copied_nor_sent_again(shape: Shape) -> Res
         world.v2.echo.served() == 1
     })
     .await;
+    Ok(())
+}
+
+/// Hardening row 37: a fault happens once, before anybody is asked; after 101 no rule has a hand in what passes.
+async fn row_37_a_fault_comes_before_an_upgrade_and_not_into_it(shape: Shape) -> Result<()> {
+    let delay = Duration::from_millis(100);
+    let to = "mirror: {host: reviews-v2}\n    retries: {attempts: 3, retryOn: '5xx,reset'}\n    route: [{destination: {host: \
+              reviews-v1}}]";
+    let rules = format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: reviews, namespace: default}}\nspec:\n  \
+         hosts: [reviews]\n  http:\n  - match: [{{headers: {{x-abort: {{exact: 'yes'}}}}}}]\n    fault: {{abort: {{httpStatus: 503, \
+         percentage: {{value: 100}}}}}}\n    {to}\n  - fault: {{delay: {{fixedDelay: {}ms, percentage: {{value: 100}}}}}}\n    {to}\n",
+        delay.as_millis()
+    );
+    let world = World::start(shape, &[("rules", &rules)]).await?;
+    for url in URLS {
+        let mut asked = request(Method::GET, url, &WEBSOCKET);
+        asked.headers_mut().insert("x-abort", "yes".parse()?);
+        let answer = world.curl.request(asked).await;
+        assert_eq!(status(answer), 503, "{url}");
+    }
+    assert_eq!((world.v1.echo.served(), world.v2.echo.served()), (0, 0));
+    for url in URLS {
+        let began = Instant::now();
+        let answer = world.curl.request(request(Method::GET, url, &WEBSOCKET)).await;
+        let mut stream = upgraded(answer.map_err(|e| anyhow!("{url}: {e}"))?).await?;
+        assert!(began.elapsed() >= delay, "{url}: {:?}", began.elapsed());
+        echoes(&mut stream).await?;
+        // Broken off in the middle: nobody makes it up again.
+        stream.write_all(b"and the").await?;
+        drop(stream);
+    }
+    let ordinary = world.curl.get("http://reviews:9080/").await;
+    assert_eq!(status(ordinary), 200);
+    until("the mirror has its copy of what was no upgrade", || async {
+        world.v2.echo.served() == 1
+    })
+    .await;
+    assert_eq!(world.v1.echo.served(), 3);
     Ok(())
 }
 
