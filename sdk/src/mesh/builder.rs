@@ -337,6 +337,10 @@ impl MeshBuilder {
         };
         let live = Arc::new(Live::new(Snapshot::default()));
         let meter = Meter::with_limits(self.metrics);
+        #[cfg(feature = "otlp")]
+        if let Some(counts) = crate::telemetry::export::counts_in_force() {
+            meter.watch_spans(counts);
+        }
         let mut hbone = self.hbone.clone();
         // Pods that share a machine's loopback are told apart by their addresses only if they dial from them; elsewhere the
         // system does so by itself.

@@ -384,6 +384,9 @@ impl Own {
 
     pub(super) fn watch_spans(&self, counts: SpanCounts) {
         let mut watched = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.push(counts);
+        // An exporter that is told of twice is still one.
+        if !watched.iter().any(|known| known.exported.is(&counts.exported)) {
+            watched.push(counts);
+        }
     }
 }

@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use inmesh_tests::kit::admin::Admin;
 use inmesh_tests::kit::cluster::{gateway, namespace};
 use inmesh_tests::kit::metrics::value;
 use inmesh_tests::kit::process::Process;
@@ -175,9 +176,12 @@ async fn a_page_that_asks_two_services_is_one_trace_with_the_right_parents(shape
             ("OTEL_TRACES_SAMPLER", "parentbased_always_on"),
         ]
     };
+    let metrics = |ip| Admin::at(SocketAddr::from((ip, 15020)));
     let mut processes = Vec::new();
     for (name, spec) in names.iter().zip(&specs) {
-        processes.push(Process::pod(POD, &cluster, spec, &vars(name))?);
+        let admin = metrics(spec.ip).addr().to_string();
+        let vars = [&vars(name)[..], &[("INMESH_ADMIN", &*admin)]].concat();
+        processes.push(Process::pod(POD, &cluster, spec, &vars)?);
     }
     let mut listening: Vec<_> = specs.iter().map(|spec| spec.ip).collect();
     if shape == Shape::Waypoint {
@@ -189,9 +193,9 @@ async fn a_page_that_asks_two_services_is_one_trace_with_the_right_parents(shape
         )?);
         listening.push(waypoint.ip);
     }
-    for ip in listening {
+    for ip in &listening {
         until("everybody listens", || async {
-            TcpStream::connect((ip, 15008)).await.is_ok()
+            TcpStream::connect((*ip, 15008)).await.is_ok()
         })
         .await;
     }
@@ -210,6 +214,13 @@ async fn a_page_that_asks_two_services_is_one_trace_with_the_right_parents(shape
         names.iter().all(|name| heard.served_by(name).is_some())
     })
     .await;
+    for ip in listening {
+        until("everybody says among its metrics what it has told", || async {
+            let told = metrics(ip).get("/metrics").await;
+            told.is_ok_and(|told| value(&told.text, "mesh_spans_exported_total", &[]) > 0.0)
+        })
+        .await;
+    }
     // Whoever ends flushes what is left.
     for process in &processes {
         process.terminate()?;

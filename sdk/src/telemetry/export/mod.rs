@@ -106,7 +106,8 @@ impl Guard {
         self.filter.clone()
     }
 
-    /// What became of the spans so far; give it to [`Meter::watch_spans`](super::Meter::watch_spans).
+    /// What became of the spans so far. A mesh that starts where the exporter listens counts them among its metrics;
+    /// one that does not is told by [`Meter::watch_spans`](super::Meter::watch_spans).
     pub fn counts(&self) -> SpanCounts {
         self.counts.clone()
     }
@@ -163,12 +164,27 @@ where
         .with_location(false)
         .with_threads(false)
         .with_tracked_inactivity(false)
+        .and_then(Counting(guard.counts()))
         .with_filter(
             Targets::new()
                 .with_default(LevelFilter::INFO)
                 .with_target("inmesh::access", LevelFilter::OFF),
         );
     Ok((layer, guard))
+}
+
+/// A part of the subscriber that exports, by which a mesh that starts later finds the counts: nobody has to hand them on,
+/// and there is no global of ours.
+struct Counting(SpanCounts);
+
+impl<S: Subscriber> Layer<S> for Counting {}
+
+/// The counts of the exporter that listens here, if one of ours does.
+pub(crate) fn counts_in_force() -> Option<SpanCounts> {
+    tracing::dispatcher::get_default(|listens| {
+        let counting = listens.downcast_ref::<Counting>();
+        counting.map(|counting| counting.0.clone())
+    })
 }
 
 /// A subscriber that exports spans and does nothing else, for whoever sets one for a part of a program.

@@ -155,9 +155,12 @@ async fn the_service_is_described_and_its_spans_are_counted() {
     let (addr, mut posts) = collector().await;
     let (layer, guard) = layer(&settings(addr)).unwrap();
     let meter = Meter::new();
-    meter.watch_spans(guard.counts());
     let subscriber = tracing_subscriber::registry().with(layer);
     tracing::subscriber::with_default(subscriber, || {
+        // As a mesh does that starts here; and being told of it twice is no harm.
+        let found = super::counts_in_force().expect("an exporter listens");
+        meter.watch_spans(found);
+        meter.watch_spans(guard.counts());
         drop(server_span(&request(&Method::GET, "/")));
     });
     assert!(shut(Arc::new(guard), Duration::from_secs(10)).await);

@@ -76,6 +76,11 @@ impl Counter {
         self.0.get()
     }
 
+    /// Whether both count in the same.
+    pub(in crate::telemetry) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     pub(super) fn is_kept(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
