@@ -320,7 +320,7 @@ pub fn compile(
                 let bound = waypoint(object.kind, &object.namespace, &object.name)?;
                 Some(&*bound.reference.namespace)
             },
-            gateway: &|name| istio_gateways.has(name),
+            gateway: &|name| istio_gateways.spoken(name),
         },
         &mut problems,
     );

@@ -318,7 +318,7 @@ impl<'s, 'a> Outbound<'s, 'a> {
         let scope = self.scope(port.number, registry);
         let to = Connections {
             secure: port.secure,
-            addresses: &it.vips,
+            addresses: Some(&it.vips),
         };
         let named = PortRef {
             number: port.number,

@@ -1,5 +1,7 @@
 //! A Gateway's listeners, met by clients from outside the mesh.
 
+mod istio;
+
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

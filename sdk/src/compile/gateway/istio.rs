@@ -2,15 +2,18 @@
 //!
 //! ```text
 //! Gateway ─ server ─┬▶ HTTP: all servers of a port share one list of routes, told apart by host
-//!                   └▶ HTTPS: each its own certificate and its own list
+//!                   ├▶ HTTPS: each its own certificate and its own list
+//!                   ├▶ TLS: the same, with routes of connections; unopened by `tls`, opened by `tcp` of VirtualServices
+//!                   └▶ TCP: one server of a port, and `tcp` of VirtualServices
 //! ```
 
+mod server;
 mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use http::StatusCode;
+use self::server::{Served, ServerHost, Speaks, Unserved};
 
 use super::Listeners;
 use crate::compile::authz::{GatewayTarget, Target};
@@ -18,17 +21,16 @@ use crate::compile::files::Files;
 use crate::compile::guard::Guards;
 use crate::compile::registry::Registry;
 use crate::compile::route::time::created;
-use crate::compile::virtual_service::{Scope, VirtualServices};
+use crate::compile::virtual_service::{Connections, Scope, Spoken, VirtualService, VirtualServices};
 use crate::compile::workload::Members;
-use crate::config::istio::{IstioGateway, Server};
+use crate::config::istio::IstioGateway;
 use crate::config::{Entry, Problem, ResourceStore, Severity, contains};
 use crate::matcher::HostPattern;
 use crate::name::ResourceRef;
-use crate::policy::route::listed::Conditions;
-use crate::policy::route::{
-    Action, Redirect, RedirectPort, RouteRule, RouteTable, RouteTableBuilder, RuleOrigin,
-};
-use crate::snapshot::{GatewayView, ListenerView, Place, TlsTerms};
+use crate::policy::authz::Layer;
+use crate::policy::connection::{ConnectionTable, ConnectionTableBuilder};
+use crate::policy::route::{RouteTable, RouteTableBuilder};
+use crate::snapshot::{GatewayView, ListenerView, PassedOn, Place};
 
 /// All Gateways of Istio's own API, the oldest first.
 #[derive(Debug, Default)]
@@ -45,9 +47,14 @@ impl<'a> IstioGateways<'a> {
         Self(all)
     }
 
-    /// Whether there is one of this name, as `namespace/name`.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(it, _)| name_of(it) == name)
+    /// What the servers of the one of this name (`namespace/name`) speak, if there is one.
+    pub(crate) fn spoken(&self, name: &str) -> Option<Spoken> {
+        let (gateway, _) = self.0.iter().find(|(it, _)| name_of(it) == name)?;
+        let mut spoken = Spoken::default();
+        for server in &gateway.spec.servers {
+            spoken += server::spoken(server);
+        }
+        Some(spoken)
     }
 
     /// Says of those that select nobody that nobody serves them.
@@ -80,22 +87,6 @@ pub(crate) struct Servers<'s, 'a> {
     pub(crate) files: &'s Files<'s>,
 }
 
-/// A server that can be served.
-struct Served<'a> {
-    gateway: &'a IstioGateway,
-    entry: &'a Arc<Entry>,
-    index: usize,
-    hosts: Vec<ServerHost>,
-    terms: Option<Arc<TlsTerms>>,
-}
-
-/// A host of a server, for VirtualServices of some namespaces.
-struct ServerHost {
-    /// `None` is any.
-    namespace: Option<Box<str>>,
-    host: HostPattern,
-}
-
 impl<'a> Servers<'_, 'a> {
     /// Adds what is served here to the listeners of Gateway API.
     pub(crate) fn added(
@@ -111,7 +102,11 @@ impl<'a> Servers<'_, 'a> {
             for (index, server) in gateway.spec.servers.iter().enumerate() {
                 let port = server.port.number;
                 let of_port = ports.entry(port).or_default();
-                match self.served(gateway, entry, index, server, of_port, taken.contains(&port)) {
+                let served = match taken.contains(&port) {
+                    true => server::taken(self.own, port),
+                    false => self.served(gateway, entry, index, of_port),
+                };
+                match served {
                     Ok(served) => of_port.push(served),
                     // There will be another compile when it has been read.
                     Err(Unserved { remedy: "", .. }) => {}
@@ -127,74 +122,6 @@ impl<'a> Servers<'_, 'a> {
             self.port(*port, servers, &mut view, guards, problems);
         }
         view
-    }
-
-    fn served(
-        &self,
-        gateway: &'a IstioGateway,
-        entry: &'a Arc<Entry>,
-        index: usize,
-        server: &'a Server,
-        others: &[Served<'a>],
-        taken: bool,
-    ) -> Result<Served<'a>, Unserved> {
-        let secure = match server.port.protocol.to_ascii_uppercase().as_str() {
-            "HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB" => false,
-            "HTTPS" => true,
-            other => {
-                let text = format!("{other} cannot be served");
-                return unserved(
-                    "port.protocol",
-                    text,
-                    "use HTTP or HTTPS, or a route of Gateway API",
-                );
-            }
-        };
-        if server.port.number == 0 {
-            return unserved("port.number", "a port is required", "give a port from 1 to 65535");
-        }
-        if taken {
-            let text = format!(
-                "a listener of Gateway {} has port {}",
-                self.own.name, server.port.number
-            );
-            return unserved("port.number", text, "give each its own port");
-        }
-        if others.first().is_some_and(|it| it.terms.is_some() != secure) {
-            let text = format!("port {} is served with and without TLS", server.port.number);
-            return unserved("port.protocol", text, "give each its own port");
-        }
-        let terms = match secure {
-            false => None,
-            true => Some(tls::terms(
-                server.tls.as_ref(),
-                &self.own.namespace,
-                self.store,
-                self.files,
-            )?),
-        };
-        let mut hosts = Vec::new();
-        for (at, text) in server.hosts.iter().enumerate() {
-            match host(text, &gateway.metadata.namespace) {
-                Some(host) => hosts.push(host),
-                None => {
-                    let text = format!("hosts[{at}] `{text}` is no host");
-                    return unserved("hosts", text, "write a host, `*.example.com` or `*`");
-                }
-            }
-        }
-        let names = |it: &Served<'_>, host: &ServerHost| it.hosts.iter().any(|other| other.host == host.host);
-        if secure && let Some(host) = hosts.iter().find(|host| others.iter().any(|it| names(it, host))) {
-            let text = format!("another server of the port has {} already", host.host);
-            return unserved("hosts", text, "give every host one server");
-        }
-        Ok(Served {
-            gateway,
-            entry,
-            index,
-            hosts,
-            terms,
-        })
     }
 
     fn port(
@@ -213,37 +140,56 @@ impl<'a> Servers<'_, 'a> {
             },
             labels: self.listeners.labels,
         };
-        let mut listen = |name: Arc<str>, host, tls, routes, problems: &mut Vec<Problem>| {
+        let mut listen = |name: Arc<str>, host, it: &Served<'a>, routes, problems: &mut Vec<Problem>| {
+            let authz = it
+                .speaks
+                .of_connections()
+                .then(|| guards.engine(Layer::Tcp, &target, problems));
+            let connections = authz.map(|authz| PassedOn {
+                routes: self.connections(port, it, problems),
+                authz,
+            });
             view.add(Arc::new(ListenerView {
                 place: Arc::new(Place::Listener { name: name.clone() }),
-                name,
                 port,
                 host,
-                tls,
-                passes_tls: false,
+                tls: it.speaks.terms().map(|terms| self.listeners.kept(&name, terms)),
+                passes_tls: matches!(it.speaks, Speaks::Passed),
+                name,
                 routes,
-                connections: None,
+                connections,
                 gate: guards.gate(&target, problems),
             }));
         };
-        if servers.first().is_some_and(|it| it.terms.is_none()) {
-            let routes = self.routes(port, servers, problems);
-            // Hosts that no server has are none of the table's.
-            listen(
-                format!("istio/{port}").into(),
-                HostPattern::Any,
-                None,
-                routes,
-                problems,
-            );
-            return;
-        }
-        for it in servers {
-            let routes = self.routes(port, std::slice::from_ref(it), problems);
-            for (at, host) in it.hosts.iter().enumerate() {
-                let name: Arc<str> = format!("{}/{}/{at}", name_of(it.gateway), it.index).into();
-                let terms = it.terms.as_ref().map(|terms| self.listeners.kept(&name, terms));
-                listen(name, host.host.clone(), terms, routes.clone(), problems);
+        for (at, it) in servers.iter().enumerate() {
+            match it.speaks {
+                // Hosts that no server has are none of the table's.
+                Speaks::Http if at == 0 => {
+                    let routes = self.routes(port, servers, problems);
+                    listen(
+                        format!("istio/{port}").into(),
+                        HostPattern::Any,
+                        it,
+                        routes,
+                        problems,
+                    );
+                }
+                Speaks::Http => {}
+                // Nothing tells such connections apart.
+                Speaks::Tcp => {
+                    let name = format!("{}/{}", name_of(it.gateway), it.index).into();
+                    listen(name, HostPattern::Any, it, Arc::default(), problems);
+                }
+                Speaks::Https(_) | Speaks::Opened(_) | Speaks::Passed => {
+                    let routes = match it.speaks {
+                        Speaks::Https(_) => self.routes(port, std::slice::from_ref(it), problems),
+                        _ => Arc::default(),
+                    };
+                    for (at, host) in it.hosts.iter().enumerate() {
+                        let name = format!("{}/{}/{at}", name_of(it.gateway), it.index).into();
+                        listen(name, host.host.clone(), it, routes.clone(), problems);
+                    }
+                }
             }
         }
     }
@@ -258,22 +204,8 @@ impl<'a> Servers<'_, 'a> {
                 continue;
             }
             let name = name_of(it.gateway);
-            let scope = Scope {
-                gateway: &name,
-                port,
-                labels: Some(self.listeners.labels),
-                namespace: &self.own.namespace,
-                registry: self.registry,
-                domain: self.domain,
-            };
-            let hosts = |namespace: &str| {
-                let admits = |it: &&ServerHost| it.namespace.as_ref().is_none_or(|own| **own == *namespace);
-                it.hosts.iter().filter(admits).map(|it| it.host.clone()).collect()
-            };
-            for (bound, hosts) in self
-                .virtual_services
-                .for_gateway(&name, &self.own.namespace, hosts)
-            {
+            let scope = self.scope(&name, port);
+            for (bound, hosts) in self.bound(&name, it) {
                 bound.add(&mut builder, &hosts, &scope, problems);
             }
         }
@@ -283,61 +215,45 @@ impl<'a> Servers<'_, 'a> {
             .complete(&mut table, self.listeners.clusters);
         Arc::new(table)
     }
-}
 
-impl Served<'_> {
-    /// Whether callers in the clear are sent to HTTPS.
-    fn redirects(&self) -> bool {
-        let server = self.gateway.spec.servers.get(self.index);
-        self.terms.is_none()
-            && server
-                .and_then(|it| it.tls.as_ref())
-                .is_some_and(|it| it.https_redirect)
+    /// What connections to a server are led by: `tls` routes where TLS is passed on, else `tcp` routes.
+    fn connections(&self, port: u16, it: &Served<'a>, problems: &mut Vec<Problem>) -> ConnectionTable {
+        let name = name_of(it.gateway);
+        let scope = self.scope(&name, port);
+        let to = Connections {
+            secure: matches!(it.speaks, Speaks::Passed),
+            addresses: None,
+        };
+        let mut builder = ConnectionTableBuilder::default();
+        for (bound, _) in self.bound(&name, it) {
+            bound.add_connections(&mut builder, to, &scope, problems);
+        }
+        builder.build()
     }
 
-    fn redirect(&self, builder: &mut RouteTableBuilder) {
-        let origin = RuleOrigin::new(self.entry.reference(), self.index as u32, None);
-        let to_https = Action::Redirect(Redirect {
-            scheme: Some("https".into()),
-            host: None,
-            port: RedirectPort::Kept,
-            path: None,
-            status: StatusCode::MOVED_PERMANENTLY,
-        });
-        let rule = builder.rule(RouteRule::new(origin, to_https), None);
-        let hosts: Vec<HostPattern> = self.hosts.iter().map(|it| it.host.clone()).collect();
-        builder.listed(rule, 0, &hosts, Conditions::default());
+    fn scope<'n>(&'n self, gateway: &'n str, port: u16) -> Scope<'n> {
+        Scope {
+            gateway,
+            port,
+            labels: Some(self.listeners.labels),
+            namespace: &self.own.namespace,
+            registry: self.registry,
+            domain: self.domain,
+        }
     }
-}
 
-/// Why a server is not served; without a remedy where there is nothing to do but wait.
-struct Unserved {
-    field: &'static str,
-    text: String,
-    remedy: &'static str,
-}
-
-fn unserved<T>(field: &'static str, text: impl Into<String>, remedy: &'static str) -> Result<T, Unserved> {
-    Err(Unserved {
-        field,
-        text: text.into(),
-        remedy,
-    })
+    /// The VirtualServices that are bound to a server, with the hosts that they have in common with it.
+    fn bound(&self, name: &str, it: &Served<'a>) -> Vec<(&VirtualService<'a>, Vec<HostPattern>)> {
+        let hosts = |namespace: &str| {
+            let admits = |it: &&ServerHost| it.namespace.as_ref().is_none_or(|own| **own == *namespace);
+            it.hosts.iter().filter(admits).map(|it| it.host.clone()).collect()
+        };
+        self.virtual_services
+            .for_gateway(name, &self.own.namespace, hosts)
+    }
 }
 
 /// `namespace/name`, as VirtualServices mean it.
 fn name_of(gateway: &IstioGateway) -> String {
     format!("{}/{}", gateway.metadata.namespace, gateway.metadata.name)
-}
-
-/// A host, perhaps with a namespace before it: `.` is the Gateway's own, `*` any, and so is none.
-fn host(text: &str, own: &str) -> Option<ServerHost> {
-    let (namespace, host) = match text.split_once('/') {
-        None | Some(("*", _)) => (None, text.rsplit('/').next().unwrap_or(text)),
-        Some((".", host)) => (Some(own.into()), host),
-        Some((namespace, host)) => (Some(namespace.into()), host),
-    };
-    (!host.is_empty()).then_some(())?;
-    let host = HostPattern::parse(host).ok()?;
-    Some(ServerHost { namespace, host })
 }

@@ -1,11 +1,8 @@
 //! Gateways, their listeners, and the routes that attach to them.
 
-use std::time::Duration;
-
 use super::kit::*;
 use crate::compile::{Compiled, Handover, compile};
-use crate::identity::dev_ca::{DevCa, Leaf};
-use crate::name::SpiffeId;
+use crate::identity::dev_ca::DevCa;
 use crate::snapshot::{ListenerView, Misfit};
 
 /// The Gateway `front` of `default` with these listeners, its one instance, and a service to send to.
@@ -38,31 +35,6 @@ spec:
   hostnames: [{hostnames}]
   rules: [{{backendRefs: [{{name: reviews, namespace: default, port: 9080}}]}}]
 "
-    )
-}
-
-/// A Secret with a certificate for these names; the key may be another's.
-fn secret(namespace: &str, name: &str, dns: &[&str]) -> String {
-    let ca = DevCa::new_in_memory().unwrap();
-    let id = SpiffeId::parse("spiffe://cluster.local/ns/default/sa/front").unwrap();
-    let mut leaf = Leaf::of(&id, Duration::from_secs(3600));
-    leaf.dns = dns.iter().map(|name| (*name).to_owned()).collect();
-    let pems = ca.issue_leaf(&leaf).unwrap();
-    let indent = |pem: &str| pem.trim_end().replace('\n', "\n    ");
-    format!(
-        "
-apiVersion: v1
-kind: Secret
-metadata: {{name: {name}, namespace: {namespace}}}
-type: kubernetes.io/tls
-stringData:
-  tls.crt: |
-    {}
-  tls.key: |
-    {}
-",
-        indent(&pems.chain),
-        indent(&pems.key)
     )
 }
 

@@ -5,7 +5,9 @@ use http::{HeaderMap, Method};
 use super::kit::*;
 use crate::compile::Compiled;
 use crate::config::Severity;
+use crate::name::Host;
 use crate::policy::RequestHead;
+use crate::policy::connection::Opening;
 use crate::policy::route::Action;
 use crate::snapshot::Node;
 
@@ -189,13 +191,22 @@ fn what_cannot_be_served_is_told_with_its_place() {
         let server = format!("{{port: {{number: 443, name: s, protocol: HTTPS}}, hosts: ['*']{tls}}}");
         one(&server)
     };
-    assert_eq!(
-        one("{port: {number: 1, name: t, protocol: TCP}, hosts: ['*']}"),
-        "spec.servers[0].port.protocol"
-    );
+    for protocol in ["UDP", "''", "Thrift"] {
+        assert_eq!(
+            one(&format!(
+                "{{port: {{number: 1, name: t, protocol: {protocol}}}, hosts: ['*']}}"
+            )),
+            "spec.servers[0].port.protocol"
+        );
+    }
     assert_eq!(https(""), "spec.servers[0].tls");
+    assert_eq!(
+        one("{port: {number: 1, name: t, protocol: TLS}, hosts: ['*']}"),
+        "spec.servers[0].tls"
+    );
     for (tls, field) in [
-        ("{mode: PASSTHROUGH}", "mode"),
+        ("{mode: ISTIO_MUTUAL}", "mode"),
+        ("{mode: AUTO_PASSTHROUGH}", "mode"),
         ("{mode: SIMPLE}", "credentialName"),
         ("{mode: SIMPLE, credentialName: none}", "credentialName"),
         (
@@ -212,4 +223,167 @@ fn what_cannot_be_served_is_told_with_its_place() {
             format!("spec.servers[0].tls.{field}")
         );
     }
+}
+
+/// A Gateway `g` with these servers.
+fn servers(all: &str) -> String {
+    istio_gateway(
+        "g",
+        &format!("{{selector: {{istio: ingressgateway}}, servers: [{all}]}}"),
+    )
+}
+
+/// A VirtualService for `g` with such routes; those of `tls` and `tcp` lead to `reviews`.
+fn leading(name: &str, hosts: &str, routes: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}, namespace: default}}\n\
+         spec: {{hosts: [{hosts}], gateways: [g], {routes}}}\n"
+    )
+}
+
+const TO: &str = "route: [{destination: {host: reviews, port: {number: 9080}}}]";
+
+/// The rule that takes a connection to a port, by the server name where it opens with TLS.
+fn taken(seen: &Compiled, port: u16, name: Option<&str>) -> Option<String> {
+    let port = seen.snapshot.gateway.port(port)?;
+    let passed = port.listener(name.unwrap_or_default())?.connections.as_ref()?;
+    let name = name.map(|name| Host::parse(name).unwrap());
+    let opening = name
+        .as_ref()
+        .map_or(Opening::Plain, |name| Opening::Tls(Some(name)));
+    Some(passed.routes.find(opening)?.origin.label.to_string())
+}
+
+#[test]
+fn tls_is_passed_on_by_the_names_of_tls_routes() {
+    let pass = "{port: {number: 443, name: tls, protocol: TLS}, hosts: ['*.example.com'], tls: {mode: PASSTHROUGH}}, \
+                {port: {number: 443, name: https, protocol: HTTPS}, hosts: [other.test], tls: {}}";
+    let tls = format!(
+        "tls: [{{match: [{{sniHosts: [a.example.com]}}, {{port: 8443, sniHosts: [no.example.com]}}], {TO}}}, {{match: [{{port: 443, \
+         sniHosts: ['*.example.com']}}, {{gateways: [mesh], sniHosts: [x.example.com]}}], {TO}}}]"
+    );
+    let other = format!("tls: [{{match: [{{sniHosts: [other.test]}}], {TO}}}]");
+    let seen = seen_by(
+        &ingress(),
+        &[
+            TOWN,
+            INGRESS,
+            &servers(pass),
+            &leading("v", "'*.example.com'", &tls),
+            &leading("w", "other.test", &other),
+            // Bound, but for no host of the server.
+            &leading("x", "elsewhere.test", &other.replace("other", "elsewhere")),
+        ],
+    );
+    assert_eq!(told(&seen), [""; 0]);
+    let port = seen.snapshot.gateway.port(443).unwrap();
+    assert!(port.secure && port.passes);
+    for (name, expected) in [
+        ("a.example.com", Some("default/v/0")),
+        ("no.example.com", Some("default/v/1")),
+        ("other.test", Some("default/w/0")),
+        ("elsewhere.test", None),
+    ] {
+        assert_eq!(taken(&seen, 443, Some(name)).as_deref(), expected, "{name}");
+    }
+}
+
+#[test]
+fn bytes_go_where_tcp_routes_lead() {
+    let plain = "{port: {number: 5432, name: db, protocol: TCP}, hosts: ['*']}";
+    let tcp = format!("tcp: [{{match: [{{port: 1}}], {TO}}}, {{match: [{{port: 5432}}], {TO}}}]");
+    let texts = [TOWN, INGRESS, &servers(plain), &leading("v", "'*'", &tcp)];
+    let seen = seen_by(&ingress(), &texts);
+    assert_eq!(told(&seen), [""; 0]);
+    assert_eq!(taken(&seen, 5432, None).as_deref(), Some("default/v/1"));
+    assert!(!seen.snapshot.gateway.port(5432).unwrap().secure);
+    // To whoever calls the service itself it says nothing.
+    assert!(caller(&texts).port("reviews.default:9080").connections.is_empty());
+}
+
+#[test]
+fn what_is_inside_tls_that_ends_here_goes_where_tcp_routes_lead() {
+    let secret = secret("istio-system", "cert", &["db.example.com"]);
+    let open = "{port: {number: 443, name: tls, protocol: TLS}, hosts: [db.example.com], tls: {mode: SIMPLE, credentialName: cert}}";
+    let tcp = format!("tcp: [{{{TO}}}]");
+    let seen = seen_by(
+        &ingress(),
+        &[
+            TOWN,
+            INGRESS,
+            &secret,
+            &servers(open),
+            &leading("v", "db.example.com", &tcp),
+        ],
+    );
+    assert_eq!(told(&seen), [""; 0]);
+    assert_eq!(
+        taken(&seen, 443, Some("db.example.com")).as_deref(),
+        Some("default/v/0")
+    );
+    let port = seen.snapshot.gateway.port(443).unwrap();
+    let terms = port.listener("db.example.com").unwrap().tls.as_ref().unwrap();
+    assert!(!terms.http && !port.passes);
+}
+
+#[test]
+fn servers_that_cannot_be_told_apart_are_not_served() {
+    let server = |number: u16, protocol: &str, rest: &str| {
+        format!("{{port: {{number: {number}, name: a, protocol: {protocol}}}, hosts: ['*']{rest}}}")
+    };
+    let pass = ", tls: {mode: PASSTHROUGH}";
+    for (second, field) in [
+        (server(80, "TCP", ""), "port.number"),
+        (server(80, "HTTP", ""), "port.protocol"),
+        (server(80, "TLS", pass), "port.protocol"),
+    ] {
+        let both = format!("{}, {second}", server(80, "TCP", ""));
+        let seen = seen_by(&ingress(), &[TOWN, INGRESS, &servers(&both)]);
+        let problem = seen.problem("the server is not served");
+        assert_eq!(problem.field, format!("spec.servers[1].{field}"));
+        assert_eq!((&*problem.place.file, problem.place.line), ("town.yaml", 4));
+        assert_eq!(seen.snapshot.gateway.listeners().count(), 1);
+    }
+    let twice = format!("{}, {}", server(443, "TLS", pass), server(443, "HTTPS", pass));
+    let seen = seen_by(&ingress(), &[TOWN, INGRESS, &servers(&twice)]);
+    assert_eq!(
+        seen.problem("has * already").field,
+        "spec.servers[1].hosts",
+        "{:?}",
+        told(&seen)
+    );
+}
+
+#[test]
+fn routes_that_no_server_asks_are_reported() {
+    let http = "{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}";
+    let pass = "{port: {number: 443, name: tls, protocol: TLS}, hosts: ['*'], tls: {mode: PASSTHROUGH}}";
+    let routes = [
+        ("http", format!("http: [{{{TO}}}]")),
+        ("tcp", format!("tcp: [{{{TO}}}]")),
+        ("tls", format!("tls: [{{match: [{{sniHosts: ['*']}}], {TO}}}]")),
+    ];
+    for (server, asked) in [(http, "http"), (pass, "tls")] {
+        for (field, written) in &routes {
+            let texts = [TOWN, INGRESS, &servers(server), &leading("v", "'*'", written)];
+            let seen = seen_by(&ingress(), &texts);
+            match *field == asked {
+                true => assert_eq!(told(&seen), [""; 0]),
+                false => {
+                    let problem = seen.problem("nothing is routed");
+                    assert_eq!(problem.field, format!("spec.{field}"));
+                    assert_eq!(problem.severity, Severity::Ignored);
+                }
+            }
+        }
+    }
+    let subnets = format!("tls: [{{match: [{{sniHosts: ['*'], destinationSubnets: [10.0.0.0/8]}}], {TO}}}]");
+    let seen = seen_by(
+        &ingress(),
+        &[TOWN, INGRESS, &servers(pass), &leading("v", "'*'", &subnets)],
+    );
+    assert_eq!(
+        seen.problem("has no effect on a Gateway").field,
+        "spec.tls[0].match[0].destinationSubnets"
+    );
 }

@@ -1,8 +1,11 @@
 //! Small worlds in YAML, and questions to what they compile to.
 
+use std::time::Duration;
+
 use crate::compile::{Compiled, Condition, Handover, compile};
 use crate::config::{Problem, ResourceStore, yaml};
-use crate::name::Host;
+use crate::identity::dev_ca::{DevCa, Leaf};
+use crate::name::{Host, SpiffeId};
 use crate::snapshot::{
     Cluster, InboundPolicy, Node, Role, ServicePortView, Via, WaypointInbound, WorkloadInbound,
 };
@@ -73,6 +76,31 @@ pub(super) fn gateway(namespace: &str, name: &str) -> Node {
         namespace: namespace.into(),
         ..workload("waypoint-1")
     }
+}
+
+/// A Secret with a certificate for these names.
+pub(super) fn secret(namespace: &str, name: &str, dns: &[&str]) -> String {
+    let ca = DevCa::new_in_memory().unwrap();
+    let id = SpiffeId::parse("spiffe://cluster.local/ns/default/sa/front").unwrap();
+    let mut leaf = Leaf::of(&id, Duration::from_secs(3600));
+    leaf.dns = dns.iter().map(|name| (*name).to_owned()).collect();
+    let pems = ca.issue_leaf(&leaf).unwrap();
+    let indent = |pem: &str| pem.trim_end().replace('\n', "\n    ");
+    format!(
+        "
+apiVersion: v1
+kind: Secret
+metadata: {{name: {name}, namespace: {namespace}}}
+type: kubernetes.io/tls
+stringData:
+  tls.crt: |
+    {}
+  tls.key: |
+    {}
+",
+        indent(&pems.chain),
+        indent(&pems.key)
+    )
 }
 
 pub(super) fn store(texts: &[&str]) -> ResourceStore {

@@ -1,7 +1,8 @@
 //! The `tls` and `tcp` routes of a VirtualService: rules of a [`ConnectionTable`].
 //!
-//! As in Istio, `tls` counts on ports that are declared as TLS or HTTPS, `tcp` on others that are not HTTP. What is
-//! known of a connection before it is made is settled here: its port, its caller, the addresses of the service.
+//! As in Istio, `tls` counts on ports that are declared as TLS or HTTPS, `tcp` on others that are not HTTP; on a Gateway
+//! `tls` where TLS is passed on, `tcp` where it is not. What is known of a connection before it is made is settled here:
+//! its port, its caller, the addresses of the service.
 //!
 //! [`ConnectionTable`]: crate::policy::connection::ConnectionTable
 
@@ -23,8 +24,8 @@ use crate::policy::route::{Backend, Backends, RuleOrigin, Target};
 pub(crate) struct Connections<'s> {
     /// Whether the port is declared as TLS.
     pub(crate) secure: bool,
-    /// The addresses that are dialled for it.
-    pub(crate) addresses: &'s [IpAddr],
+    /// The addresses that are dialled for it; `None` at a Gateway, where it is the Gateway that is dialled.
+    pub(crate) addresses: Option<&'s [IpAddr]>,
 }
 
 /// What matches of both kinds have in common.
@@ -37,14 +38,6 @@ struct Match<'a> {
 }
 
 impl VirtualService<'_> {
-    /// Whether it has routes for ports of such a kind.
-    pub(super) fn routes_connections(&self, secure: bool) -> bool {
-        match secure {
-            true => !self.spec.spec.tls.is_empty(),
-            false => !self.spec.spec.tcp.is_empty(),
-        }
-    }
-
     /// Appends its routes of connections to a table.
     pub(crate) fn add_connections(
         &self,
@@ -193,7 +186,24 @@ fn server_names(names: &[String], at: &str, findings: &mut Findings<'_>) -> Vec<
 }
 
 /// Whether one of the addresses is within one of the blocks; no blocks are all.
-fn leads_within(blocks: &[String], addresses: &[IpAddr], at: &str, findings: &mut Findings<'_>) -> bool {
+fn leads_within(
+    blocks: &[String],
+    addresses: Option<&[IpAddr]>,
+    at: &str,
+    findings: &mut Findings<'_>,
+) -> bool {
+    let Some(addresses) = addresses else {
+        if !blocks.is_empty() {
+            // As in Istio.
+            findings.report(
+                Severity::Ignored,
+                &format!("{at}.destinationSubnets"),
+                "has no effect on a Gateway: it is the Gateway's own address that clients dial",
+                "remove it, or tell the connections apart by port or server name",
+            );
+        }
+        return true;
+    };
     let mut within = blocks.is_empty();
     for (index, text) in blocks.iter().enumerate() {
         match parse_block(text) {

@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 pub(crate) use connection::Connections;
 pub(crate) use host::{HostGlob, full_name};
-pub(crate) use report::{Sight, glob};
+pub(crate) use report::{Sight, Spoken, glob};
 
 use super::findings::Findings;
 use super::labels;

@@ -1,5 +1,7 @@
 //! What a VirtualService says to nobody.
 
+use std::ops::AddAssign;
+
 use super::{HostGlob, HttpRoute, MESH, VirtualService, VirtualServices, matching};
 use crate::compile::findings::Findings;
 use crate::compile::service::Destination;
@@ -12,8 +14,27 @@ pub(crate) struct Sight<'s, 'a> {
     pub(crate) destinations: &'s [Destination<'a>],
     /// The namespace of the waypoint that a destination is bound to.
     pub(crate) waypoint: &'s dyn Fn(&Destination<'_>) -> Option<&'s str>,
-    /// Whether there is a Gateway (`namespace/name`) that VirtualServices can be bound to.
-    pub(crate) gateway: &'s dyn Fn(&str) -> bool,
+    /// What is spoken on a Gateway (`namespace/name`) that VirtualServices can be bound to, if there is one.
+    pub(crate) gateway: &'s dyn Fn(&str) -> Option<Spoken>,
+}
+
+/// Which routes of VirtualServices are asked somewhere.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spoken {
+    /// `http`.
+    pub(crate) http: bool,
+    /// `tcp`: what is neither HTTP nor TLS, or TLS that was opened.
+    pub(crate) tcp: bool,
+    /// `tls`: TLS, unopened.
+    pub(crate) tls: bool,
+}
+
+impl AddAssign for Spoken {
+    fn add_assign(&mut self, other: Self) {
+        self.http |= other.http;
+        self.tcp |= other.tcp;
+        self.tls |= other.tls;
+    }
 }
 
 impl VirtualServices<'_> {
@@ -23,8 +44,8 @@ impl VirtualServices<'_> {
             it.gateways(sight, problems);
             if it.is_bound_to(MESH) {
                 it.hosts(sight, problems);
-                it.unspoken(sight, problems);
             }
+            it.unspoken(sight, problems);
             it.unreachable(problems);
         }
     }
@@ -33,7 +54,7 @@ impl VirtualServices<'_> {
 impl VirtualService<'_> {
     fn gateways(&self, sight: &Sight<'_, '_>, problems: &mut Vec<Problem>) {
         let named = self.gateways.iter().enumerate().filter(|(_, it)| &***it != MESH);
-        for (at, gateway) in named.filter(|(_, it)| !(sight.gateway)(it)) {
+        for (at, gateway) in named.filter(|(_, it)| (sight.gateway)(it).is_none()) {
             problems.push(self.entry.problem(
                 Severity::Warning,
                 format!("spec.gateways[{at}]"),
@@ -79,37 +100,77 @@ impl VirtualService<'_> {
         }
     }
 
-    /// Routes of connections that none of the services has ports for.
+    /// Routes of a kind that nobody asks who is bound to it.
     fn unspoken(&self, sight: &Sight<'_, '_>, problems: &mut Vec<Problem>) {
-        let named = || {
-            sight
-                .destinations
-                .iter()
-                .filter(|it| self.names(&glob(it)).is_some())
-        };
-        let mut ports = named().flat_map(|it| &it.ports).peekable();
-        if ports.peek().is_none() {
-            return;
+        let of_mesh = self.is_bound_to(MESH).then(|| self.spoken_in_mesh(sight));
+        let named = self.gateways.iter().filter(|it| &***it != MESH);
+        let of_gateways = named.filter_map(|it| (sight.gateway)(it));
+        let mut known: Vec<Spoken> = of_gateways.collect();
+        let only_gateways = of_mesh.is_none();
+        match of_mesh {
+            // It has no services, which is said elsewhere.
+            Some(None) if known.is_empty() => return,
+            Some(spoken) => known.extend(spoken),
+            None if known.is_empty() => return,
+            None => {}
         }
-        let (mut tls, mut tcp) = (false, false);
-        for port in ports {
-            let opaque = matches!(port.protocol, AppProtocol::Tcp | AppProtocol::Unknown);
-            tls |= port.secure;
-            tcp |= opaque && !port.secure;
-        }
-        for (field, secure, spoken, what) in [
-            ("spec.tls", true, tls, "TLS"),
-            ("spec.tcp", false, tcp, "anything but HTTP and TLS"),
+        let mut spoken = Spoken::default();
+        known.into_iter().for_each(|it| spoken += it);
+        let spec = &self.spec.spec;
+        for (field, written, is_spoken, what) in [
+            ("spec.http", !self.http.is_empty(), spoken.http, "HTTP"),
+            ("spec.tls", !spec.tls.is_empty(), spoken.tls, "TLS"),
+            (
+                "spec.tcp",
+                !spec.tcp.is_empty(),
+                spoken.tcp,
+                "anything but HTTP and TLS",
+            ),
         ] {
-            if self.routes_connections(secure) && !spoken {
-                problems.push(self.entry.problem(
-                    Severity::Ignored,
-                    field,
+            if !written || is_spoken {
+                continue;
+            }
+            let (text, remedy) = match (only_gateways, field) {
+                (true, "spec.tls") => (
+                    "no server of its Gateways passes TLS on; nothing is routed".to_owned(),
+                    "give a server tls.mode PASSTHROUGH, or write tcp routes for TLS that ends there",
+                ),
+                (true, "spec.tcp") => (
+                    "every server of its Gateways serves requests or passes TLS on; nothing is routed"
+                        .to_owned(),
+                    "give a server protocol TCP, or TLS that ends there",
+                ),
+                (true, _) => (
+                    "no server of its Gateways serves requests; nothing is routed".to_owned(),
+                    "give a server protocol HTTP or HTTPS",
+                ),
+                (false, _) => (
                     format!("no port of its services is declared to speak {what}; nothing is routed"),
                     "declare what the port speaks by appProtocol or the beginning of its name",
-                ));
-            }
+                ),
+            };
+            problems.push(self.entry.problem(Severity::Ignored, field, text, remedy));
         }
+    }
+
+    /// What the services that it names speak; `None` if it names none with a port.
+    fn spoken_in_mesh(&self, sight: &Sight<'_, '_>) -> Option<Spoken> {
+        let named = sight
+            .destinations
+            .iter()
+            .filter(|it| self.names(&glob(it)).is_some());
+        let mut ports = named.flat_map(|it| &it.ports).peekable();
+        ports.peek()?;
+        let mut spoken = Spoken::default();
+        for port in ports {
+            let opaque = matches!(port.protocol, AppProtocol::Tcp | AppProtocol::Unknown);
+            spoken += Spoken {
+                http: port.protocol != AppProtocol::Tcp,
+                tcp: opaque && !port.secure,
+                tls: port.secure,
+            };
+        }
+        Some(spoken)
     }
 
     /// Routes after one that takes everything.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Unserved, unserved};
+use super::server::{Unserved, unserved};
 use crate::compile::files::{Files, Unread};
 use crate::compile::gateway::{Pair, certificates, pair};
 use crate::config::ResourceStore;
@@ -20,17 +20,21 @@ pub(super) fn terms(
     namespace: &str,
     store: &ResourceStore,
     files: &Files<'_>,
-) -> Result<Arc<TlsTerms>, Unserved> {
+) -> Result<TlsTerms, Unserved> {
     let Some(tls) = written else {
-        return unserved("tls", "HTTPS needs a certificate", "give a credentialName");
+        return unserved("tls", "a certificate is required", "give a credentialName");
     };
     let demands_clients = match tls.mode {
         Some(ServerTLSmode::Simple) => None,
         Some(ServerTLSmode::Mutual) => Some(false),
         Some(ServerTLSmode::OptionalMutual) => Some(true),
         _ => {
-            let text = "only TLS that ends here can be served";
-            return unserved("tls.mode", text, "use SIMPLE, MUTUAL or OPTIONAL_MUTUAL");
+            let text = "this is done by the mesh's own certificates, which a Gateway does not show";
+            return unserved(
+                "tls.mode",
+                text,
+                "use SIMPLE, MUTUAL, OPTIONAL_MUTUAL or PASSTHROUGH",
+            );
         }
     };
     unsupported(tls)?;
@@ -47,7 +51,7 @@ pub(super) fn terms(
             optional,
         })),
     };
-    Ok(Arc::new(TlsTerms::new(certificates, clients)))
+    Ok(TlsTerms::new(certificates, clients))
 }
 
 fn unsupported(tls: &ServerTLSSettings) -> Result<(), Unserved> {
