@@ -13,6 +13,7 @@ mod access_log;
 mod annotations;
 pub mod authn;
 pub mod authz;
+mod backend_policy;
 mod backend_tls;
 mod backends;
 mod binding;
@@ -312,6 +313,7 @@ pub fn compile(
         &mut problems,
         &mut statuses,
     );
+    backend_policy::report(store, &controllers, &mut problems, &mut statuses);
     virtual_services.report(
         &virtual_service::Sight {
             destinations: &destinations,

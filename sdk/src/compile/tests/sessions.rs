@@ -112,3 +112,35 @@ fn of_two_policies_the_older_counts_and_a_broken_one_not_at_all() {
     let problem = compiled.problem("`soon`");
     assert_eq!(problem.field, "spec.sessionPersistence.absoluteTimeout");
 }
+
+#[test]
+fn a_policy_says_whether_its_targets_heed_it() {
+    let compiled = caller(&[
+        TOWN,
+        &policy("a", "reviews", "{sessionName: sid}"),
+        &policy("b", "reviews", "{sessionName: other}"),
+        &policy("c", "nobody", "{sessionName: sid}"),
+        &policy("d", "reviews", "{type: Header, sessionName: 'no header'}"),
+        // Another part of the same Service.
+        &policy("e", "reviews", "{}").replace(
+            "sessionPersistence: {}",
+            "retryConstraint: {budget: {percent: 10}}",
+        ),
+        &policy("f", "reviews", "{}").replace(
+            "sessionPersistence: {}",
+            "retryConstraint: {budget: {interval: soon}}",
+        ),
+    ]);
+    for (name, expected) in [
+        ("a", "Accepted"),
+        ("b", "Conflicted"),
+        ("c", "TargetNotFound"),
+        ("d", "Invalid"),
+        ("e", "Accepted"),
+        ("f", "Invalid"),
+    ] {
+        let resource = format!("XBackendTrafficPolicy default/{name}");
+        assert_eq!(compiled.reason(&resource, "Accepted"), expected, "{name}");
+    }
+    compiled.problem("Service default/nobody does not exist");
+}

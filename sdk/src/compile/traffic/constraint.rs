@@ -72,7 +72,8 @@ impl<'a> Constraints<'a> {
     }
 }
 
-fn check(policy: &XBackendTrafficPolicy, entry: &Entry, problems: &mut Vec<Problem>) {
+/// Reports what of a policy's retry constraint cannot be carried out as written.
+pub(crate) fn check(policy: &XBackendTrafficPolicy, entry: &Entry, problems: &mut Vec<Problem>) {
     let Some(written) = &policy.spec.retry_constraint else {
         return;
     };

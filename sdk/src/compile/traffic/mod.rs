@@ -25,7 +25,7 @@ use std::sync::Arc;
 pub(crate) use apply::Traffic;
 pub use balance::balance;
 pub use budget::{budget, constraint};
-pub(crate) use constraint::Constraints;
+pub(crate) use constraint::{Constraints, check as check_constraint};
 pub use fault::fault;
 pub use locality::{Nearness, Spot};
 pub use outlier::outlier;
