@@ -9,6 +9,7 @@ use super::message::{
     self, DescriptorStatus, Entry, RateLimitDescriptor, RateLimitRequest, RateLimitResponse,
 };
 use crate::layer::Asker;
+use crate::layer::consult::few;
 use crate::layer::unary::{self, Target};
 use crate::policy::limit::Taken;
 use crate::snapshot::GlobalLimit;
@@ -50,6 +51,7 @@ fn answer(response: RateLimitResponse) -> Result<Answer, String> {
         OVER_LIMIT => true,
         code => return Err(format!("the answer's overall code is {code}")),
     };
+    few(response.request_headers_to_add.len() + response.response_headers_to_add.len())?;
     let headers = |list: Vec<message::HeaderValue>| list.into_iter().filter_map(header).collect();
     let taken = response.statuses.iter().filter_map(taken);
     Ok(Answer {

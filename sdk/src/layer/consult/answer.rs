@@ -4,6 +4,8 @@ use ::http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENC
 use ::http::uri::PathAndQuery;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri};
 
+use crate::layer::MOST_FIELDS;
+
 /// What an authorizer says.
 #[derive(Debug)]
 pub(super) enum Answer {
@@ -42,9 +44,24 @@ pub(super) enum How {
     IfPresent,
 }
 
+/// Whether an answer has no more header fields than a request may have: they end up in one, or in a response.
+pub(in crate::layer) fn few(fields: usize) -> Result<(), String> {
+    match fields <= MOST_FIELDS {
+        true => Ok(()),
+        false => Err(format!("the answer has {fields} header fields")),
+    }
+}
+
 impl Changes {
     /// Changes the request, and notes what the response gets.
-    pub(super) fn apply<B>(self, request: &mut Request<B>, response: &mut HeaderMap) {
+    ///
+    /// # Errors
+    /// If the changes cannot be made; then none is.
+    pub(super) fn apply<B>(self, request: &mut Request<B>, response: &mut HeaderMap) -> Result<(), String> {
+        if !self.query_set.is_empty() || !self.query_removed.is_empty() {
+            let uri = with_query(request.uri(), &self.query_set, &self.query_removed);
+            *request.uri_mut() = uri.ok_or("the query that the answer asks for is none")?;
+        }
         let headers = request.headers_mut();
         for name in self.removed.iter().filter(|name| may_change(name)) {
             headers.remove(name);
@@ -63,11 +80,8 @@ impl Changes {
                 How::IfAbsent | How::IfPresent => {}
             }
         }
-        let asked = !self.query_set.is_empty() || !self.query_removed.is_empty();
-        if asked && let Some(uri) = with_query(request.uri(), &self.query_set, &self.query_removed) {
-            *request.uri_mut() = uri;
-        }
         response.extend(self.response);
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::answer::{Answer, Changes, How};
+use super::answer::{Answer, Changes, How, few};
 use super::message::{AppendAction, CheckRequest, CheckResponse, HeaderValueOption, HttpAnswer};
 use super::status_of;
 use crate::layer::Asker;
@@ -30,6 +30,7 @@ fn answer(response: CheckResponse) -> Result<Answer, String> {
     match (allowed, response.http_response) {
         (true, None) => Ok(Answer::Allowed(Changes::default())),
         (true, Some(HttpAnswer::Ok(ok))) => {
+            few(ok.headers.len() + ok.response_headers_to_add.len())?;
             let names = |names: Vec<String>| names.iter().filter_map(|name| name.parse().ok()).collect();
             let mut changes = Changes {
                 headers: ok.headers.into_iter().filter_map(header).collect(),
@@ -49,6 +50,7 @@ fn answer(response: CheckResponse) -> Result<Answer, String> {
         }
         (true, Some(HttpAnswer::Denied(_))) => Err("the answer allows and denies at once".into()),
         (false, Some(HttpAnswer::Denied(denied))) => {
+            few(denied.headers.len())?;
             let mut headers = HeaderMap::new();
             for (name, value, how) in denied.headers.into_iter().filter_map(header) {
                 match how {

@@ -6,7 +6,7 @@ use ::http::header::{
 use ::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version};
 use http_body_util::{BodyExt, Limited};
 
-use super::answer::{Answer, Changes, How, may_change};
+use super::answer::{Answer, Changes, How, few, may_change};
 use super::body::{Held, PARTIAL};
 use crate::layer::call::authority;
 use crate::layer::{Asker, Call, MeshBody};
@@ -26,6 +26,7 @@ pub(super) async fn check(
 ) -> Result<Answer, String> {
     let response = asker.ask(request).await.map_err(|refusal| refusal.to_string())?;
     let (parts, body) = response.into_parts();
+    few(parts.headers.len())?;
     if parts.status == StatusCode::OK {
         return Ok(Answer::Allowed(changes(&parts.headers, check)));
     }

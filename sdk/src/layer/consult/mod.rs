@@ -26,8 +26,8 @@ use ::http::{HeaderMap, Request, Response, StatusCode};
 use tower_layer::Layer;
 use tower_service::Service;
 
-pub(super) use self::answer::may_change;
 use self::answer::{Answer, Changes};
+pub(super) use self::answer::{few, may_change};
 use self::body::Held;
 use super::ahead::{AheadFuture, Passed};
 use super::{Asker, Call, MeshBody, Reason, Refusal};
@@ -169,10 +169,12 @@ pub(super) async fn vet(
             Ok(question) => in_time(&authorizer, question.ask(&authorizer, asker)).await,
             Err(why) => Err(why),
         };
-        match settle(answer, &authorizer) {
-            Ok(changes) => changes.apply(&mut call.request, &mut headers),
-            Err(refusal) => return Err(told(refusal, &policy, &authorizer, meter)),
-        }
+        let settled = settle(answer, &authorizer).and_then(|changes| {
+            let made = changes.apply(&mut call.request, &mut headers);
+            // What cannot be changed as the authorizer wants it was not allowed as it is.
+            made.or_else(|why| settle(Err(why), &authorizer).map(drop))
+        });
+        settled.map_err(|refusal| told(refusal, &policy, &authorizer, meter))?;
     }
     Ok(headers)
 }

@@ -10,7 +10,7 @@ use prost::Message;
 use super::answer::{Changes, How};
 use super::message::{
     AppendAction, BoolValue, CheckRequest, CheckResponse, DeniedHttpResponse, Header, HeaderValueOption,
-    HttpAnswer, HttpStatus, OkHttpResponse, Status,
+    HttpAnswer, HttpStatus, OkHttpResponse, QueryParameter, Status,
 };
 use super::*;
 use crate::layer::unary::{framed, unframed};
@@ -148,7 +148,7 @@ async fn a_grpc_authorizer_is_told_who_asks_for_what_and_changes_headers() {
         ],
         headers_to_remove: vec!["cookie".into(), "host".into(), ":method".into()],
         response_headers_to_add: vec![set("x-decided-by", "opa")],
-        query_parameters_to_set: vec![message::QueryParameter {
+        query_parameters_to_set: vec![QueryParameter {
             key: "y".into(),
             value: "a b".into(),
         }],
@@ -435,7 +435,7 @@ fn headers_are_set_and_added_as_the_answer_says() {
             headers: vec![(name.clone(), HeaderValue::from_static("new"), how)],
             ..Changes::default()
         };
-        changes.apply(&mut request, &mut HeaderMap::new());
+        changes.apply(&mut request, &mut HeaderMap::new()).unwrap();
         let values = request
             .headers()
             .get_all(&name)
@@ -455,6 +455,36 @@ fn headers_are_set_and_added_as_the_answer_says() {
             (present, absent),
             "{how:?}"
         );
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_changed_as_it_is_asked_for_is_not_let_through() {
+    let allowed = |ok: OkHttpResponse| CheckResponse {
+        http_response: Some(HttpAnswer::Ok(ok)),
+        ..CheckResponse::default()
+    };
+    // More names than a map of headers can hold.
+    let many = (0..40_000).map(|at| set(&format!("x{at}"), "")).collect();
+    let headers = allowed(OkHttpResponse {
+        headers: many,
+        ..OkHttpResponse::default()
+    });
+    // Without the parameter that is to be taken away it would have to be sent with one that no path has room for.
+    let query = allowed(OkHttpResponse {
+        query_parameters_to_set: vec![QueryParameter {
+            key: "z".into(),
+            value: "z".repeat(70_000),
+        }],
+        query_parameters_to_remove: vec!["x".into()],
+        ..OkHttpResponse::default()
+    });
+    for (answer, why) in [(headers, "40000 header fields"), (query, "query")] {
+        let refusal = consulted(authorizer(by_grpc()), call(""), &Oracle::grpc(&answer))
+            .await
+            .unwrap_err();
+        assert_eq!(refusal.status, StatusCode::FORBIDDEN);
+        assert!(refusal.detail.contains(why), "{}", refusal.detail);
     }
 }
 
