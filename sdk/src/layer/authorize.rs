@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use http::Response;
+use http::{Response, StatusCode};
 use pin_project_lite::pin_project;
 use smallvec::SmallVec;
 use tower_layer::Layer;
@@ -78,7 +78,7 @@ where
                 "the request reached the policy point without a peer",
             )),
         };
-        if let Some(refusal) = &refusal {
+        if let Some(refusal) = refusal.as_ref().filter(|it| it.reason == Reason::Denied) {
             match &refusal.policy {
                 Some(policy) => self.meter.denied(&policy.to_string()),
                 None => self.meter.denied("none"),
@@ -140,6 +140,12 @@ fn judge(place: &Place, call: &Call, head: &RequestHead<'_>, meter: &Meter) -> R
     }
     match decision {
         Decision::Allow { .. } => Ok(()),
+        // No policy speaks: the tunnel outlived what it was made for. As Envoy answers on a connection whose cluster is gone.
+        Decision::Deny { by: None, .. } if call.view.has_lost(place) => {
+            let generation = call.view.generation;
+            let detail = format!("{place:?} is not served here any more (generation {generation})");
+            Err(Refusal::new(Reason::Misconfigured, detail).status(StatusCode::SERVICE_UNAVAILABLE))
+        }
         Decision::Deny { by, why } => {
             let detail = match by {
                 Some(rule) => format!("{} rule {}: {why}", rule.policy, rule.rule),

@@ -386,6 +386,12 @@ impl Snapshot {
         }
     }
 
+    /// Whether this is a waypoint or gateway that took a connection in for a place of which it knows nothing in this
+    /// generation: what was asked for by name has been taken away.
+    pub fn has_lost(&self, place: &Place) -> bool {
+        matches!(self.inbound, InboundPolicy::Waypoint(_)) && !self.serves(place)
+    }
+
     /// Whether a waypoint or gateway serves this place in this generation.
     pub fn serves(&self, place: &Place) -> bool {
         match (&self.inbound, place) {

@@ -1,11 +1,14 @@
 //! Which labels bind which traffic to which waypoint.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
 use inmesh::{Client, Mesh, Waypoint};
-use inmesh_tests::kit::Cluster;
 use inmesh_tests::kit::cluster::{Pod, gateway, namespace};
 use inmesh_tests::kit::wait::until;
 use inmesh_tests::kit::world::{seen, status};
+use inmesh_tests::kit::{Cluster, Door, House};
 
 struct Town {
     cluster: Cluster,
@@ -135,5 +138,33 @@ async fn a_pod_is_bound_to_a_waypoint_for_workloads() -> Result<()> {
     // A service is not bound by the labels of its pods.
     assert_eq!(town.caller("http://reviews:9080/").await?, "curl");
     assert_eq!(status(town.curl.get(direct.as_str()).await), 200);
+    Ok(())
+}
+
+/// A tunnel outlives the service that it was made for. Nobody is let through, and nobody is told that a policy says so:
+/// whoever may try again does, elsewhere or later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_waypoint_that_has_lost_a_service_is_unavailable_not_closed() -> Result<()> {
+    let house = House::build(Door::Waypoint, &[]).await?;
+    let io = TokioIo::new(house.knock().await?);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(io).await?;
+    tokio::spawn(connection);
+    let mut ask = async || {
+        let asked = http::Request::get("/").header("host", "reviews:9080");
+        let answer = sender.send_request(asked.body(Empty::new())?).await?;
+        let status = answer.status().as_u16();
+        answer.into_body().collect().await?;
+        anyhow::Ok(status)
+    };
+    ensure!(ask().await? == 200);
+    house.world.cluster.remove("service-reviews")?;
+    house.world.settled().await?;
+    ensure!(ask().await? == 503);
+    let served = house.served();
+    // As soon as it is known again the same tunnel is good again.
+    house.world.cluster.service("reviews", "reviews", None)?;
+    house.world.settled().await?;
+    ensure!(ask().await? == 200);
+    ensure!(house.served() == served + 1);
     Ok(())
 }
