@@ -1,5 +1,7 @@
 //! What the fuzz targets share: a town to put the fuzzed text into, and the processes that look at it.
 
+pub mod asked;
+
 use inmesh::compile::{Compiled, Handover, compile};
 use inmesh::config::{ResourceStore, yaml};
 use inmesh::snapshot::{Node, Role, Snapshot};
