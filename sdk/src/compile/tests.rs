@@ -17,6 +17,7 @@ mod mesh_config;
 mod metrics;
 mod rate_limit;
 mod reasons;
+mod route_fields;
 mod routing;
 mod sessions;
 mod steady;

@@ -5,6 +5,7 @@
 //! | `/sleep/MS` | later |
 //! | `/status/CODE` | with that status |
 //! | `/fail/CODE/TIMES/…` | with that status as many times (by path), then JSON |
+//! | `/late/CODE/TIMES/…` | likewise, after the whole body has come |
 //! | `/grpc/CODE/TIMES/…` | likewise with that gRPC status in the head |
 //! | `/header/NAME/VALUE` | with that header |
 //! | `/source/BYTES` | that many bytes, streamed |
@@ -116,7 +117,11 @@ impl Echo {
             *response.status_mut() = StatusCode::from_u16(code as u16).unwrap_or_default();
             return response;
         }
-        if let Some(code) = self.failure("/fail/", &path) {
+        if path.starts_with("/late/") {
+            sink(std::mem::take(request.body_mut())).await;
+        }
+        let failure = self.failure("/fail/", &path);
+        if let Some(code) = failure.or_else(|| self.failure("/late/", &path)) {
             let mut response = Response::new(Body::from("not yet"));
             *response.status_mut() = StatusCode::from_u16(code).unwrap_or_default();
             return response;

@@ -81,6 +81,7 @@ mod rate_limits;
 mod rbac;
 mod recorded;
 mod relay;
+mod resilience;
 mod retries;
 mod routes;
 mod scenarios;

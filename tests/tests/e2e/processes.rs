@@ -1,10 +1,12 @@
 //! Real processes end, by SIGTERM and by SIGKILL, while they are needed.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use inmesh_tests::kit::cluster::{PodSpec, gateway, namespace};
+use inmesh_tests::kit::metrics::samples;
 use inmesh_tests::kit::process::Process;
 use inmesh_tests::kit::wait::until;
 use inmesh_tests::kit::world::status;
@@ -166,6 +168,88 @@ async fn the_admin_ports_say_what_ambient_users_expect() -> Result<()> {
             "{page} shows the key"
         );
     }
+    Ok(())
+}
+
+/// Requests, not connections: a caller has tunnels to all of them, and chooses for each request.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_are_balanced_over_the_replicas_of_a_waypoint() -> Result<()> {
+    let town = town(2).await?;
+    const REQUESTS: usize = 200;
+    // One after another, so that nobody is chosen for having less to do.
+    for _ in 0..REQUESTS {
+        assert_eq!(status(town.curl.get(URL).await), 200);
+    }
+    for (spec, _) in &town.waypoints {
+        let counted = async || {
+            let metrics = admin(spec.ip, 15020, "/stats/prometheus")
+                .await
+                .unwrap_or_default();
+            let counted = samples(&metrics, "istio_requests_total");
+            counted.iter().map(|sample| sample.value).sum::<f64>() as usize
+        };
+        // Half of them, by a draw each: five times the spread away from it is a fault and no luck.
+        let least = REQUESTS / 2 - 5 * 7;
+        until(&format!("{} has its share", spec.name), || async {
+            counted().await >= least
+        })
+        .await;
+    }
+    Ok(())
+}
+
+/// Out of descriptors nobody can be accepted: that is tried again at a growing distance, and not as fast as the processor
+/// can. Tunnels that stand go on, and as soon as there is room others come in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_is_out_of_descriptors_waits_for_some() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let spec = cluster.pod("reviews").label("app", "reviews");
+    cluster.service("reviews", "reviews", None)?;
+    cluster.apply("gateway", &gateway("default", "waypoint", "service"))?;
+    cluster.apply(
+        "namespace",
+        &namespace("default", &[("istio.io/use-waypoint", "waypoint")]),
+    )?;
+    let waypoint = cluster.waypoint_pod("default", "waypoint");
+    cluster.declare(&spec)?;
+    cluster.declare(&waypoint)?;
+    let _pod = cluster.run(&spec).await?;
+    let limited = cluster.path().join("limited");
+    fs::write(
+        &limited,
+        format!("#!/bin/sh\nulimit -n 100\nexec {WAYPOINT} \"$@\"\n"),
+    )?;
+    fs::set_permissions(&limited, fs::Permissions::from_mode(0o755))?;
+    let _process = Process::waypoint(&limited.display().to_string(), &cluster, &waypoint, &[])?;
+    let (_mesh, curl) = cluster.client("curl").await?;
+    until("requests are answered", || async {
+        status(curl.get(URL).await) == 200
+    })
+    .await;
+    let log = cluster.path().join(format!("{}.log", waypoint.name));
+    let failures = || {
+        let log = fs::read_to_string(&log).unwrap_or_default();
+        log.lines()
+            .filter(|line| line.contains("accepting failed"))
+            .count()
+    };
+    let began = Instant::now();
+    let mut silent = Vec::new();
+    for _ in 0..150 {
+        silent.push(tokio::net::TcpStream::connect((waypoint.ip, 15008)).await?);
+    }
+    // From 5 ms on, doubled: nine of them come within two seconds, and then one a second.
+    until("it has been tried nine times", || async { failures() >= 9 }).await;
+    assert_eq!(status(curl.get(URL).await), 200, "the tunnel that stands goes on");
+    // Without a pause there would be thousands of them in each second.
+    let most = 20 + 10 * began.elapsed().as_secs() as usize;
+    assert!(failures() <= most, "{} in {:?}", failures(), began.elapsed());
+    silent.clear();
+    let (_mesh, other) = cluster.client("other").await?;
+    until("others come in again", || async {
+        status(other.get(URL).await) == 200
+    })
+    .await;
     Ok(())
 }
 
