@@ -1,8 +1,10 @@
 //! Answers CONNECTs at a waypoint: which service or workload is meant, and whether it is ours to serve.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
+use tokio::time::{Instant, sleep_until};
 
 use super::Shared;
 use super::sniff::{Spoken, sniff};
@@ -13,9 +15,9 @@ use crate::layer::{Destination, Directory, Draining, Refusal, lead};
 use crate::name::{Host, Peer};
 use crate::policy::connection::{Heard, Opening};
 use crate::server::{
-    Admission, Arrival, BoxFuture, Dispatch, Incoming, Serve, Stream, hear, relayed, serve_http,
+    Admission, Arrival, BoxFuture, Dispatch, Incoming, Serve, Stage, Stream, hear, relayed, serve_http,
 };
-use crate::snapshot::{AppProtocol, Place, ServicePortView, Snapshot};
+use crate::snapshot::{AppProtocol, Live, Place, ServicePortView, Snapshot};
 use crate::telemetry::TcpSeries;
 
 pub(super) struct WaypointDispatch {
@@ -25,16 +27,8 @@ pub(super) struct WaypointDispatch {
 impl Dispatch for WaypointDispatch {
     fn admit(self: Arc<Self>, arrival: Arrival, draining: Draining) -> BoxFuture<'static, Admission> {
         Box::pin(async move {
-            let view = self.shared.live.pin();
             let Arrival { authority, peer } = arrival;
-            let (place, protocol) = place(&view, &authority)?;
-            if !view.serves(&place) {
-                // Envoy would accept and then reset; a status says more.
-                return Err((
-                    StatusCode::NOT_FOUND,
-                    format!("{authority} is not served by this waypoint"),
-                ));
-            }
+            let (view, place, protocol) = served(&self.shared.live, &authority, &draining).await?;
             let shared = Arc::clone(&self.shared);
             match protocol {
                 AppProtocol::Http1 | AppProtocol::Http2 => {
@@ -64,6 +58,39 @@ impl Dispatch for WaypointDispatch {
 
     fn baggage(&self) -> Option<HeaderValue> {
         self.shared.live.pin().baggage.clone()
+    }
+}
+
+/// How long a caller is kept waiting for us to hear of a binding that it has heard of already. Everybody reads a change at
+/// a time of their own; callers give the others a moment, which on a busy machine may be too short.
+const LATE: Duration = Duration::from_secs(5);
+
+/// The place that an authority means, in the first view that serves it: the one in force, or one that comes soon.
+async fn served(
+    live: &Live,
+    authority: &Authority,
+    draining: &Draining,
+) -> Result<(Arc<Snapshot>, Place, AppProtocol), (StatusCode, String)> {
+    let mut generations = live.generations();
+    let (mut draining, deadline) = (draining.clone(), Instant::now() + LATE);
+    loop {
+        generations.mark_unchanged();
+        let view = live.pin();
+        let refused = match place(&view, authority) {
+            Ok((place, protocol)) if view.serves(&place) => return Ok((view, place, protocol)),
+            // Envoy would accept and then reset; a status says more.
+            Ok(_) => (
+                StatusCode::NOT_FOUND,
+                format!("{authority} is not served by this waypoint"),
+            ),
+            Err(refused) => refused,
+        };
+        tokio::select! {
+            changed = generations.changed() => if changed.is_err() { return Err(refused) },
+            // Whoever leaves hears of nothing any more.
+            () = draining.reached(Stage::GoingAway) => return Err(refused),
+            () = sleep_until(deadline) => return Err(refused),
+        }
     }
 }
 

@@ -4,11 +4,13 @@ use anyhow::{Result, ensure};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
+use inmesh::snapshot::Role;
 use inmesh::{Client, Mesh, Waypoint};
+use inmesh_tests::kit::admin::ADMIN;
 use inmesh_tests::kit::cluster::{Pod, gateway, namespace};
 use inmesh_tests::kit::wait::until;
 use inmesh_tests::kit::world::{seen, status};
-use inmesh_tests::kit::{Cluster, Door, House};
+use inmesh_tests::kit::{Admin, Cluster, Door, House};
 
 struct Town {
     cluster: Cluster,
@@ -167,4 +169,68 @@ async fn a_waypoint_that_has_lost_a_service_is_unavailable_not_closed() -> Resul
     ensure!(ask().await? == 200);
     ensure!(house.served() == served + 1);
     Ok(())
+}
+
+/// Everybody reads a change at a time of their own. A waypoint that is the last keeps its callers waiting, and fails nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_waypoint_that_hears_of_a_binding_late_fails_nobody() -> Result<()> {
+    let cluster = Cluster::new()?;
+    cluster.service("reviews", "reviews", None)?;
+    cluster.apply("gateway", &gateway("default", "waypoint", "service"))?;
+    let (spec, pod) = (
+        cluster.waypoint_pod("default", "waypoint"),
+        cluster
+            .pod("reviews-v1")
+            .account("reviews")
+            .label("app", "reviews"),
+    );
+    cluster.declare(&spec)?;
+    cluster.declare(&pod)?;
+    // What the waypoint reads is behind what all others do.
+    let late = tempfile::tempdir()?;
+    let catch_up = || -> Result<()> {
+        for file in std::fs::read_dir(cluster.folder())? {
+            let file = file?;
+            let draft = cluster.path().join("late.draft");
+            std::fs::copy(file.path(), &draft)?;
+            std::fs::rename(&draft, late.path().join(file.file_name()))?;
+        }
+        Ok(())
+    };
+    catch_up()?;
+    let mesh = Mesh::builder()
+        .credentials_dir(cluster.credentials("default", "waypoint")?)
+        .source(inmesh::source::dir(late.path()).namespace("default"))
+        .pod(&spec.name)
+        .address(spec.ip.into())
+        .admin((spec.ip, ADMIN).into())
+        .role(Role::Gateway {
+            namespace: "default".into(),
+            name: "waypoint".into(),
+        })
+        .start()
+        .await?;
+    let _waypoint = Waypoint::start(mesh, std::collections::HashMap::new()).await?;
+    let _pod = cluster.run(&pod).await?;
+    let (_curl, curl) = cluster.client("curl").await?;
+
+    cluster.apply(
+        "default",
+        &namespace("default", &[("istio.io/use-waypoint", "waypoint")]),
+    )?;
+    let asking = tokio::spawn(async move {
+        loop {
+            let seen = seen(curl.get("http://reviews:9080/").await).await?;
+            if seen.peer.unwrap_or_default().ends_with("/sa/waypoint") {
+                return anyhow::Ok(());
+            }
+        }
+    });
+    until("somebody has come to the waypoint", || async {
+        let told = Admin::of(spec.ip).get("/metrics").await;
+        told.is_ok_and(|told| told.text.contains("mesh_tunnels{direction=\"inbound\"} 1"))
+    })
+    .await;
+    catch_up()?;
+    asking.await?
 }
