@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
 use super::Shared;
@@ -17,18 +18,29 @@ use crate::policy::connection::{Heard, Opening};
 use crate::server::{
     Admission, Arrival, BoxFuture, Dispatch, Incoming, Serve, Stage, Stream, hear, relayed, serve_http,
 };
-use crate::snapshot::{AppProtocol, Live, Place, ServicePortView, Snapshot};
+use crate::snapshot::{AppProtocol, Place, ServicePortView, Snapshot};
 use crate::telemetry::TcpSeries;
 
 pub(super) struct WaypointDispatch {
-    pub(super) shared: Arc<Shared>,
+    shared: Arc<Shared>,
+    /// Room for those who wait for what is not served yet.
+    waiting: Semaphore,
+}
+
+impl WaypointDispatch {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            waiting: Semaphore::new(WAITING),
+        }
+    }
 }
 
 impl Dispatch for WaypointDispatch {
     fn admit(self: Arc<Self>, arrival: Arrival, draining: Draining) -> BoxFuture<'static, Admission> {
         Box::pin(async move {
             let Arrival { authority, peer } = arrival;
-            let (view, place, protocol) = served(&self.shared.live, &authority, &draining).await?;
+            let (view, place, protocol) = self.served(&authority, &draining).await?;
             let shared = Arc::clone(&self.shared);
             match protocol {
                 AppProtocol::Http1 | AppProtocol::Http2 => {
@@ -63,33 +75,45 @@ impl Dispatch for WaypointDispatch {
 
 /// How long a caller is kept waiting for us to hear of a binding that it has heard of already. Everybody reads a change at
 /// a time of their own; callers give the others a moment, which on a busy machine may be too short.
-const LATE: Duration = Duration::from_secs(5);
+const LATE: Duration = Duration::from_secs(3);
 
-/// The place that an authority means, in the first view that serves it: the one in force, or one that comes soon.
-async fn served(
-    live: &Live,
-    authority: &Authority,
-    draining: &Draining,
-) -> Result<(Arc<Snapshot>, Place, AppProtocol), (StatusCode, String)> {
-    let mut generations = live.generations();
-    let (mut draining, deadline) = (draining.clone(), Instant::now() + LATE);
-    loop {
-        generations.mark_unchanged();
-        let view = live.pin();
-        let refused = match place(&view, authority) {
-            Ok((place, protocol)) if view.serves(&place) => return Ok((view, place, protocol)),
-            // Envoy would accept and then reset; a status says more.
-            Ok(_) => (
-                StatusCode::NOT_FOUND,
-                format!("{authority} is not served by this waypoint"),
-            ),
-            Err(refused) => refused,
-        };
-        tokio::select! {
-            changed = generations.changed() => if changed.is_err() { return Err(refused) },
-            // Whoever leaves hears of nothing any more.
-            () = draining.reached(Stage::GoingAway) => return Err(refused),
-            () = sleep_until(deadline) => return Err(refused),
+/// How many wait at once. Whoever asks for what is not served, and never will be, must not keep others from streams.
+const WAITING: usize = 256;
+
+impl WaypointDispatch {
+    /// The place that an authority means, in the first view that serves it: the one in force, or one that comes soon.
+    async fn served(
+        &self,
+        authority: &Authority,
+        draining: &Draining,
+    ) -> Result<(Arc<Snapshot>, Place, AppProtocol), (StatusCode, String)> {
+        let (live, mut waits) = (&self.shared.live, None);
+        let (mut generations, mut draining) = (live.generations(), draining.clone());
+        let deadline = Instant::now() + LATE;
+        loop {
+            generations.mark_unchanged();
+            let view = live.pin();
+            let refused = match place(&view, authority) {
+                Ok((place, protocol)) if view.serves(&place) => return Ok((view, place, protocol)),
+                // Envoy would accept and then reset; a status says more.
+                Ok(_) => (
+                    StatusCode::NOT_FOUND,
+                    format!("{authority} is not served by this waypoint"),
+                ),
+                Err(refused) => refused,
+            };
+            if waits.is_none() {
+                waits = self.waiting.try_acquire().ok();
+            }
+            if waits.is_none() {
+                return Err(refused);
+            }
+            tokio::select! {
+                changed = generations.changed() => if changed.is_err() { return Err(refused) },
+                // Whoever leaves hears of nothing any more.
+                () = draining.reached(Stage::GoingAway) => return Err(refused),
+                () = sleep_until(deadline) => return Err(refused),
+            }
         }
     }
 }

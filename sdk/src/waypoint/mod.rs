@@ -42,10 +42,8 @@ impl Waypoint {
     /// configuration.
     pub async fn start(mesh: Mesh, ports: HashMap<u16, u16>) -> Result<Self, Error> {
         let shared = Arc::new(Shared::of(&mesh));
-        mesh.listen_hbone(Arc::new(dispatch::WaypointDispatch {
-            shared: Arc::clone(&shared),
-        }))
-        .await?;
+        let dispatch = dispatch::WaypointDispatch::new(Arc::clone(&shared));
+        mesh.listen_hbone(Arc::new(dispatch)).await?;
         listeners::follow(&mesh, shared, ports)?;
         Ok(Self { mesh })
     }
