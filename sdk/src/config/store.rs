@@ -1,16 +1,23 @@
 //! What is currently applied.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::iter::Peekable;
 use std::sync::Arc;
 
 use super::{Entry, Resource, core, gateway, istio};
 use crate::name::{Kind, ResourceRef};
 
 /// All resources that apply, by name; for each the last good version.
+///
+/// A clone shares everything until one of the two changes, and then all but the kinds that do.
 #[derive(Clone, Debug, Default)]
 pub struct ResourceStore {
-    kinds: BTreeMap<Kind, BTreeMap<ResourceRef, Arc<Entry>>>,
+    kinds: BTreeMap<Kind, Arc<Entries>>,
 }
+
+/// The resources of one kind.
+type Entries = BTreeMap<ResourceRef, Arc<Entry>>;
 
 impl ResourceStore {
     /// Applies a resource, in place of an earlier version.
@@ -24,14 +31,14 @@ impl ResourceStore {
         if entry.broken.is_some() && known.get(&reference).is_some_and(|known| known.broken.is_none()) {
             return;
         }
-        known.insert(reference, entry);
+        Arc::make_mut(known).insert(reference, entry);
     }
 
     /// Removes a resource; says whether it was there.
     pub fn delete(&mut self, reference: &ResourceRef) -> bool {
-        self.kinds
-            .get_mut(&reference.kind)
-            .is_some_and(|known| known.remove(reference).is_some())
+        self.kinds.get_mut(&reference.kind).is_some_and(|known| {
+            known.contains_key(reference) && Arc::make_mut(known).remove(reference).is_some()
+        })
     }
 
     /// One resource.
@@ -41,22 +48,40 @@ impl ResourceStore {
 
     /// All resources, by kind, namespace and name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.kinds.values().flat_map(BTreeMap::values)
+        self.kinds.values().flat_map(|known| known.values())
     }
 
     /// All resources of a kind, by namespace and name.
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Arc<Entry>> {
-        self.kinds.get(&kind).into_iter().flat_map(BTreeMap::values)
+        self.kinds.get(&kind).into_iter().flat_map(|known| known.values())
+    }
+
+    /// How this set of resources differs from an older one, by kind, namespace and name: each resource that is not the
+    /// very same, as it was and as it is. Kinds that the two still share cost nothing.
+    pub(crate) fn changes_since<'s>(
+        &'s self,
+        older: &'s Self,
+    ) -> impl Iterator<Item = (Option<&'s Arc<Entry>>, Option<&'s Arc<Entry>>)> {
+        let kinds: BTreeSet<Kind> = self.kinds.keys().chain(older.kinds.keys()).copied().collect();
+        kinds.into_iter().flat_map(|kind| {
+            let (was, is) = (older.kinds.get(&kind), self.kinds.get(&kind));
+            let shared = matches!((was, is), (Some(was), Some(is)) if Arc::ptr_eq(was, is));
+            let both = (!shared).then_some(BothOf {
+                was: was.map(|known| known.iter()).unwrap_or_default().peekable(),
+                is: is.map(|known| known.iter()).unwrap_or_default().peekable(),
+            });
+            both.into_iter().flatten()
+        })
     }
 
     /// How many resources there are.
     pub fn len(&self) -> usize {
-        self.kinds.values().map(BTreeMap::len).sum()
+        self.kinds.values().map(|known| known.len()).sum()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.kinds.values().all(BTreeMap::is_empty)
+        self.kinds.values().all(|known| known.is_empty())
     }
 
     /// One Namespace.
@@ -64,6 +89,32 @@ impl ResourceStore {
         match &self.get(&ResourceRef::new(Kind::Namespace, "", name))?.resource {
             Resource::Namespace(namespace) => Some(namespace),
             _ => None,
+        }
+    }
+}
+
+/// Walks two versions of one kind side by side.
+struct BothOf<'s> {
+    was: Peekable<btree_map::Iter<'s, ResourceRef, Arc<Entry>>>,
+    is: Peekable<btree_map::Iter<'s, ResourceRef, Arc<Entry>>>,
+}
+
+impl<'s> Iterator for BothOf<'s> {
+    type Item = (Option<&'s Arc<Entry>>, Option<&'s Arc<Entry>>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let order = match (self.was.peek(), self.is.peek()) {
+                (None, None) => return None,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some((was, _)), Some((is, _))) => was.cmp(is),
+            };
+            let was = self.was.next_if(|_| order.is_le()).map(|(_, entry)| entry);
+            let is = self.is.next_if(|_| order.is_ge()).map(|(_, entry)| entry);
+            if !matches!((was, is), (Some(was), Some(is)) if Arc::ptr_eq(was, is)) {
+                return Some((was, is));
+            }
         }
     }
 }
@@ -236,6 +287,37 @@ mod tests {
         assert!(store.delete(&ResourceRef::new(Kind::AuthorizationPolicy, "shop", "p")));
         assert!(!store.delete(&ResourceRef::new(Kind::AuthorizationPolicy, "shop", "p")));
         assert!(store.is_empty());
+    }
+
+    #[test]
+    fn a_clone_tells_what_has_changed_since() {
+        let mut store = ResourceStore::default();
+        for name in ["a", "b", "c"] {
+            store.apply(policy(name, "ALLOW", None));
+        }
+        let older = store.clone();
+        assert_eq!(store.changes_since(&older).count(), 0);
+        store.delete(&ResourceRef::new(Kind::AuthorizationPolicy, "shop", "a"));
+        store.apply(policy("c", "DENY", None));
+        store.apply(policy("d", "DENY", None));
+        let name = |entry: Option<&Arc<Entry>>| entry.map(|it| it.reference().name.to_string());
+        let seen: Vec<_> = store
+            .changes_since(&older)
+            .map(|(was, is)| (name(was), name(is)))
+            .collect();
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            seen,
+            [(some("a"), None), (some("c"), some("c")), (None, some("d"))]
+        );
+        assert_eq!(older.len(), 3);
+        // What is not there cannot be deleted, and nothing is copied for it.
+        let twin = store.clone();
+        assert!(!store.delete(&ResourceRef::new(Kind::AuthorizationPolicy, "shop", "a")));
+        assert!(Arc::ptr_eq(
+            &store.kinds[&Kind::AuthorizationPolicy],
+            &twin.kinds[&Kind::AuthorizationPolicy]
+        ));
     }
 
     #[test]

@@ -135,16 +135,13 @@ fn changes(old: &ResourceStore, new: &ResourceStore) -> (Vec<Change>, usize) {
             });
         }
     };
-    for entry in new.iter() {
-        match old.get(&entry.reference()) {
-            None => note(entry, ChangeKind::Added, None),
-            Some(was) if Arc::ptr_eq(was, entry) || was.hash() == entry.hash() => {}
-            Some(was) => note(entry, ChangeKind::Changed, Some(was)),
-        }
-    }
-    for entry in old.iter() {
-        if new.get(&entry.reference()).is_none() {
-            note(entry, ChangeKind::Removed, None);
+    for (was, is) in new.changes_since(old) {
+        match (was, is) {
+            (None, Some(is)) => note(is, ChangeKind::Added, None),
+            (Some(was), None) => note(was, ChangeKind::Removed, None),
+            (Some(was), Some(is)) if was.hash() != is.hash() => note(is, ChangeKind::Changed, Some(was)),
+            // Only moved, or written otherwise.
+            _ => {}
         }
     }
     (changes, count)
@@ -194,8 +191,8 @@ mod tests {
             kinds,
             [
                 ("a".to_owned(), "changed"),
-                ("c".to_owned(), "added"),
-                ("b".to_owned(), "removed")
+                ("b".to_owned(), "removed"),
+                ("c".to_owned(), "added")
             ]
         );
         assert_eq!(told[0].changes[0].fields[0].field, "spec.ports[0].port");
