@@ -126,7 +126,7 @@ impl<'a> Claims<'a> {
         ] {
             if says {
                 let first = *claims.entry(of).or_insert(own);
-                older = older.or((first != own).then_some(first));
+                older = older.or_else(|| (first != own).then_some(first));
             }
         }
         match older {

@@ -158,7 +158,7 @@ async fn the_service_is_described_and_its_spans_are_counted() {
     let subscriber = tracing_subscriber::registry().with(layer);
     tracing::subscriber::with_default(subscriber, || {
         // As a mesh does that starts here; and being told of it twice is no harm.
-        let found = super::counts_in_force().expect("an exporter listens");
+        let found = counts_in_force().expect("an exporter listens");
         meter.watch_spans(found);
         meter.watch_spans(guard.counts());
         drop(server_span(&request(&Method::GET, "/")));
