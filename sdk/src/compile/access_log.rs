@@ -210,7 +210,8 @@ impl<'s, 'a> Logging<'s, 'a> {
                         chosen.remove(&name);
                         continue;
                     }
-                    let filter = logging.filter.as_ref().map(|it| Filter::parse(&it.expression));
+                    let filter = logging.filter.as_ref();
+                    let filter = filter.map(|it| Filter::parse_by(&it.expression, &self.telemetries.facts));
                     match filter {
                         None => drop(chosen.entry(name).or_insert(None)),
                         Some(Ok(filter)) => drop(chosen.insert(name, Some(Arc::new(filter)))),
@@ -248,10 +249,10 @@ impl<'s, 'a> Logging<'s, 'a> {
             }
         }
         if let Some(filter) = &logging.filter
-            && let Err(error) = Filter::parse(&filter.expression)
+            && let Err(error) = Filter::parse_by(&filter.expression, &self.telemetries.facts)
         {
             let text = format!("{error}; nothing is logged for it");
-            let remedy = "see the list of attributes in telemetry::access";
+            let remedy = "see docs/access-logs.md for what can be asked";
             problems.push(entry.problem(Severity::Error, format!("{at}.filter.expression"), text, remedy));
         }
         let mode = logging.selects.as_ref().and_then(|it| it.mode.as_deref());

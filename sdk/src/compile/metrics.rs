@@ -7,13 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::telemetry::{Seat, Telemetries};
-use crate::config::istio::Telemetry;
 use crate::config::istio::telemetry::{Metrics, MetricsOverrides, TagOverride};
+use crate::config::istio::{GoDuration, Telemetry};
 use crate::config::{Entry, Problem, Severity};
 use crate::snapshot::{MeshFacts, MetricPlans};
-use crate::telemetry::cel::Expression;
+use crate::telemetry::cel::{Expression, NodeFacts};
 use crate::telemetry::{Metric, MetricPlan, is_standard_label};
 
 /// The provider that there is without being declared.
@@ -75,7 +76,7 @@ impl<'s, 'a> Counting<'s, 'a> {
                     entry.providers.is_empty() || entry.providers.iter().any(|it| self.is_known(&it.name));
                 for it in entry.overrides.iter().filter(|it| is_ours && is_of(it, side)) {
                     for metric in metrics(it) {
-                        apply(told.entry(metric).or_default(), it);
+                        apply(told.entry(metric).or_default(), it, &self.telemetries.facts);
                     }
                 }
             }
@@ -126,13 +127,22 @@ impl<'s, 'a> Counting<'s, 'a> {
                 );
             }
         }
-        if metrics.reporting_interval.is_some() {
-            tell(
+        // Bytes are counted as they pass: what is shown is never older than an interval, whichever it is.
+        let interval = metrics.reporting_interval.as_deref().unwrap_or("5s");
+        match GoDuration::parse(interval) {
+            Some(GoDuration(Duration::ZERO)) => tell(
                 Severity::Ignored,
                 format!("{at}.reportingInterval"),
-                "connections are counted as their bytes pass, not at intervals".to_owned(),
+                "connections are counted as their bytes pass, not at their end".to_owned(),
                 "remove it",
-            );
+            ),
+            Some(_) => {}
+            None => tell(
+                Severity::Error,
+                format!("{at}.reportingInterval"),
+                format!("`{interval}` is not a duration like 5s or 500ms, so it has no effect"),
+                "write one",
+            ),
         }
         for (index, it) in metrics.overrides.iter().enumerate() {
             let at = format!("{at}.overrides[{index}]");
@@ -167,7 +177,7 @@ impl<'s, 'a> Counting<'s, 'a> {
                 );
             }
             for (label, tag) in &it.tag_overrides {
-                if let Err((severity, text)) = judge(label, tag) {
+                if let Err((severity, text)) = judge(label, tag, &self.telemetries.facts) {
                     let remedy = "see docs/metrics.md for what labels can be made of";
                     tell(severity, format!("{at}.tagOverrides.{label}"), text, remedy);
                 }
@@ -197,12 +207,12 @@ fn metrics(it: &MetricsOverrides) -> BTreeSet<Metric> {
     }
 }
 
-fn apply(told: &mut Override, it: &MetricsOverrides) {
+fn apply(told: &mut Override, it: &MetricsOverrides, node: &NodeFacts) {
     if let Some(disabled) = it.disabled {
         told.disabled = disabled;
     }
     for (label, tag) in &it.tag_overrides {
-        match judge(label, tag) {
+        match judge(label, tag, node) {
             Ok(value) => drop(told.tags.insert(label.clone(), value)),
             // As Istio's: what cannot be read leaves a standard label without a value.
             Err(_) if is_standard_label(label) && !is_removal(tag) => {
@@ -218,7 +228,7 @@ fn is_removal(tag: &TagOverride) -> bool {
 }
 
 /// The value of a label, `None` if it is left out; or why it has no effect.
-fn judge(label: &str, tag: &TagOverride) -> Result<Option<Expression>, (Severity, String)> {
+fn judge(label: &str, tag: &TagOverride, node: &NodeFacts) -> Result<Option<Expression>, (Severity, String)> {
     match tag.operation.as_deref() {
         Some("REMOVE") if is_standard_label(label) => Ok(None),
         Some("REMOVE") => {
@@ -229,7 +239,7 @@ fn judge(label: &str, tag: &TagOverride) -> Result<Option<Expression>, (Severity
             let text = format!("`{label}` is no name of a label, so it has no effect");
             Err((Severity::Error, text))
         }
-        None | Some("UPSERT") => match Expression::parse(&tag.value) {
+        None | Some("UPSERT") => match Expression::parse_by(&tag.value, node) {
             Ok(expression) => Ok(Some(expression)),
             Err(error) => {
                 let left = match is_standard_label(label) {

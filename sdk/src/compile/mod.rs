@@ -256,7 +256,7 @@ pub fn compile(
         snapshot.gateway = servers.added(view.unwrap_or_default(), &mut guards, &mut problems);
     }
     snapshot.keys = guards.into_keys();
-    let telemetries = telemetry::Telemetries::read(store, node);
+    let telemetries = telemetry::Telemetries::read(store, node, &own);
     telemetries.report(&mut problems);
     let seat = telemetry::Seat {
         gateway: gateway.as_ref(),

@@ -20,12 +20,15 @@ use super::service::Destination;
 use crate::config::istio::Telemetry;
 use crate::config::{Problem, ResourceStore, Severity};
 use crate::name::{Kind, ResourceRef};
-use crate::snapshot::{ByService, Node};
+use crate::snapshot::{ByService, Node, Role};
+use crate::telemetry::cel::NodeFacts;
 
 /// All Telemetries that are applied, and for whom they are read.
 pub(super) struct Telemetries<'s, 'a> {
     store: &'a ResourceStore,
     node: &'s Node,
+    /// What expressions know of us.
+    pub(super) facts: NodeFacts,
     all: Vec<PolicyInput<'a, Telemetry>>,
 }
 
@@ -38,8 +41,47 @@ pub(super) struct Seat<'s, 'a> {
     pub(super) bindings: &'s Bindings<'s, 'a>,
 }
 
+/// Who we are, as Istio's proxies say it of themselves.
+fn node_facts(node: &Node, own: &Own) -> NodeFacts {
+    let me = &own.workload;
+    let kind = match node.role {
+        Role::Gateway { .. } => "waypoint",
+        Role::Workload => "sidecar",
+    };
+    let address = own.ip().map(|ip| ip.to_string()).unwrap_or_default();
+    let (namespace, domain) = (&node.namespace, &node.cluster_domain);
+    let account = node.identity.as_ref().map_or("", |id| id.service_account());
+    let metadata = [
+        ("NAME", &*me.name),
+        ("NAMESPACE", namespace),
+        ("WORKLOAD_NAME", &me.owner),
+        ("CLUSTER_ID", &node.cluster_id),
+        ("MESH_ID", node.trust_domains.first().map_or("", |domain| domain)),
+        ("SERVICE_ACCOUNT", account),
+        ("INSTANCE_IPS", &address),
+    ];
+    let metadata = metadata.map(|(key, value)| (Arc::from(key), Arc::from(value)));
+    let labels = own
+        .labels
+        .iter()
+        .map(|(key, value)| (format!("LABELS/{key}").into(), value.as_str().into()));
+    NodeFacts {
+        id: format!(
+            "{kind}~{address}~{}.{namespace}~{namespace}.svc.{domain}",
+            me.name
+        )
+        .into(),
+        cluster: format!(
+            "{}.{namespace}",
+            if account.is_empty() { &*me.owner } else { account }
+        )
+        .into(),
+        metadata: metadata.into_iter().chain(labels).collect(),
+    }
+}
+
 impl<'s, 'a> Telemetries<'s, 'a> {
-    pub(super) fn read(store: &'a ResourceStore, node: &'s Node) -> Self {
+    pub(super) fn read(store: &'a ResourceStore, node: &'s Node, own: &Own) -> Self {
         let inputs = store.telemetries();
         let mut all: Vec<_> = inputs
             .map(|(policy, entry)| PolicyInput { policy, entry })
@@ -48,7 +90,13 @@ impl<'s, 'a> Telemetries<'s, 'a> {
             let meta = &it.policy.metadata;
             (meta.creation_timestamp.clone(), meta.name.clone())
         });
-        Self { store, node, all }
+        let facts = node_facts(node, own);
+        Self {
+            store,
+            node,
+            facts,
+            all,
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &PolicyInput<'a, Telemetry>> {

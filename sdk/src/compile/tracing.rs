@@ -183,17 +183,8 @@ impl Traces<'_, '_> {
             "" => Arc::from(other),
             value => Arc::from(value),
         };
-        let kind = match node.role {
-            crate::snapshot::Role::Gateway { .. } => "waypoint",
-            crate::snapshot::Role::Workload => "sidecar",
-        };
-        let address = self.own.ip().map(|ip| ip.to_string()).unwrap_or_default();
-        let (namespace, domain) = (&node.namespace, &node.cluster_domain);
-        let id = format!(
-            "{kind}~{address}~{}.{namespace}~{namespace}.svc.{domain}",
-            me.name
-        );
-        let mut tags: Vec<(Arc<str>, Arc<str>)> = vec![("node_id".into(), id.into())];
+        let id = Arc::clone(&self.telemetries.facts.id);
+        let mut tags: Vec<(Arc<str>, Arc<str>)> = vec![("node_id".into(), id)];
         if with_istio {
             let mesh = node.trust_domains.first().cloned().unwrap_or_default();
             tags.extend([
@@ -207,7 +198,7 @@ impl Traces<'_, '_> {
                 ),
                 ("istio.cluster_id".into(), or(&node.cluster_id, "unknown")),
                 ("istio.mesh_id".into(), or(&mesh, "unknown")),
-                ("istio.namespace".into(), or(namespace, "default")),
+                ("istio.namespace".into(), or(&node.namespace, "default")),
             ]);
         }
         tags.into()

@@ -10,6 +10,7 @@
 
 pub mod access;
 pub mod cel;
+mod civil;
 #[cfg(feature = "otlp")]
 pub mod export;
 pub mod field;

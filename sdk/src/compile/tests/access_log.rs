@@ -1,20 +1,6 @@
-use super::kit::{BOUND, TOWN, gateway, seen_by, workload};
+use super::kit::{TOWN, mesh, places, seen_by, seen_by_both, telemetry, workload};
 use crate::compile::Compiled;
-use crate::name::Host;
 use crate::snapshot::Place;
-
-fn mesh(text: &str) -> String {
-    let text: String = text.lines().map(|line| format!("    {line}\n")).collect();
-    format!(
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |\n{text}"
-    )
-}
-
-fn telemetry(namespace: &str, name: &str, spec: &str) -> String {
-    format!(
-        "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {spec}\n"
-    )
-}
 
 const FILES: &str = "
 extensionProviders:
@@ -35,18 +21,10 @@ fn written(compiled: &Compiled, place: &Place) -> Vec<String> {
         .collect()
 }
 
-/// Of the workload `reviews-v1-1`, and of the waypoint in front of its service.
 fn both(texts: &[&str]) -> [Vec<String>; 2] {
-    let texts: Vec<&str> = [TOWN, BOUND].into_iter().chain(texts.iter().copied()).collect();
-    let at_workload = Place::Workload { port: 9080 };
-    let at_waypoint = Place::Service {
-        host: Host::parse("reviews.default.svc.cluster.local").unwrap(),
-        port: 9080,
-    };
-    [
-        written(&seen_by(&workload("reviews-v1-1"), &texts), &at_workload),
-        written(&seen_by(&gateway("default", "waypoint"), &texts), &at_waypoint),
-    ]
+    let [workload, waypoint] = seen_by_both(texts);
+    let [at_workload, at_waypoint] = places();
+    [written(&workload, &at_workload), written(&waypoint, &at_waypoint)]
 }
 
 fn same(texts: &[&str], expected: &[&str]) {

@@ -7,7 +7,7 @@ use crate::config::{Problem, ResourceStore, yaml};
 use crate::identity::dev_ca::{DevCa, Leaf};
 use crate::name::{Host, SpiffeId};
 use crate::snapshot::{
-    Cluster, InboundPolicy, Node, Role, ServicePortView, Via, WaypointInbound, WorkloadInbound,
+    Cluster, InboundPolicy, Node, Place, Role, ServicePortView, Via, WaypointInbound, WorkloadInbound,
 };
 
 /// A namespace with two pods of `reviews`, a service of theirs, and a ready waypoint that is nobody's yet.
@@ -203,4 +203,36 @@ impl Compiled {
         let found = self.problems.iter().find(|it| it.to_string().contains(part));
         found.unwrap_or_else(|| panic!("no `{part}` in {:#?}", self.problems))
     }
+}
+
+/// A mesh configuration.
+pub(super) fn mesh(text: &str) -> String {
+    let text: String = text.lines().map(|line| format!("    {line}\n")).collect();
+    format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |\n{text}"
+    )
+}
+
+pub(super) fn telemetry(namespace: &str, name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {spec}\n"
+    )
+}
+
+/// Where requests come in at the workload `reviews-v1-1`, and at the waypoint in front of its service.
+pub(super) fn places() -> [Place; 2] {
+    let host = Host::parse("reviews.default.svc.cluster.local").unwrap();
+    [
+        Place::Workload { port: 9080 },
+        Place::Service { host, port: 9080 },
+    ]
+}
+
+/// What these texts come to for the workload `reviews-v1-1`, and for the waypoint in front of its service.
+pub(super) fn seen_by_both(texts: &[&str]) -> [Compiled; 2] {
+    let texts: Vec<&str> = [TOWN, BOUND].into_iter().chain(texts.iter().copied()).collect();
+    [
+        seen_by(&workload("reviews-v1-1"), &texts),
+        seen_by(&gateway("default", "waypoint"), &texts),
+    ]
 }

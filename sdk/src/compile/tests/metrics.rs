@@ -1,16 +1,10 @@
 //! Which metrics are told, and with which labels, by Telemetries at every level.
 
-use super::kit::{BOUND, TOWN, gateway, seen_by, workload};
+use super::kit::{BOUND, TOWN, gateway, seen_by, telemetry, workload};
 use crate::compile::Compiled;
 use crate::name::Host;
 use crate::snapshot::Place;
 use crate::telemetry::{Metric, MetricPlan};
-
-fn telemetry(namespace: &str, name: &str, spec: &str) -> String {
-    format!(
-        "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {spec}\n"
-    )
-}
 
 fn at_workload(compiled: &Compiled) -> &MetricPlan {
     compiled
@@ -117,28 +111,29 @@ fn what_has_no_effect_is_said_with_its_place() {
     let odd = telemetry(
         "default",
         "t",
-        "{metrics: [{providers: [{name: nobody}], reportingInterval: 5s, overrides: [
+        "{metrics: [{reportingInterval: 10s}, {reportingInterval: often}, {providers: [{name: nobody}], reportingInterval: 0s, overrides: [
             {match: {metric: REQUESTS}, disabled: true},
             {match: {customMetric: mine}, disabled: true},
             {match: {mode: BOTH}, disabled: true},
             {match: {metric: REQUEST_COUNT}, tagOverrides: {
                 a-b: {value: request.method}, mine: {operation: REMOVE}, odd: {operation: DROP},
-                source_app: {value: request.time}, theirs: {value: node.id}}}]}]}",
+                source_app: {value: request.total_size}, theirs: {value: node.owner}}}]}]}",
     );
     let prometheus = odd.replace("name: nobody", "name: prometheus");
     let compiled = seen_by(&workload("reviews-v1-1"), &[TOWN, &odd]);
     let problems: Vec<String> = compiled.problems.iter().map(ToString::to_string).collect();
     for words in [
-        "spec.metrics[0].providers[0].name: there is no provider `nobody` that metrics can be told to",
-        "spec.metrics[0].reportingInterval: connections are counted as their bytes pass",
-        "spec.metrics[0].overrides[0].match.metric: `REQUESTS` is no metric",
-        "spec.metrics[0].overrides[1].match.customMetric: there is no metric `mine` here",
-        "spec.metrics[0].overrides[2].match.mode: `BOTH` is no mode",
-        "spec.metrics[0].overrides[3].tagOverrides.a-b: `a-b` is no name of a label",
-        "spec.metrics[0].overrides[3].tagOverrides.mine: `mine` is none of Istio's labels",
-        "spec.metrics[0].overrides[3].tagOverrides.odd: `DROP` is no operation",
-        "tagOverrides.source_app: `request.time` is no attribute that is known here at character 1; the label is left out",
-        "tagOverrides.theirs: `node.id` is no attribute that is known here at character 1; it has no effect",
+        "spec.metrics[2].providers[0].name: there is no provider `nobody` that metrics can be told to",
+        "spec.metrics[1].reportingInterval: `often` is not a duration",
+        "spec.metrics[2].reportingInterval: connections are counted as their bytes pass, not at their end",
+        "spec.metrics[2].overrides[0].match.metric: `REQUESTS` is no metric",
+        "spec.metrics[2].overrides[1].match.customMetric: there is no metric `mine` here",
+        "spec.metrics[2].overrides[2].match.mode: `BOTH` is no mode",
+        "spec.metrics[2].overrides[3].tagOverrides.a-b: `a-b` is no name of a label",
+        "spec.metrics[2].overrides[3].tagOverrides.mine: `mine` is none of Istio's labels",
+        "spec.metrics[2].overrides[3].tagOverrides.odd: `DROP` is no operation",
+        "tagOverrides.source_app: `request.total_size` is no attribute that is known here at character 1; the label is left out",
+        "tagOverrides.theirs: `node.owner` is not known here at character 1; it has no effect",
     ] {
         assert!(
             problems.iter().any(|it| it.contains(words)),

@@ -1,25 +1,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::kit::{BOUND, TOWN, gateway, seen_by, workload};
+use super::kit::{mesh, places, seen_by_both, telemetry};
 use crate::compile::Compiled;
-use crate::name::Host;
-use crate::snapshot::Place;
 use crate::telemetry::recording::{Keep, SpanProtocol, TracePlan, Tracing};
 use crate::telemetry::{Formats, Propagation};
-
-fn mesh(text: &str) -> String {
-    let text: String = text.lines().map(|line| format!("    {line}\n")).collect();
-    format!(
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |\n{text}"
-    )
-}
-
-fn telemetry(namespace: &str, name: &str, spec: &str) -> String {
-    format!(
-        "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {spec}\n"
-    )
-}
 
 const PROVIDERS: &str = "
 extensionProviders:
@@ -39,34 +24,17 @@ extensionProviders:
 ";
 
 fn at_workload(compiled: &Compiled) -> Arc<TracePlan> {
-    Arc::clone(
-        compiled
-            .snapshot
-            .traces
-            .received
-            .at(&Place::Workload { port: 9080 }),
-    )
+    let [workload, _] = places();
+    Arc::clone(compiled.snapshot.traces.received.at(&workload))
 }
 
 fn at_waypoint(compiled: &Compiled) -> Arc<TracePlan> {
-    let place = Place::Service {
-        host: Host::parse("reviews.default.svc.cluster.local").unwrap(),
-        port: 9080,
-    };
-    Arc::clone(compiled.snapshot.traces.received.at(&place))
+    let [_, waypoint] = places();
+    Arc::clone(compiled.snapshot.traces.received.at(&waypoint))
 }
 
-fn seen(texts: &[&str]) -> [Compiled; 2] {
-    let texts: Vec<&str> = [TOWN, BOUND].into_iter().chain(texts.iter().copied()).collect();
-    [
-        seen_by(&workload("reviews-v1-1"), &texts),
-        seen_by(&gateway("default", "waypoint"), &texts),
-    ]
-}
-
-/// The plan of the workload `reviews-v1-1`, and of the waypoint in front of its service.
 fn both(texts: &[&str]) -> [Arc<TracePlan>; 2] {
-    let [workload, waypoint] = seen(texts);
+    let [workload, waypoint] = seen_by_both(texts);
     [at_workload(&workload), at_waypoint(&waypoint)]
 }
 
@@ -180,7 +148,7 @@ fn a_mode_tells_what_is_received_from_what_is_sent() {
         ("CLIENT_AND_SERVER", "otel", "otel"),
     ] {
         let spec = format!("{{tracing: [{{match: {{mode: {mode}}}, providers: [{{name: otel}}]}}]}}");
-        let [workload, waypoint] = seen(&[&mesh, &telemetry("default", "all", &spec)]);
+        let [workload, waypoint] = seen_by_both(&[&mesh, &telemetry("default", "all", &spec)]);
         assert_eq!(provider(&at_workload(&workload)), received, "{mode}");
         assert_eq!(provider(&workload.snapshot.traces.sent), sent, "{mode}");
         assert_eq!(provider(&at_waypoint(&waypoint)), received, "{mode}");
@@ -275,7 +243,7 @@ fn an_annotation_says_which_traces_are_kept() {
             "namespace: default}",
             &format!("namespace: default, annotations: {{inmesh.io/keep-traces: '{text}'}}}}"),
         );
-        let [workload, _] = seen(&[&mesh, &telemetry]);
+        let [workload, _] = seen_by_both(&[&mesh, &telemetry]);
         let problems: Vec<String> = workload.problems.iter().map(ToString::to_string).collect();
         let problems = problems
             .into_iter()
@@ -315,7 +283,7 @@ defaultConfig: {tracing: {sampling: 101, zipkin: {address: 'zipkin:9411'}}}
         "{tracing: [{providers: [{name: nobody}, {name: odd}], randomSamplingPercentage: 200, match: {mode: SIDEWAYS}, \
           customTags: {none: {}, two: {literal: {value: a}, header: {name: b}}, form: {formatter: {value: '%NOPE%'}}, head: {header: {name: 'a b'}}}}]}",
     );
-    let [workload, _] = seen(&[&mesh, &telemetry]);
+    let [workload, _] = seen_by_both(&[&mesh, &telemetry]);
     let problems: Vec<String> = workload.problems.iter().map(ToString::to_string).collect();
     let problems = problems.join("\n");
     for words in [

@@ -98,7 +98,7 @@ pub struct Metrics {
     pub providers: Vec<ProviderRef>,
     /// What is told otherwise, in order.
     pub overrides: Vec<MetricsOverrides>,
-    /// How often connections are reported while they last.
+    /// How old what is reported of connections may be while they last.
     pub reporting_interval: Option<String>,
 }
 

@@ -1,7 +1,7 @@
 //! Which requests are logged.
 
 use super::{Entry, Wanted};
-use crate::telemetry::cel::Expression;
+use crate::telemetry::cel::{Expression, NodeFacts};
 
 pub use crate::telemetry::cel::Error as FilterError;
 
@@ -10,12 +10,20 @@ pub use crate::telemetry::cel::Error as FilterError;
 pub struct Filter(Expression);
 
 impl Filter {
-    /// Reads a condition.
+    /// Reads a condition that is asked by nobody in particular.
     ///
     /// # Errors
     /// If it is none, or asks for what is not known here.
     pub fn parse(text: &str) -> Result<Self, FilterError> {
         Expression::parse(text).map(Self)
+    }
+
+    /// Reads a condition that `node` asks.
+    ///
+    /// # Errors
+    /// If it is none, or asks for what is not known here.
+    pub fn parse_by(text: &str, node: &NodeFacts) -> Result<Self, FilterError> {
+        Expression::parse_by(text, node).map(Self)
     }
 
     /// The condition, as written.

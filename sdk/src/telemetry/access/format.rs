@@ -344,13 +344,7 @@ impl Template {
         for piece in &self.0 {
             match piece {
                 Piece::Text(text) => to.push_str(text),
-                Piece::Operator(operator) => match operator.value(entry) {
-                    Value::Text(text) => to.push_str(&text),
-                    // Writing to a String cannot fail.
-                    Value::Number(number) => drop(write!(to, "{number}")),
-                    Value::Absent if omits => {}
-                    Value::Absent => to.push('-'),
-                },
+                Piece::Operator(operator) => operator.write(entry, omits, to),
             }
         }
     }
@@ -379,9 +373,18 @@ fn operator(text: &str) -> Result<(Operator, &str), String> {
     let unclosed = || format!("`%{name}` has no `%` at its end");
     let mut inner = None;
     if let Some(after) = rest.strip_prefix('(') {
-        // Formats of times hold `%`, but no parenthesis.
-        let (inside, after) = after.split_once(')').ok_or_else(unclosed)?;
-        (inner, rest) = (Some(inside), after);
+        // Formats of times hold `%`, and expressions parentheses: what ends an operator are both.
+        let ends = |at: &usize| {
+            let behind = &after[at + 1..];
+            let length = behind
+                .strip_prefix(':')
+                .map(|it| it.trim_start_matches(|c: char| c.is_ascii_digit()));
+            length.unwrap_or(behind).starts_with('%')
+        };
+        let mut closing = after.match_indices(')').map(|(at, _)| at);
+        let first = closing.clone().next();
+        let end = closing.find(ends).or(first).ok_or_else(unclosed)?;
+        (inner, rest) = (Some(&after[..end]), &after[end + 1..]);
     }
     let mut limit = None;
     if let Some(after) = rest.strip_prefix(':') {

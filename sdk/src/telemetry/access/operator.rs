@@ -1,12 +1,14 @@
 //! The command operators (Envoy, "Access logging", command operators), as far as a waypoint's line can hold them.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use http::{HeaderMap, HeaderName};
 
 use super::time::TimeFormat;
 use super::{Entry, Wanted};
+use crate::telemetry::cel::Expression;
 
 /// A command operator and how much of its value is shown.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +54,9 @@ enum Kind {
     Hostname,
     GrpcStatus(GrpcForm),
     TraceId,
+    Expression(Expression),
+    /// What a variable of this process held when the format was read.
+    Literal(String),
     /// Of Envoy's own making: it never has a value here.
     Never,
 }
@@ -188,6 +193,15 @@ impl Operator {
             }),
             "GRPC_STATUS_NUMBER" => bare(Kind::GrpcStatus(GrpcForm::Number))?,
             "TRACE_ID" => bare(Kind::TraceId)?,
+            "CEL" => {
+                let read = Expression::parse(inner.unwrap_or_default());
+                Kind::Expression(read.map_err(|error| format!("CEL: {error}"))?)
+            }
+            "FILTER_STATE" => peer(inner.unwrap_or_default())?,
+            "ENVIRONMENT" => match inner.filter(|name| !name.is_empty()) {
+                Some(name) => std::env::var(name).map_or(Kind::Never, Kind::Literal),
+                None => return Err("ENVIRONMENT needs the name of a variable".to_owned()),
+            },
             "" => return Err("a `%` begins no operator; write `%%` for one".to_owned()),
             other => return Err(format!("`{other}` is no operator that is known here")),
         };
@@ -211,12 +225,43 @@ impl Operator {
                 .trailers
                 .extend(std::iter::once(first).chain(other).cloned()),
             Kind::TraceId => wanted.trace = true,
+            Kind::Expression(expression) => {
+                let more = expression.wanted();
+                wanted.request.extend(more.request);
+                wanted.response.extend(more.response);
+                wanted.trailers.extend(more.trailers);
+            }
             _ => {}
         }
     }
 
+    /// Writes what it stands for into a line; what is absent as `-`, unless it is left out.
+    pub(super) fn write(&self, entry: &Entry<'_>, omits: bool, to: &mut String) {
+        // What is text by being written is not made into one first.
+        if self.limit.is_none() {
+            let address = match &self.kind {
+                Kind::StartTime(format) => return format.write(entry.start, to),
+                Kind::UpstreamHost(Part::Whole) => entry.upstream,
+                Kind::Local(Part::Whole) => entry.local,
+                Kind::Remote(Part::Whole) => entry.remote,
+                _ => None,
+            };
+            if let Some(address) = address {
+                // Writing to a `String` cannot fail.
+                let _ = write!(to, "{address}");
+                return;
+            }
+        }
+        match self.value(entry) {
+            Value::Text(text) => to.push_str(&text),
+            Value::Number(number) => push_number(number, to),
+            Value::Absent if omits => {}
+            Value::Absent => to.push('-'),
+        }
+    }
+
     /// What it stands for in the line of `entry`.
-    pub(super) fn value<'a>(&self, entry: &'a Entry<'a>) -> Value<'a> {
+    pub(super) fn value<'a>(&'a self, entry: &'a Entry<'a>) -> Value<'a> {
         let value = self.whole(entry);
         match (value, self.limit) {
             (Value::Text(text), Some(limit)) if text.len() > limit => {
@@ -230,7 +275,7 @@ impl Operator {
         }
     }
 
-    fn whole<'a>(&self, entry: &'a Entry<'a>) -> Value<'a> {
+    fn whole<'a>(&'a self, entry: &'a Entry<'a>) -> Value<'a> {
         let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         match &self.kind {
             Kind::StartTime(format) => {
@@ -271,6 +316,8 @@ impl Operator {
             Kind::Hostname => Value::text(entry.hostname),
             Kind::GrpcStatus(form) => grpc(entry.grpc_status, *form),
             Kind::TraceId => Value::text(entry.trace),
+            Kind::Expression(expression) => expression.text(entry).map_or(Value::Absent, Value::Text),
+            Kind::Literal(text) => Value::text(Some(text)),
             Kind::Never => Value::Absent,
         }
     }
@@ -289,6 +336,20 @@ impl<'a> Value<'a> {
     }
 }
 
+fn push_number(number: u64, to: &mut String) {
+    let mut digits = [0; 20];
+    let (mut at, mut left) = (digits.len(), number);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    to.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
+}
+
 impl Part {
     fn of<'a>(self, address: Option<SocketAddr>) -> Value<'a> {
         let Some(address) = address else {
@@ -300,6 +361,25 @@ impl Part {
             Self::Port => Value::Number(address.port().into()),
         }
     }
+}
+
+/// `KEY:FIELD:NAME` of the workload at one end, as Istio's filter state names it.
+fn peer(inner: &str) -> Result<Kind, String> {
+    let mut parts = inner.split(':');
+    let found = match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some("downstream_peer" | "downstream_peer_obj"), Some("FIELD"), Some(field), None) => {
+            Expression::parse(&format!("downstream_peer.{field}"))
+        }
+        (Some("upstream_peer" | "upstream_peer_obj"), Some("FIELD"), Some(field), None) => {
+            Expression::parse(&format!("upstream_peer.{field}"))
+        }
+        _ => {
+            let why = "of filter state there are the fields of downstream_peer and upstream_peer: \
+                       FILTER_STATE(downstream_peer:FIELD:workload)";
+            return Err(why.to_owned());
+        }
+    };
+    found.map(Kind::Expression).map_err(|error| error.to_string())
 }
 
 fn fields(name: &str, inner: Option<&str>, without_query: bool) -> Result<Kind, String> {

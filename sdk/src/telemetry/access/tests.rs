@@ -184,6 +184,13 @@ fn every_operator_has_its_value() {
             "0af7651916cd43dd8448eb211c80319c waypoint-0",
         ),
         ("100%% %PROTOCOL%", "100% HTTP/1.1"),
+        (
+            "%CEL(size(request.method) + 1)% %CEL(request.headers['x-none'])%",
+            "4 -",
+        ),
+        ("%CEL(request.method):1%", "G"),
+        ("%FILTER_STATE(upstream_peer:FIELD:workload)%", "-"),
+        ("%ENVIRONMENT(THERE_IS_NO_SUCH_VARIABLE)%", "-"),
     ] {
         assert_eq!(text(format, &entry), format!("{expected}\n"), "{format}");
     }
@@ -202,7 +209,13 @@ fn what_is_no_operator_is_refused_and_named() {
         ("100 % sure", "begins no operator"),
         ("%GRPC_STATUS(WORDS)%", "no form of GRPC_STATUS"),
         ("%START_TIME(%Q)%", "no format of a time"),
-        ("%FILTER_STATE(x)%", "`FILTER_STATE` is no operator"),
+        ("%FILTER_STATE(x)%", "fields of downstream_peer and upstream_peer"),
+        (
+            "%FILTER_STATE(upstream_peer:FIELD:mood)%",
+            "`upstream_peer.mood` is no attribute",
+        ),
+        ("%CEL(request.kode)%", "CEL: `request.kode` is no attribute"),
+        ("%ENVIRONMENT()%", "ENVIRONMENT needs the name of a variable"),
     ] {
         let error = Format::text(format).unwrap_err().to_string();
         assert!(error.contains(said), "{format}: {error}");

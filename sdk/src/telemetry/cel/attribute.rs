@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use http::HeaderName;
 
-use super::Value;
+use super::time::{Lapse, Time};
+use super::value::Value;
 use crate::telemetry::PartyLabels;
 use crate::telemetry::access::{Entry, Wanted};
 
@@ -36,7 +37,15 @@ pub(super) enum Attribute {
     RouteName,
     ClusterName,
     Query,
+    Time,
+    Duration,
+    Flags,
+    BackendLatency,
+    TransportFailure,
+    Attempts,
     Party(Side, Told),
+    /// What might be there, and is not.
+    Absent,
 }
 
 /// Which end of a request.
@@ -60,18 +69,44 @@ pub(super) enum Told {
 }
 
 impl Attribute {
-    pub(super) fn named(path: &str, key: Option<&str>) -> Result<Self, String> {
-        let header = |make: fn(HeaderName) -> Self| {
-            let key = key.ok_or_else(|| format!("{path} needs a name in brackets: {path}['x-tenant']"))?;
+    /// The attribute of this name, word by word: `request`, `headers`, `x-tenant`.
+    pub(super) fn named(path: &[String]) -> Result<Self, String> {
+        let words: Vec<&str> = path.iter().map(String::as_str).collect();
+        if let [
+            group @ ("request" | "response"),
+            headers @ ("headers" | "trailers"),
+            rest @ ..,
+        ] = &words[..]
+        {
+            let path = format!("{group}.{headers}");
+            let make = match &*path {
+                "request.headers" => Self::RequestHeader,
+                "response.headers" => Self::ResponseHeader,
+                "response.trailers" => Self::Trailer,
+                _ => return Err(format!("`{path}` is no attribute that is known here")),
+            };
+            let [key] = rest else {
+                return Err(format!("{path} needs a name in brackets: {path}['x-tenant']"));
+            };
             let name = HeaderName::from_bytes(key.as_bytes());
-            name.map(make)
-                .map_err(|_| format!("`{key}` is not the name of a header"))
-        };
-        Ok(match path {
-            "request.headers" => header(Self::RequestHeader)?,
-            "response.headers" => header(Self::ResponseHeader)?,
-            "response.trailers" => header(Self::Trailer)?,
-            _ if key.is_some() => return Err(format!("{path} takes nothing in brackets")),
+            return name
+                .map(make)
+                .map_err(|_| format!("`{key}` is not the name of a header"));
+        }
+        let path = words.join(".");
+        if let Some(found) = Self::plain(&path).or_else(|| Self::party(&path)) {
+            return Ok(found);
+        }
+        Err(match words.split_last() {
+            Some((_, first)) if Self::plain(&first.join(".")).is_some() => {
+                format!("{} takes nothing in brackets, and has no fields", first.join("."))
+            }
+            _ => format!("`{path}` is no attribute that is known here"),
+        })
+    }
+
+    fn plain(path: &str) -> Option<Self> {
+        Some(match path {
             "request.method" => Self::Method,
             "request.path" => Self::Path,
             "request.url_path" => Self::UrlPath,
@@ -83,10 +118,14 @@ impl Attribute {
             "request.referer" => Self::RequestHeader(http::header::REFERER),
             "request.id" => Self::RequestHeader(HeaderName::from_static("x-request-id")),
             "request.size" => Self::RequestSize,
+            "request.time" => Self::Time,
+            "request.duration" => Self::Duration,
             "response.code" => Self::Code,
             "response.code_details" => Self::CodeDetails,
             "response.grpc_status" => Self::GrpcStatus,
             "response.size" => Self::ResponseSize,
+            "response.flags" => Self::Flags,
+            "response.backend_latency" => Self::BackendLatency,
             "source.address" => Self::SourceAddress,
             "source.port" => Self::SourcePort,
             "destination.address" => Self::DestinationAddress,
@@ -96,11 +135,11 @@ impl Attribute {
             "connection.uri_san_peer_certificate" => Self::PeerUri,
             "upstream.address" => Self::UpstreamAddress,
             "upstream.port" => Self::UpstreamPort,
+            "upstream.transport_failure_reason" => Self::TransportFailure,
+            "upstream.request_attempt_count" => Self::Attempts,
             "xds.route_name" => Self::RouteName,
             "xds.cluster_name" => Self::ClusterName,
-            other => {
-                Self::party(other).ok_or_else(|| format!("`{other}` is no attribute that is known here"))?
-            }
+            _ => return None,
         })
     }
 
@@ -143,6 +182,15 @@ impl Attribute {
             Self::UpstreamPort => port(entry.upstream),
             Self::RouteName => text(entry.route),
             Self::ClusterName => text(entry.cluster),
+            Self::Time => Some(Value::Time(Time::of(entry.start))),
+            Self::Duration => Some(Value::Lapse(Lapse::of(entry.duration))),
+            Self::Flags => Some(Value::Int(flags(entry.flags))),
+            Self::BackendLatency => Some(Value::Lapse(Lapse::of(
+                entry.answered.filter(|_| entry.upstream.is_some())?,
+            ))),
+            Self::TransportFailure => text(entry.failure),
+            Self::Attempts => int(entry.attempts.into()),
+            Self::Absent => None,
             Self::Party(side, told) => {
                 let labels = entry.labels?;
                 text(Some(match side {
@@ -185,6 +233,19 @@ impl Attribute {
             _ => {}
         }
     }
+}
+
+/// Envoy's flags by their bits (Envoy `CoreResponseFlag`).
+const FLAGS: [&str; 28] = [
+    "LH", "UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "UAEX", "RLSE", "DC", "URX",
+    "SI", "IH", "DPE", "UMSDR", "RFCF", "NFCF", "DT", "UPE", "NC", "OM", "DF", "DO",
+];
+
+fn flags(told: &str) -> i64 {
+    let bits = told
+        .split(',')
+        .filter_map(|flag| FLAGS.iter().position(|it| *it == flag));
+    bits.fold(0, |all, bit| all | 1 << bit)
 }
 
 impl Told {

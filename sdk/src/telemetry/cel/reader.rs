@@ -1,7 +1,9 @@
 //! From text to an expression.
 
 use super::attribute::Attribute;
-use super::{Error, Literal, Node, Relation, TextTest};
+use super::node::Node;
+use super::value::{Function, Operator, Relation, Value};
+use super::{Error, NodeFacts, token};
 
 /// Nesting that nobody writes by hand.
 const DEEPEST: usize = 32;
@@ -20,29 +22,68 @@ fn joined(mut sides: Vec<Node>, join: fn(Vec<Node>) -> Node) -> Node {
 
 pub(super) struct Reader<'t> {
     text: &'t str,
+    node: &'t NodeFacts,
     at: usize,
     depth: usize,
 }
 
 impl<'t> Reader<'t> {
-    pub(super) fn rest(&self) -> &'t str {
-        &self.text[self.at..]
+    pub(super) fn new(text: &'t str, node: &'t NodeFacts) -> Self {
+        Self {
+            text,
+            node,
+            at: 0,
+            depth: 0,
+        }
     }
 
     pub(super) fn error(&self, text: impl Into<String>) -> Error {
+        Self::error_at(self.at, text)
+    }
+
+    fn error_at(at: usize, text: impl Into<String>) -> Error {
         Error {
-            at: self.at + 1,
+            at: at + 1,
             text: text.into(),
         }
     }
 
-    pub(super) fn skip(&mut self) {
-        self.at = self.text.len() - self.rest().trim_start().len();
+    /// The text, and nothing behind it.
+    pub(super) fn whole(&mut self) -> Result<Node, Error> {
+        let node = self.expression()?;
+        self.skip();
+        match self.rest().is_empty() {
+            true => Ok(node),
+            false => Err(self.error("nothing was expected")),
+        }
+    }
+
+    fn rest(&self) -> &'t str {
+        &self.text[self.at..]
+    }
+
+    /// Over spaces, and what `//` leaves to be read by people.
+    fn skip(&mut self) {
+        loop {
+            let rest = self.rest().trim_start();
+            let comment = match rest.starts_with("//") {
+                true => rest.find('\n').unwrap_or(rest.len()),
+                false => 0,
+            };
+            self.at = self.text.len() - rest.len() + comment;
+            if comment == 0 {
+                return;
+            }
+        }
+    }
+
+    fn is_next(&mut self, token: &str) -> bool {
+        self.skip();
+        self.rest().starts_with(token)
     }
 
     fn eat(&mut self, token: &str) -> bool {
-        self.skip();
-        let found = self.rest().starts_with(token);
+        let found = self.is_next(token);
         if found {
             self.at += token.len();
         }
@@ -56,16 +97,8 @@ impl<'t> Reader<'t> {
         }
     }
 
-    pub(super) fn new(text: &'t str) -> Self {
-        Self {
-            text,
-            at: 0,
-            depth: 0,
-        }
-    }
-
-    /// The whole expression: `condition ? one : other`, or what comes before the question.
-    pub(super) fn expression(&mut self) -> Result<Node, Error> {
+    /// `condition ? one : other`, or what comes before the question.
+    fn expression(&mut self) -> Result<Node, Error> {
         self.depth += 1;
         if self.depth > DEEPEST {
             return Err(self.error("it is nested too deeply"));
@@ -89,30 +122,15 @@ impl<'t> Reader<'t> {
     }
 
     fn and(&mut self) -> Result<Node, Error> {
-        let mut sides = vec![self.not()?];
+        let mut sides = vec![self.comparison()?];
         while self.eat("&&") {
-            sides.push(self.not()?);
+            sides.push(self.comparison()?);
         }
         Ok(joined(sides, Node::And))
     }
 
-    fn not(&mut self) -> Result<Node, Error> {
-        let mut negations = 0;
-        loop {
-            self.skip();
-            if self.rest().starts_with("!=") || !self.eat("!") {
-                break;
-            }
-            negations += 1;
-        }
-        let inner = self.comparison()?;
-        Ok(match negations % 2 {
-            0 => inner,
-            _ => Node::Not(Box::new(inner)),
-        })
-    }
-
     fn comparison(&mut self) -> Result<Node, Error> {
+        let begins = self.at;
         let left = self.sum()?;
         for (token, relation) in [
             ("==", Relation::Equal),
@@ -127,71 +145,129 @@ impl<'t> Reader<'t> {
                 return Ok(Node::Compare(relation, Box::new([left, right])));
             }
         }
-        self.skip();
-        if self.rest().starts_with("in ") || self.rest().starts_with("in[") {
-            self.at += "in".len();
-            self.skip();
-            if self.rest().starts_with('[') {
-                return Ok(Node::In(Box::new(left), self.list()?));
-            }
-            return self.within(left);
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if self.is_next("in") && !self.rest()[2..].starts_with(is_word) {
+            self.at += 2;
+            return self.within(left, begins);
         }
         Ok(left)
     }
 
-    /// `'x-tenant' in request.headers` asks what `has(request.headers['x-tenant'])` does.
-    fn within(&mut self, left: Node) -> Result<Node, Error> {
-        let begins = self.at;
-        let Node::Literal(Literal::Text(key)) = left else {
-            return Err(self.error("only a text between quotes can be looked for in headers"));
-        };
-        let path = self.path();
-        let attribute = Attribute::named(path, Some(&key)).map_err(|text| Error { at: begins + 1, text })?;
-        Ok(Node::Has(attribute))
+    /// `'x-tenant' in request.headers` asks what `has(request.headers['x-tenant'])` does; else what is looked through is a
+    /// list, or a map.
+    fn within(&mut self, left: Node, begins: usize) -> Result<Node, Error> {
+        self.skip();
+        let at = self.at;
+        if self.rest().starts_with(|c: char| c.is_ascii_alphabetic()) {
+            let path = self.path()?;
+            if !matches!(&path[..], [_, headers] if headers == "headers" || headers == "trailers") {
+                return Err(Self::error_at(at, "headers, a list or a map was expected"));
+            }
+            let Node::Literal(Value::Text(key)) = left else {
+                return Err(Self::error_at(
+                    begins,
+                    "only a text between quotes can be looked for in headers",
+                ));
+            };
+            let path = [path, vec![key.into_owned()]].concat();
+            let attribute = Attribute::named(&path).map_err(|text| Self::error_at(at, text))?;
+            return Ok(Node::Has(Box::new(Node::Attribute(attribute))));
+        }
+        let of = self.sum()?;
+        Ok(Node::In(Box::new([left, of])))
     }
 
     fn sum(&mut self) -> Result<Node, Error> {
-        let mut sides = vec![self.term()?];
-        while self.eat("+") {
-            sides.push(self.term()?);
-        }
-        Ok(joined(sides, Node::Sum))
+        self.chain(&[("+", Operator::Plus), ("-", Operator::Minus)], Self::product)
     }
 
-    fn list(&mut self) -> Result<Vec<Node>, Error> {
-        self.expect("[")?;
-        let mut list = Vec::new();
-        while !self.eat("]") {
-            list.push(self.term()?);
-            if !self.eat(",") {
+    fn product(&mut self) -> Result<Node, Error> {
+        let operators = [
+            ("*", Operator::Times),
+            ("/", Operator::Over),
+            ("%", Operator::Modulo),
+        ];
+        self.chain(&operators, Self::unary)
+    }
+
+    fn chain(
+        &mut self,
+        operators: &[(&str, Operator)],
+        side: fn(&mut Self) -> Result<Node, Error>,
+    ) -> Result<Node, Error> {
+        let first = side(self)?;
+        let mut rest = Vec::new();
+        while let Some((_, operator)) = operators.iter().find(|(token, _)| self.eat(token)) {
+            rest.push((*operator, side(self)?));
+        }
+        Ok(match rest.is_empty() {
+            true => first,
+            false => Node::Chain(Box::new(first), rest),
+        })
+    }
+
+    fn unary(&mut self) -> Result<Node, Error> {
+        let mut negations = 0;
+        while !self.is_next("!=") && self.eat("!") {
+            negations += 1;
+        }
+        if negations == 0 && self.eat("-") {
+            return self.negative();
+        }
+        let inner = self.member()?;
+        Ok(match negations % 2 {
+            0 => inner,
+            _ => Node::Not(Box::new(inner)),
+        })
+    }
+
+    /// Behind a minus sign.
+    fn negative(&mut self) -> Result<Node, Error> {
+        self.skip();
+        // The lowest number has no positive one beside it.
+        if let Some(lowest) = self.rest().strip_prefix("9223372036854775808")
+            && !lowest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '.')
+        {
+            self.at = self.text.len() - lowest.len();
+            return Ok(Node::Literal(Value::Int(i64::MIN)));
+        }
+        Ok(match self.member()? {
+            Node::Literal(Value::Int(number)) => Node::Literal(Value::Int(-number)),
+            Node::Literal(Value::Double(number)) => Node::Literal(Value::Double(-number)),
+            other => Node::Chain(
+                Box::new(Node::Literal(Value::Int(0))),
+                vec![(Operator::Minus, other)],
+            ),
+        })
+    }
+
+    /// A value, and what is asked of it behind points and in brackets.
+    fn member(&mut self) -> Result<Node, Error> {
+        let mut node = self.primary()?;
+        loop {
+            let begins = self.at;
+            if self.eat("[") {
+                if let Node::Attribute(_) = node {
+                    return Err(Self::error_at(begins, "an attribute takes nothing in brackets"));
+                }
+                let key = self.expression()?;
                 self.expect("]")?;
-                break;
+                node = Node::At(Box::new([node, key]));
+            } else if self.eat(".") {
+                let name = self.word();
+                node = match self.eat("(") {
+                    true => self.call(begins, name, Some(node))?,
+                    false => match node {
+                        Node::Map(_) | Node::At(_) if !name.is_empty() => {
+                            Node::At(Box::new([node, Node::text(name)]))
+                        }
+                        _ => return Err(Self::error_at(begins, format!("`{name}` is no field of this"))),
+                    },
+                };
+            } else {
+                return Ok(node);
             }
         }
-        Ok(list)
-    }
-
-    fn term(&mut self) -> Result<Node, Error> {
-        let mut term = self.primary()?;
-        // A text may be asked something; the answer is none.
-        if self.eat(".") {
-            let name = self.word();
-            self.expect("(")?;
-            let with = self.string()?;
-            self.expect(")")?;
-            let of = Box::new(term);
-            term = match name {
-                "startsWith" => Node::Text(TextTest::StartsWith, of, with.into()),
-                "endsWith" => Node::Text(TextTest::EndsWith, of, with.into()),
-                "contains" => Node::Text(TextTest::Contains, of, with.into()),
-                "matches" => {
-                    let regex = regex::RegexBuilder::new(&with).size_limit(1 << 20).build();
-                    Node::Matches(of, regex.map_err(|_| self.error("the pattern cannot be read"))?)
-                }
-                other => return Err(self.error(format!("`{other}` is no function that is known here"))),
-            };
-        }
-        Ok(term)
     }
 
     fn primary(&mut self) -> Result<Node, Error> {
@@ -201,78 +277,159 @@ impl<'t> Reader<'t> {
             self.expect(")")?;
             return Ok(inner);
         }
+        if self.eat("[") {
+            return Ok(Node::List(self.list("]", Self::expression)?));
+        }
+        if self.eat("{") {
+            return Ok(Node::Map(self.list("}", |reader| {
+                let key = reader.expression()?;
+                reader.expect(":")?;
+                Ok([key, reader.expression()?])
+            })?));
+        }
+        if let Some(text) = token::text(self.rest()) {
+            let (text, length) = text.map_err(|why| self.error(why))?;
+            self.at += length;
+            return Ok(Node::text(text));
+        }
         match self.rest().chars().next() {
-            Some('\'' | '"') => Ok(Node::Literal(Literal::Text(self.string()?.into()))),
-            Some('-' | '0'..='9') => self.number(),
-            Some(c) if c.is_ascii_alphabetic() => self.named(),
+            Some(c) if c.is_ascii_digit() || c == '.' => {
+                let (number, length) =
+                    token::number(self.rest()).ok_or_else(|| self.error("a number was expected"))?;
+                self.at += length;
+                Ok(Node::Literal(number))
+            }
+            Some(c) if c.is_ascii_alphabetic() || c == '_' => self.named(),
             _ => Err(self.error("a value was expected")),
         }
     }
 
-    fn number(&mut self) -> Result<Node, Error> {
-        let rest = self.rest();
-        let digits = rest[1..]
-            .find(|c: char| !c.is_ascii_digit())
-            .map_or(rest.len(), |at| at + 1);
-        let number = rest[..digits]
-            .parse()
-            .map_err(|_| self.error("a number was expected"))?;
-        self.at += digits;
-        Ok(Node::Literal(Literal::Int(number)))
+    /// What stands between commas, up to `end`. One comma too many is no harm.
+    fn list<T>(&mut self, end: &str, item: fn(&mut Self) -> Result<T, Error>) -> Result<Vec<T>, Error> {
+        let mut list = Vec::new();
+        while !self.eat(end) {
+            list.push(item(self)?);
+            if !self.eat(",") {
+                self.expect(end)?;
+                break;
+            }
+        }
+        Ok(list)
     }
 
     fn named(&mut self) -> Result<Node, Error> {
         let begins = self.at;
         let first = self.word();
         match first {
-            "true" | "false" => return Ok(Node::Literal(Literal::Bool(first == "true"))),
+            "true" | "false" => return Ok(Node::Literal(Value::Bool(first == "true"))),
+            "null" => return Ok(Node::Literal(Value::Null)),
             "has" if self.eat("(") => {
-                let attribute = self.attribute()?;
+                let inner = self.expression()?;
                 self.expect(")")?;
-                return Ok(Node::Has(attribute));
+                return match inner {
+                    Node::Attribute(_) | Node::At(_) | Node::Literal(_) => Ok(Node::Has(Box::new(inner))),
+                    _ => Err(Self::error_at(
+                        begins,
+                        "`has` takes an attribute, or what is in a map",
+                    )),
+                };
             }
-            "string" | "int" | "size" if self.eat("(") => {
-                let inner = Box::new(self.expression()?);
-                self.expect(")")?;
-                return Ok(match first {
-                    "string" => Node::ToText(inner),
-                    "int" => Node::ToInt(inner),
-                    _ => Node::Size(inner),
-                });
-            }
+            _ if self.eat("(") => return self.call(begins, first, None),
             _ => self.at = begins,
         }
-        Ok(Node::Attribute(self.attribute()?))
+        let path = self.path()?;
+        let own = match &path[..] {
+            [xds, node, rest @ ..] if xds == "xds" && node == "node" => Some(rest),
+            [node, rest @ ..] if node == "node" => Some(rest),
+            _ => None,
+        };
+        let found = match own {
+            Some(rest) => self.node.named(rest),
+            None => Attribute::named(&path).map(Node::Attribute),
+        };
+        found.map_err(|text| Self::error_at(begins, text))
     }
 
-    fn attribute(&mut self) -> Result<Attribute, Error> {
-        self.skip();
-        let begins = self.at;
-        let path = self.path();
-        let mut key = None;
-        if self.rest().starts_with('[') {
-            self.at += 1;
-            key = Some(self.string()?);
-            self.expect("]")?;
+    /// Behind the `(` of a function, which is asked of what is in front of it, or of what is in its parentheses.
+    fn call(&mut self, begins: usize, name: &str, of: Option<Node>) -> Result<Node, Error> {
+        let is_method = of.is_some();
+        let mut values: Vec<Node> = of.into_iter().collect();
+        values.extend(self.list(")", Self::expression)?);
+        let unknown = || {
+            let error = format!("`{name}` is no function that is known here");
+            Err(Self::error_at(begins, error))
+        };
+        if name == "matches" {
+            let [of, Node::Literal(Value::Text(pattern))] = &values[..] else {
+                return Err(Self::error_at(begins, "`matches` takes a pattern between quotes"));
+            };
+            let regex = regex::RegexBuilder::new(pattern).size_limit(1 << 20).build();
+            let regex = regex.map_err(|_| Self::error_at(begins, "the pattern cannot be read"))?;
+            return Ok(Node::Matches(Box::new(of.clone()), regex));
         }
-        Attribute::named(path, key.as_deref()).map_err(|text| Error { at: begins + 1, text })
-    }
-
-    /// Words between dots, up to a function of what came before.
-    fn path(&mut self) -> &'t str {
-        let begins = self.at;
-        self.word();
-        while self.rest().starts_with('.') {
-            let dot = self.at;
-            self.at += 1;
-            self.word();
-            // A function of what came before.
-            if self.rest().starts_with('(') {
-                self.at = dot;
-                break;
+        let Some((function, many)) = Function::named(name) else {
+            return unknown();
+        };
+        let is_elsewhere = match is_method {
+            true => function.is_conversion(),
+            false => function.is_method(),
+        };
+        if is_elsewhere || !many.contains(&values.len()) {
+            return unknown();
+        }
+        let mut values = values.into_iter();
+        let (Some(of), with) = (values.next(), values.next()) else {
+            return unknown();
+        };
+        // What does not depend on the request is known now, and so is what is wrong with it.
+        if let (Node::Literal(of), None) = (&of, &with) {
+            let value = function.apply(of.clone(), None);
+            let value =
+                value.ok_or_else(|| Self::error_at(begins, format!("`{name}` of this comes to nothing")))?;
+            return Ok(Node::Literal(value));
+        }
+        if let (Function::Part(_), Some(Node::Literal(zone))) = (function, &with) {
+            let noon = Function::Timestamp.apply(Value::Int(0), None);
+            if noon
+                .and_then(|noon| function.apply(noon, Some(zone.clone())))
+                .is_none()
+            {
+                let error = "a time zone is written as an offset like '+01:00', or 'UTC'";
+                return Err(Self::error_at(begins, error));
             }
         }
-        &self.text[begins..self.at]
+        Ok(Node::Call(function, Box::new(of), with.map(Box::new)))
+    }
+
+    /// Words between points, or in quotes between brackets, up to a function of what came before.
+    fn path(&mut self) -> Result<Vec<String>, Error> {
+        let mut path = vec![self.word().to_owned()];
+        loop {
+            let begins = self.at;
+            let rest = self.rest();
+            if let Some(inner) = rest.strip_prefix('[') {
+                // Anything but a text is no name.
+                let Some(text) = token::text(inner.trim_start()) else {
+                    return Ok(path);
+                };
+                self.at += 1;
+                self.skip();
+                let (text, length) = text.map_err(|why| self.error(why))?;
+                self.at += length;
+                self.expect("]")?;
+                path.push(text);
+            } else if rest.starts_with('.') {
+                self.at += 1;
+                let word = self.word();
+                if self.rest().starts_with('(') || word.is_empty() {
+                    self.at = begins;
+                    return Ok(path);
+                }
+                path.push(word.to_owned());
+            } else {
+                return Ok(path);
+            }
+        }
     }
 
     fn word(&mut self) -> &'t str {
@@ -282,25 +439,27 @@ impl<'t> Reader<'t> {
         self.at += word.len();
         word
     }
+}
 
-    /// A text between quotes of either kind; `\` takes the next character as it is.
-    fn string(&mut self) -> Result<String, Error> {
-        self.skip();
-        let mut chars = self.rest().char_indices();
-        let Some((_, quote @ ('\'' | '"'))) = chars.next() else {
-            return Err(self.error("a text between quotes was expected"));
+impl NodeFacts {
+    /// What is behind `node`.
+    fn named(&self, path: &[String]) -> Result<Node, String> {
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        let known = match &path[..] {
+            ["id"] => Some(&self.id),
+            ["cluster"] => Some(&self.cluster),
+            ["metadata", "LABELS", label] => {
+                let found = self.metadata.get(&*format!("LABELS/{label}"));
+                return Ok(match found {
+                    Some(value) => Node::text(&**value),
+                    None => Node::Attribute(Attribute::Absent),
+                });
+            }
+            ["metadata", key] => self.metadata.get(*key),
+            _ => None,
         };
-        let mut text = String::new();
-        while let Some((at, c)) = chars.next() {
-            if c == quote {
-                self.at += at + 1;
-                return Ok(text);
-            }
-            match c {
-                '\\' => text.extend(chars.next().map(|(_, c)| c)),
-                c => text.push(c),
-            }
-        }
-        Err(self.error("the text has no end"))
+        known
+            .map(|value| Node::text(&**value))
+            .ok_or_else(|| format!("`node.{}` is not known here", path.join(".")))
     }
 }
