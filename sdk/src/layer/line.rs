@@ -1,13 +1,15 @@
 //! The line of one request: what must be kept of it until its answer has been sent.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName, Method, Request, Response, Version};
+use http::header::HOST;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
 use tracing::Span;
 
-use super::call::{Served, authority};
+use super::call::Served;
 use super::traced::Traced;
 use super::{MeshBody, Origin, Reason, Refusal};
 use crate::policy::authz::remote_addr;
@@ -19,9 +21,10 @@ use crate::telemetry::{self, Meter, MetricPlan, RequestLabels, Tags, TraceContex
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) method: Method,
-    pub(super) authority: String,
-    /// With its query.
-    pub(super) path: String,
+    /// As it came: what is kept of it is shared, not copied.
+    uri: Uri,
+    /// The host that it named, where its URI does not say.
+    host: Option<HeaderValue>,
     logs: Option<Arc<AccessLogs>>,
     /// What metrics make labels of.
     tagged: Option<Arc<MetricPlan>>,
@@ -48,12 +51,12 @@ struct Addresses {
 #[derive(Debug, Default)]
 struct Answer {
     after: Option<Duration>,
-    details: Option<String>,
+    details: Option<Cow<'static, str>>,
     failure: Option<String>,
     upstream: Option<SocketAddr>,
     cluster: Option<String>,
     attempts: u32,
-    route: Option<String>,
+    route: Option<Cow<'static, str>>,
 }
 
 /// How a request ended.
@@ -79,7 +82,6 @@ impl Line {
         origin: Option<&Origin>,
         view: &Snapshot,
     ) -> Self {
-        let path = request.uri().path_and_query();
         let wanted = [
             logs.as_ref().map(|logs| logs.wanted()),
             tagged.as_ref().map(|plan| plan.wanted()),
@@ -90,11 +92,11 @@ impl Line {
         let context = traced.then(|| TraceContext::extract(request.headers()));
         Self {
             method: request.method().clone(),
-            authority: authority(request).to_owned(),
-            path: path.map_or_else(
-                || request.uri().path().to_owned(),
-                |path| path.as_str().to_owned(),
-            ),
+            uri: request.uri().clone(),
+            host: match request.uri().authority() {
+                Some(_) => None,
+                None => request.headers().get(HOST).cloned(),
+            },
             start: SystemTime::now(),
             scheme: match origin {
                 Some(origin) if origin.peer.tls.is_some() => "https",
@@ -109,6 +111,23 @@ impl Line {
             tagged,
             span: span.wanted().cloned(),
             logs,
+        }
+    }
+
+    /// Which host it is for.
+    pub(super) fn authority(&self) -> &str {
+        let host = || self.host.as_ref()?.to_str().ok();
+        match self.uri.authority() {
+            Some(authority) => authority.as_str(),
+            None => host().unwrap_or_default(),
+        }
+    }
+
+    /// With its query.
+    pub(super) fn path(&self) -> &str {
+        match self.uri.path_and_query() {
+            Some(path) => path.as_str(),
+            None => self.uri.path(),
         }
     }
 
@@ -155,20 +174,20 @@ impl Line {
             false => "direct_response",
         };
         self.answer.after = Some(after);
-        self.answer.details.get_or_insert_with(|| details.to_owned());
+        self.answer.details.get_or_insert(Cow::Borrowed(details));
         self.answer.attempts = u32::from(by_application);
         if let Some(served) = served {
             self.answer.upstream = Some(served.endpoint.addr);
             self.answer.attempts = served.attempts;
             // As Istio names routes of Gateway API.
-            self.answer.route = served.rule.as_ref().map(|rule| rule.replace('/', "."));
+            self.answer.route = served.rule.as_ref().map(|rule| rule.replace('/', ".").into());
             if timed && let Ok(value) = after.as_millis().to_string().parse() {
                 // Envoy says this of itself in the answer; here it is for the line alone.
                 self.response.entry(name).or_insert(value);
             }
         }
         self.answer.cluster = cluster(served, place);
-        self.answer.route.get_or_insert_with(|| "default".to_owned());
+        self.answer.route.get_or_insert(Cow::Borrowed("default"));
     }
 
     /// Keeps of a refusal why it is one.
@@ -176,7 +195,7 @@ impl Line {
         if !self.is_read() {
             return;
         }
-        self.answer.details = Some(refusal.response_code_details().into_owned());
+        self.answer.details = Some(refusal.response_code_details().into_owned().into());
         self.answer.upstream = refusal.endpoint.as_ref().map(|endpoint| endpoint.dial);
         self.answer.cluster = cluster(None, place);
         if matches!(refusal.reason, Reason::Connect | Reason::Identity) {
@@ -219,8 +238,8 @@ impl Line {
             answered: answer.after,
             method: self.method.as_str(),
             scheme: self.scheme,
-            authority: &self.authority,
-            path: &self.path,
+            authority: self.authority(),
+            path: self.path(),
             protocol: match self.version {
                 Version::HTTP_10 => Some("HTTP/1.0"),
                 Version::HTTP_11 => Some("HTTP/1.1"),
@@ -256,9 +275,9 @@ impl Line {
     }
 }
 
-/// What is asked for more than once, kept once.
+/// What is asked for more than once, kept once. What is not there takes no room.
 fn kept(headers: &HeaderMap, wanted: [&[HeaderName]; 3]) -> HeaderMap {
-    let mut kept = HeaderMap::with_capacity(wanted.iter().map(|wanted| wanted.len()).sum());
+    let mut kept = HeaderMap::new();
     for name in wanted.into_iter().flatten() {
         if kept.contains_key(name) {
             continue;

@@ -11,6 +11,9 @@ use crate::telemetry::metric::Counter;
 
 /// Lines that wait to be written; at half a kilobyte each, some four megabytes.
 const QUEUE: usize = 8_192;
+/// How long a line waits for company. Whoever writes wakes the thread only if it sleeps for want of lines: at most once in so
+/// long, not for each line.
+const GATHERING: Duration = Duration::from_millis(5);
 /// How often it is looked whether the file is still the one that its name leads to.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -181,7 +184,11 @@ impl Target {
                 Ok(message) => Ok(message),
                 Err(_) => {
                     self.flush();
-                    lines.recv_timeout(Duration::from_secs(3600))
+                    let first = lines.recv_timeout(Duration::from_secs(3600));
+                    if let Ok(Message::Line(_)) = first {
+                        std::thread::sleep(GATHERING);
+                    }
+                    first
                 }
             };
             match next {
