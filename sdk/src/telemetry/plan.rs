@@ -212,28 +212,27 @@ impl MetricPlan {
         Tags(Some(values.collect()))
     }
 
-    /// A metric's labels, if it is told: what is added comes behind, by name.
-    pub(super) fn labels(
-        &self,
-        metric: Metric,
-        standard: Vec<(Text, Text)>,
-        tags: &Tags,
-    ) -> Option<LabelSet> {
+    /// A metric's labels, if it is told: what is added comes behind, by name. Metrics that have the standard ones share them.
+    pub(super) fn labels(&self, metric: Metric, standard: &LabelSet, tags: &Tags) -> Option<LabelSet> {
         let Some(told) = self.told.get(&metric) else {
-            return Some(LabelSet::new(standard));
+            return Some(standard.clone());
         };
         if told.disabled {
             return None;
+        }
+        if told.tags.is_empty() {
+            return Some(standard.clone());
         }
         let value = |index: usize| {
             let value = tags.0.as_deref().and_then(|tags| tags.get(index)).cloned();
             value.unwrap_or(Text::Fixed(OVERFLOW))
         };
+        let standard = standard.pairs();
         let mut labels: Vec<(Text, Text)> = Vec::with_capacity(standard.len() + told.tags.len());
         for (name, old) in standard {
-            match told.tags.get(&*name) {
-                None => labels.push((name, old)),
-                Some(Tag::Set(index)) => labels.push((name, value(*index))),
+            match told.tags.get(&**name) {
+                None => labels.push((name.clone(), old.clone())),
+                Some(Tag::Set(index)) => labels.push((name.clone(), value(*index))),
                 Some(Tag::Removed) => {}
             }
         }

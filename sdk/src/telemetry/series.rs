@@ -306,8 +306,8 @@ impl RequestSeries {
         counter: impl Fn(&Family<Counter>, &LabelSet) -> Option<Counter>,
         histogram: impl Fn(&Family<Histogram>, &LabelSet) -> Option<Histogram>,
     ) -> Option<Row> {
-        let standard = sets::request(labels, outcome);
-        let set = |metric| self.plan.labels(metric, standard.clone(), tags);
+        let standard = LabelSet::new(sets::request(labels, outcome));
+        let set = |metric| self.plan.labels(metric, &standard, tags);
         // What is not told needs no room.
         let told = |metric, family: &Family<Histogram>| match set(metric) {
             Some(labels) => histogram(family, &labels).map(Some),
@@ -333,8 +333,10 @@ impl RequestSeries {
     pub fn messages(&self, tags: &Tags) -> Messages {
         let make = || {
             let cell = |metric, family: &Family<Counter>| {
-                let standard =
-                    |labels: &RequestLabels| self.plan.labels(metric, sets::messages(labels), tags);
+                let standard = |labels: &RequestLabels| {
+                    let standard = LabelSet::new(sets::messages(labels));
+                    self.plan.labels(metric, &standard, tags)
+                };
                 let found = family.get(&standard(&self.labels)?);
                 found.or_else(|| Some(family.overflow(&standard(&self.labels.overflow())?)))
             };

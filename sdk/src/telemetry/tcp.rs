@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::flow::TcpFlow;
 use super::labels::{Reporter, RequestLabels};
-use super::metric::{Counter, Family};
+use super::metric::{Counter, Family, LabelSet};
 use super::plan::{Metric, MetricPlan, Tags};
 use super::sets;
 
@@ -198,11 +198,11 @@ impl TcpSeries {
     }
 
     fn cell(&self, metric: Metric, family: &Family<Counter>, flags: &'static str) -> Option<Counter> {
-        let standard = |labels: &RequestLabels| sets::connection(labels, flags);
-        let labels = self.plan.labels(metric, standard(&self.labels), &self.tags)?;
+        let standard = |labels: &RequestLabels| LabelSet::new(sets::connection(labels, flags));
+        let labels = self.plan.labels(metric, &standard(&self.labels), &self.tags)?;
         family.get(&labels).or_else(|| {
             let labels = standard(&self.labels.overflow());
-            Some(family.overflow(&self.plan.labels(metric, labels, &Tags::default())?))
+            Some(family.overflow(&self.plan.labels(metric, &labels, &Tags::default())?))
         })
     }
 }

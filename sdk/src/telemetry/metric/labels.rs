@@ -36,9 +36,12 @@ impl LabelSet {
         self.0.as_deref().is_none_or(<[_]>::is_empty)
     }
 
+    pub(in crate::telemetry) fn pairs(&self) -> &[(Text, Text)] {
+        self.0.as_deref().unwrap_or_default()
+    }
+
     pub(in crate::telemetry) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let labels = self.0.as_deref().unwrap_or_default();
-        labels.iter().map(|(name, value)| (&**name, &**value))
+        self.pairs().iter().map(|(name, value)| (&**name, &**value))
     }
 }
 
