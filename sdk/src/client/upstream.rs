@@ -115,6 +115,9 @@ fn exchange(wire: Wire, directed: Directed, trace: &TraceContext) -> Sending {
     // in this process and are joined. It stays with the request too, which may come back for another attempt.
     let received = request.extensions().get::<OnUpgrade>().cloned();
     let rule = routed.rule.as_ref().and_then(Won::rule);
+    if let (Some(notes), Some(rule)) = (&routed.call.notes, rule) {
+        notes.won(&rule.origin);
+    }
     let way = Way {
         wire,
         view: routed.call.view,

@@ -13,7 +13,7 @@ use super::{MeshBody, Refusal};
 use crate::policy::balance::Endpoint;
 use crate::snapshot::tap::{Judgement, Refused, SLOW, Taken, Trail, Wanted};
 use crate::snapshot::{Cluster, Live};
-use crate::telemetry::{RequestSeries, Sample, TraceContext, context_of};
+use crate::telemetry::{RequestSeries, Sample, context_of};
 
 /// What is held of a request.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(super) struct Kept {
     authority: Box<str>,
     dialled: Option<Authority>,
     headers: Option<HeaderMap>,
+    /// The id of the trace that it belongs to, whoever records that.
+    pub(super) trace: Option<[u8; 16]>,
     answered: Option<Instant>,
     refused: Option<Refused>,
     endpoint: Option<Arc<Endpoint>>,
@@ -48,6 +50,7 @@ impl Kept {
             headers: (wanted == Wanted::All).then(|| request.headers().clone()),
             uri,
             dialled: None,
+            trace: None,
             answered: None,
             refused: None,
             endpoint: None,
@@ -97,7 +100,6 @@ impl Kept {
             Counted::Origin(origin) => Some(origin),
             Counted::Client(_) => None,
         };
-        let headers = self.headers.as_ref();
         tap.give(Box::new(Taken {
             view: Arc::clone(&record.view),
             method: self.method.clone(),
@@ -107,7 +109,7 @@ impl Kept {
             headers: self.headers.clone(),
             trace: context_of(&record.span)
                 .trace_id()
-                .or_else(|| TraceContext::extract(headers?).trace_id()),
+                .or_else(|| Some(format!("{:032x}", u128::from_be_bytes(self.trace?)))),
             place: origin.map(|origin| Arc::clone(&origin.place)),
             peer: origin.map(|origin| Arc::clone(&origin.peer)),
             series: Arc::clone(series),

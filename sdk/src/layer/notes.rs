@@ -10,6 +10,7 @@ use http::{HeaderValue, Response};
 use super::{MeshBody, Refusal};
 use crate::policy::authz::RuleRef;
 use crate::policy::balance::Endpoint;
+use crate::policy::route::RuleOrigin;
 use crate::snapshot::Claims;
 use crate::snapshot::tap::{Attempt, Phase, Trail};
 
@@ -22,6 +23,8 @@ pub(crate) struct Notes {
     /// Whether the decision is told in detail: its clause, and what it rests on.
     pub(super) detailed: bool,
     decision: OnceLock<Decided>,
+    /// The paths that the rule is for which won, as operations are named.
+    path: OnceLock<Arc<str>>,
     /// The claims that the decision rests on.
     pub(super) claims: OnceLock<Arc<Claims>>,
     /// Where the request was, if somebody looks. Its own lock, which no other request knows of.
@@ -46,6 +49,7 @@ impl Notes {
         Self {
             detailed,
             decision: OnceLock::new(),
+            path: OnceLock::new(),
             claims: OnceLock::new(),
             trail: None,
         }
@@ -88,6 +92,34 @@ impl Notes {
                 Err(refusal) => attempt.failed = Some(super::chain(refusal).to_string()),
             }
         });
+    }
+
+    /// Notes which rule won.
+    pub(crate) fn won(&self, origin: &RuleOrigin) {
+        if let Some(path) = &origin.path {
+            // Of several attempts it is the same.
+            let _ = self.path.set(Arc::clone(path));
+        }
+    }
+
+    /// The paths that the rule is for which won, if it is not for all.
+    #[cfg_attr(
+        not(feature = "otlp"),
+        allow(dead_code, reason = "told by the spans that the mesh records")
+    )]
+    pub(super) fn path(&self) -> Option<&str> {
+        self.path.get().map(|path| &**path)
+    }
+
+    /// The attempts so far.
+    #[cfg_attr(
+        not(feature = "otlp"),
+        allow(dead_code, reason = "told by the spans that the mesh records")
+    )]
+    pub(super) fn attempts(&self) -> Vec<Attempt> {
+        let mut attempts = Vec::new();
+        self.follow(|trail| attempts.clone_from(&trail.attempts));
+        attempts
     }
 
     /// The way of the request so far.

@@ -97,7 +97,7 @@ where
             Arc::clone(&view),
             is_clean,
         );
-        record.trace = context.sampled();
+        record.belongs_to(&context);
         let (future, refusal) = match place {
             Ok(place) => {
                 let call = Call {
@@ -225,6 +225,7 @@ where
             Arc::clone(&view),
             cleaned.is_ok(),
         );
+        record.belongs_to(&context);
         if let Some(kept) = &mut record.kept {
             kept.dialled(dialled.as_ref());
         }

@@ -21,7 +21,7 @@ use super::traced::{Traced, Whole};
 use super::upgrade::Asked;
 use super::{MeshBody, Origin, Reason, Refusal, Stage};
 use crate::snapshot::{Live, Place, Snapshot, Wanted};
-use crate::telemetry::{self, HttpFacts, Meter, RequestSeries, Sample, Tags, field};
+use crate::telemetry::{self, HttpFacts, Meter, RequestSeries, Sample, Tags, TraceContext, field};
 
 /// Who counts a request.
 #[derive(Debug)]
@@ -67,8 +67,8 @@ pub(super) struct Record {
     messages: Option<Arc<Sent>>,
     /// What OpenTelemetry's metrics tell of it.
     http: HttpFacts,
-    /// The trace that its caller records, if it does.
-    pub(super) trace: Option<[u8; 16]>,
+    /// The trace that it belongs to, if that is recorded.
+    trace: Option<[u8; 16]>,
     /// For access logs and spans; only filled if there are any.
     line: Option<Box<Line>>,
     /// Whether somebody listens to access logs as events, too.
@@ -150,12 +150,15 @@ impl Record {
         let http = facts(request, origin);
         let watched = wanted == Wanted::All;
         let shown = (told || traced.is_recorded()) && matches!(counted, Counted::Origin(_));
-        let noted = watched || explained || shown;
+        let recorded = traced.is_recorded();
+        let noted = watched || explained || shown || recorded;
         Self {
             started: Instant::now(),
             notes: noted.then(|| {
                 let notes = Notes::new(explained || watched);
-                Arc::new(if watched { notes.with_trail() } else { notes })
+                // Spans tell of attempts, too.
+                let trailed = watched || recorded;
+                Arc::new(if trailed { notes.with_trail() } else { notes })
             }),
             kept,
             explained,
@@ -172,6 +175,14 @@ impl Record {
             trace: None,
             line,
             told,
+        }
+    }
+
+    /// Notes the trace that it belongs to.
+    pub(super) fn belongs_to(&mut self, context: &TraceContext) {
+        self.trace = context.sampled();
+        if let Some(kept) = &mut self.kept {
+            kept.trace = context.id();
         }
     }
 
@@ -539,6 +550,7 @@ impl Watch for Ending {
                     view: &record.view,
                     notes: record.notes.as_deref(),
                     grpc: record.grpc,
+                    started: record.started,
                 };
                 traced.finish(entry, &whole, &record.span, meter);
             });

@@ -3,6 +3,7 @@
 //! `untraced.rs` is the same room where feature `otlp` is off.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{HeaderMap, HeaderName, Request};
 use tracing::Span;
@@ -11,9 +12,12 @@ use super::call::Served;
 use super::labels::{self, Onward};
 use super::notes::{Decided, Notes};
 use super::{MeshBody, Origin, Reason as Why, Refusal};
+use crate::snapshot::tap::Attempt;
 use crate::snapshot::{Place, Snapshot};
 use crate::telemetry::access::{Entry, Wanted};
-use crate::telemetry::recording::{Asked, Reason, Recording, RequestId, Side, Told, TracePlan, Tracing};
+use crate::telemetry::recording::{
+    Asked, Reason, Recording, RequestId, Side, Told, TracePlan, Tracing, Tried,
+};
 use crate::telemetry::{self, Meter, Protocol, TraceContext};
 
 const FORCE: HeaderName = HeaderName::from_static("x-envoy-force-trace");
@@ -235,8 +239,13 @@ impl Traced {
                     }
                     None => labels::sent(whole.view, onward, protocol),
                 };
+                let path = whole.notes.and_then(|notes| notes.path());
+                let to = destination(entry, whole.origin, served.as_ref(), &labels.service.host);
+                let tried = whole.notes.map(|notes| notes.attempts()).unwrap_or_default();
                 let told = Told {
-                    name: operation(entry, whole.origin, served.as_ref(), &labels.service.host),
+                    name: format!("{to}{}", path.unwrap_or("/*")),
+                    path,
+                    attempts: attempts(&tried, whole.started),
                     labels: &labels,
                     reason: refused.as_ref().map(|it| it.reason.as_str()),
                     denied,
@@ -265,20 +274,40 @@ pub(super) struct Whole<'a> {
     pub(super) view: &'a Snapshot,
     pub(super) notes: Option<&'a Notes>,
     pub(super) grpc: bool,
+    /// When the request began.
+    pub(super) started: Instant,
 }
 
-/// The operation as Istio names it: the destination with its port, and the path of the route (Istio `route.go`,
-/// "decorator"). Of a rule it is that of its one match; anything else is `/*`.
-fn operation(entry: &Entry<'_>, origin: Option<&Origin>, served: Option<&Served>, service: &str) -> String {
+/// The destination with its port: what Istio's names of operations begin with (Istio `route.go`, "decorator"). The path of
+/// the rule comes behind.
+fn destination(entry: &Entry<'_>, origin: Option<&Origin>, served: Option<&Served>, service: &str) -> String {
     if let Some(cluster) = served.and_then(|served| served.cluster.as_deref()) {
-        return format!("{}:{}/*", cluster.host, cluster.port);
+        return format!("{}:{}", cluster.host, cluster.port);
     }
     match origin.map(|origin| &*origin.place) {
-        Some(Place::Service { host, port }) => format!("{host}:{port}/*"),
-        Some(Place::Workload { port }) if !service.is_empty() => format!("{service}:{port}/*"),
-        Some(Place::Pod { ip, port }) => format!("{ip}:{port}/*"),
-        _ => format!("{}/*", entry.authority),
+        Some(Place::Service { host, port }) => format!("{host}:{port}"),
+        Some(Place::Workload { port }) if !service.is_empty() => format!("{service}:{port}"),
+        Some(Place::Pod { ip, port }) => format!("{ip}:{port}"),
+        _ => entry.authority.to_owned(),
     }
+}
+
+/// What is told of attempts: nothing where there was only one, which the request's own span tells.
+fn attempts(tried: &[Attempt], started: Instant) -> Vec<Tried<'_>> {
+    if tried.len() < 2 {
+        return Vec::new();
+    }
+    let tried = tried.iter().map(|attempt| Tried {
+        began: attempt.began.saturating_duration_since(started),
+        took: attempt
+            .ended
+            .map(|ended| ended.saturating_duration_since(attempt.began)),
+        endpoint: attempt.dialled,
+        peer: attempt.endpoint.identities.first().map(|id| id.as_str()),
+        status: attempt.status,
+        failed: attempt.failed.as_deref(),
+    });
+    tried.collect()
 }
 
 fn is_denial(reason: Why) -> bool {
@@ -402,6 +431,7 @@ mod tests {
                 view: &view,
                 notes: None,
                 grpc: false,
+                started: Instant::now(),
             };
             let headers = HeaderMap::new();
             let entry = Entry {

@@ -1,5 +1,7 @@
 //! What is done about a request's trace where nothing can be exported: its context is handed on.
 
+use std::time::Instant;
+
 use http::Request;
 use tracing::Span;
 
@@ -23,6 +25,7 @@ pub(super) struct Whole<'a> {
     pub(super) view: &'a Snapshot,
     pub(super) notes: Option<&'a Notes>,
     pub(super) grpc: bool,
+    pub(super) started: Instant,
 }
 
 impl Opening {
@@ -71,6 +74,7 @@ impl Traced {
             view: _,
             notes: _,
             grpc: _,
+            started: _,
         } = whole;
     }
 }

@@ -214,6 +214,11 @@ impl TraceContext {
         Some(span.trace_id().to_bytes())
     }
 
+    /// The trace's id, whoever records it.
+    pub(crate) fn id(&self) -> Option<[u8; 16]> {
+        self.span.as_ref().map(|span| span.trace_id().to_bytes())
+    }
+
     /// The trace's id in 32 hexadecimal digits.
     pub fn trace_id(&self) -> Option<String> {
         self.span.as_ref().map(|span| span.trace_id().to_string())
@@ -289,7 +294,12 @@ impl TraceContext {
 
     /// The trace's id, if the trace is recorded.
     pub(crate) fn sampled(&self) -> Option<[u8; 16]> {
-        let id = self.part(1).filter(|_| self.is_sampled())?;
+        self.id().filter(|_| self.is_sampled())
+    }
+
+    /// The trace's id, whoever records it.
+    pub(crate) fn id(&self) -> Option<[u8; 16]> {
+        let id = self.part(1)?;
         u128::from_str_radix(id, 16).ok().map(u128::to_be_bytes)
     }
 

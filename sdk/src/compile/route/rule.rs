@@ -15,7 +15,7 @@ use crate::matcher::{HostPattern, PathPattern};
 use crate::name::{Host, ResourceRef};
 use crate::policy::retry::RetryPolicy;
 use crate::policy::route::{
-    Action, ClusterId, CookiePath, Predicates, RouteRule, RouteTableBuilder, RuleOrigin,
+    Action, ClusterId, CookiePath, PathName, Predicates, RouteRule, RouteTableBuilder, RuleOrigin,
 };
 use crate::policy::timeout::{Timeouts, parse_duration};
 
@@ -131,7 +131,8 @@ fn compile(
     let mut filters = Filters::compile(rule.filters, purpose, resolve, findings);
     let timeouts = timeouts(rule, findings);
     let retry = retry(rule, findings);
-    let origin = RuleOrigin::new(findings.route(), place.index, rule.name.map(Arc::from));
+    let origin = RuleOrigin::new(findings.route(), place.index, rule.name.map(Arc::from))
+        .paths(matches.iter().map(|(_, predicates)| named(&predicates.path)));
     let session = rule
         .session
         .and_then(|written| session::compile(written, &place.scope, CookiePath::Matched, findings));
@@ -164,6 +165,16 @@ fn compile(
         authorizer: filters.authorizer,
         session: session.map(Arc::new),
         ..RouteRule::new(origin, action)
+    }
+}
+
+fn named(path: &PathPattern) -> PathName<'_> {
+    match path {
+        PathPattern::Prefix(prefix) => PathName::Prefix(prefix),
+        PathPattern::Exact(path) => PathName::Exact(path),
+        PathPattern::Regex(regex) => PathName::Regex(regex.as_str()),
+        // Of whatever service: Envoy has an expression there.
+        PathPattern::Method(_) => PathName::Any,
     }
 }
 

@@ -9,10 +9,10 @@ use crate::compile::findings::Findings;
 use crate::compile::registry::{Asked, Meant};
 use crate::compile::route::path::authority;
 use crate::config::Severity;
-use crate::config::istio::virtual_service::{Destination, HTTPRewrite, HTTPRoute};
+use crate::config::istio::virtual_service::{Destination, HTTPRewrite, HTTPRoute, StringMatch};
 use crate::matcher::Substitution;
 use crate::policy::route::{
-    Action, Backend, Backends, ClusterId, PathRewrite, Rewrite, RouteRule, RuleOrigin, Target,
+    Action, Backend, Backends, ClusterId, PathName, PathRewrite, Rewrite, RouteRule, RuleOrigin, Target,
 };
 use crate::policy::timeout::Timeouts;
 
@@ -25,7 +25,8 @@ pub(super) fn compile(
     let route = &*it.route;
     let own = edits(route.headers.as_ref(), findings);
     let name = route.name.as_deref().filter(|it| !it.is_empty());
-    let origin = RuleOrigin::new(it.entry.reference(), it.index, name.map(Arc::from));
+    let origin = RuleOrigin::new(it.entry.reference(), it.index, name.map(Arc::from))
+        .paths(route.matches.iter().map(|it| named(it.uri.as_ref())));
     let resolver = Resolver {
         scope,
         namespace: it.namespace,
@@ -63,6 +64,21 @@ pub(super) fn compile(
         cors,
         ..RouteRule::new(origin, action)
     })
+}
+
+fn named(uri: Option<&StringMatch>) -> PathName<'_> {
+    match uri {
+        Some(StringMatch {
+            exact: Some(path), ..
+        }) => PathName::Exact(path),
+        Some(StringMatch {
+            prefix: Some(prefix), ..
+        }) => PathName::Prefix(prefix),
+        Some(StringMatch {
+            regex: Some(regex), ..
+        }) => PathName::Regex(regex),
+        _ => PathName::Any,
+    }
 }
 
 fn rewrite(written: Option<&HTTPRewrite>, own: &Edits, findings: &mut Findings<'_>) -> Option<Rewrite> {

@@ -39,7 +39,7 @@ pub use explain::{Ask, Candidate, Property, Verdict};
 pub use mirror::{Mirror, shadow_host};
 pub use redirect::{Redirect, RedirectPort};
 pub use rewrite::{PathRewrite, Rewrite};
-pub use rule::{Action, RouteRule, RuleOrigin};
+pub use rule::{Action, PathName, RouteRule, RuleOrigin};
 pub use session::{Carrier, CookiePath, Session, Token};
 pub use share::Share;
 pub use table::{Found, RouteTable};

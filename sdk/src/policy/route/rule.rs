@@ -82,6 +82,9 @@ pub struct RuleOrigin {
     pub name: Option<Arc<str>>,
     /// `namespace/name/index`, for spans.
     pub label: Arc<str>,
+    /// The paths it is for, as Istio names operations: `/reviews*`, `/reviews/0`, an expression; `None` if it has several, or
+    /// is for all.
+    pub path: Option<Arc<str>>,
 }
 
 impl RuleOrigin {
@@ -93,6 +96,41 @@ impl RuleOrigin {
             rule,
             name,
             label,
+            path: None,
+        }
+    }
+
+    /// The same, for the paths of these matches.
+    pub fn paths<'p>(mut self, paths: impl IntoIterator<Item = PathName<'p>>) -> Self {
+        let mut paths = paths.into_iter();
+        let first = paths.next();
+        self.path = first
+            .filter(|first| paths.all(|other| other == *first))
+            .and_then(PathName::operation);
+        self
+    }
+}
+
+/// What a match says of the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathName<'p> {
+    /// Nothing.
+    Any,
+    /// How it begins.
+    Prefix(&'p str),
+    /// All of it.
+    Exact(&'p str),
+    /// An expression for it.
+    Regex(&'p str),
+}
+
+impl PathName<'_> {
+    /// As Istio writes it behind the host in the name of an operation; `None` where it is `/*`.
+    fn operation(self) -> Option<Arc<str>> {
+        match self {
+            Self::Any | Self::Prefix("" | "/") => None,
+            Self::Prefix(prefix) => Some(format!("{prefix}*").into()),
+            Self::Exact(path) | Self::Regex(path) => Some(path.into()),
         }
     }
 }

@@ -12,6 +12,8 @@
 //! handing on the context that says so.
 
 #[cfg(feature = "otlp")]
+mod attributes;
+#[cfg(feature = "otlp")]
 mod keep;
 mod plan;
 mod request_id;
@@ -30,5 +32,5 @@ pub use plan::{Keep, Outlet, SpanProtocol, SpanTarget, TracePlan, TracePlans, Tr
 pub use request_id::{Reason, RequestId};
 pub use sampling::{Asked, Sampling};
 #[cfg(feature = "otlp")]
-pub(crate) use span::{Recording, Side, Told};
+pub(crate) use span::{Recording, Side, Told, Tried};
 pub use tag::Tag;

@@ -132,6 +132,8 @@ fn labels() -> RequestLabels {
 fn telling(labels: &RequestLabels) -> Told<'_> {
     Told {
         name: "reviews.default.svc.cluster.local:9080/*".into(),
+        path: None,
+        attempts: Vec::new(),
         labels,
         reason: None,
         denied: false,
@@ -248,6 +250,53 @@ async fn a_span_says_what_istio_envoy_and_the_conventions_say() {
         ),
         (1, 0)
     );
+}
+
+#[tokio::test]
+async fn several_attempts_are_told_one_by_one() {
+    let (meter, hear) = meter();
+    let plan = plan(|_| {});
+    let caller = TraceContext::default().or_fresh().settled(true);
+    let (_, recording) = Recording::begin(&plan, &caller, true, Side::Client, &meter);
+    let (request, labels) = (HeaderMap::new(), labels());
+    let millis = Duration::from_millis;
+    let tried = |began, took: Option<u64>, status, failed| Tried {
+        began: millis(began),
+        took: took.map(millis),
+        endpoint: "10.0.0.9:15008".parse().unwrap(),
+        peer: Some("spiffe://cluster.local/ns/default/sa/reviews"),
+        status,
+        failed,
+    };
+    let told_of = Told {
+        path: Some("/reviews*"),
+        attempts: vec![
+            tried(0, Some(1), 0, Some("connecting failed")),
+            tried(2, Some(1), 503, None),
+            tried(4, None, 0, None),
+        ],
+        ..telling(&labels)
+    };
+    let one = entry(&request, 503, millis(5));
+    recording.unwrap().finish(&one, &told_of, &meter);
+    let spans = told(&meter, hear).await;
+    let (whole, attempts) = spans.split_last().unwrap();
+    assert!(text(whole).contains(&"http.route=/reviews*".to_owned()));
+    assert_eq!(attempts.len(), 3);
+    for (attempt, (began, took, said)) in attempts.iter().zip([
+        (0, 1, "mesh.reason=connecting failed"),
+        (2, 1, "http.response.status_code=#503"),
+        (4, 1, "http.request.resend_count=#2"),
+    ]) {
+        assert_eq!((&*attempt.name, attempt.kind), ("mesh.attempt", 1));
+        assert_eq!(attempt.parent_span_id, whole.span_id);
+        assert_eq!(attempt.trace_id, whole.trace_id);
+        let ns = |span: &Span| (span.start_time_unix_nano, span.end_time_unix_nano);
+        let begins = whole.start_time_unix_nano + began * 1_000_000;
+        assert_eq!(ns(attempt), (begins, begins + took * 1_000_000));
+        assert!(text(attempt).contains(&said.to_owned()), "{attempt:?}");
+        assert_eq!(attempt.status.as_ref().map(|it| it.code), Some(2));
+    }
 }
 
 #[tokio::test]
