@@ -14,6 +14,7 @@ use crate::config::istio::Telemetry;
 use crate::config::istio::telemetry::Tracing as Entry;
 use crate::config::{Entry as Source, Problem, Severity};
 use crate::snapshot::{ByService, MeshFacts, Node, TraceFacts, TraceProvider};
+use crate::telemetry::Propagation;
 use crate::telemetry::recording::{Keep, Outlet, Sampling, SpanTarget, Tag, TracePlan, TracePlans, Tracing};
 
 /// How long the path in a span may be (Envoy `max_path_tag_length`).
@@ -67,14 +68,21 @@ impl Traces<'_, '_> {
         let facts = self.facts.map_or(&nothing, |facts| &facts.tracing);
         let stated = self.stated(levels, side, facts);
         if !cfg!(feature = "otlp") || !stated.any {
-            return TracePlan::default();
+            return TracePlan {
+                propagation: self.node.propagation,
+                ..TracePlan::default()
+            };
         }
         let provider = stated
             .provider
             .as_ref()
             .and_then(|name| facts.providers.get(name));
         let provider = provider.and_then(|provider| provider.as_ref().ok());
-        let mut propagation = provider.map(|it| it.propagation).unwrap_or_default();
+        // Zipkin's says so itself; any other has what is usual here.
+        let own = provider
+            .map(|it| it.propagation)
+            .filter(|it| *it != Propagation::default());
+        let mut propagation = own.unwrap_or(self.node.propagation);
         if stated.mute || stated.silent {
             propagation = propagation.mute();
         }

@@ -42,6 +42,7 @@ fn node() -> Node {
         trust_domains: vec!["cluster.local".into()],
         cluster_domain: "cluster.local".into(),
         cluster_id: "Kubernetes".into(),
+        propagation: Default::default(),
         paths: Default::default(),
     }
 }

@@ -22,7 +22,7 @@ use crate::policy::normalize::PathNormalization;
 use crate::policy::retry::GrpcMethods;
 use crate::snapshot::{Live, Node, Role, Snapshot};
 use crate::source::{BoxSource, Source};
-use crate::telemetry::{Direction, LogFilter, Meter, MetricLimits};
+use crate::telemetry::{Direction, LogFilter, Meter, MetricLimits, Propagation};
 
 /// How long [`MeshBuilder::start`] waits for credential and configuration.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,6 +53,7 @@ pub struct MeshBuilder {
     definitions: Vec<Vec<u8>>,
     deadline: Option<HeaderName>,
     handover: Option<(Duration, Duration)>,
+    propagation: Propagation,
     metrics: MetricLimits,
     timeout: Duration,
 }
@@ -87,6 +88,7 @@ impl MeshBuilder {
             definitions: Vec::new(),
             deadline: None,
             handover: None,
+            propagation: Propagation::default(),
             metrics: MetricLimits::default(),
             timeout: START_TIMEOUT,
         }
@@ -104,11 +106,18 @@ impl MeshBuilder {
     /// | `INMESH_STRICT` | `true` refuses configuration that is not enforced in full |
     /// | `INMESH_DEADLINE_HEADER` | see [`MeshBuilder::deadline_header`]; none if absent |
     /// | `INMESH_ADMIN` | address of the admin endpoint; none if absent |
+    /// | `OTEL_PROPAGATORS` | which headers carry traces: [`Propagation::named`]; `tracecontext,baggage` if absent |
     ///
     /// # Errors
     /// If a required variable is missing, or one is malformed.
     pub fn from_env() -> Result<Self, Error> {
         super::env::read(|name| std::env::var(name).ok())
+    }
+
+    /// Which headers carry the contexts of traces, where no provider of the mesh configuration says so; W3C's if not given.
+    pub fn propagation(mut self, propagation: Propagation) -> Self {
+        self.propagation = propagation;
+        self
     }
 
     /// How much metrics may hold.
@@ -333,6 +342,7 @@ impl MeshBuilder {
             cluster_domain: self.cluster_domain.into(),
             cluster_id: self.cluster_id.into(),
             identity: Some(identity),
+            propagation: self.propagation,
             paths: self.paths,
         };
         let live = Arc::new(Live::new(Snapshot::default()));

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Error, ErrorKind, MeshBuilder};
+use crate::telemetry::Propagation;
 
 /// Reads an environment; a function so that tests need not change the process's.
 pub(super) fn read(var: impl Fn(&str) -> Option<String>) -> Result<MeshBuilder, Error> {
@@ -65,6 +66,9 @@ pub(super) fn read(var: impl Fn(&str) -> Option<String>) -> Result<MeshBuilder, 
             Err(_) => return bad("INMESH_DEADLINE_HEADER", &name, "the name of a header"),
         }
     }
+    if let Some(propagation) = propagation(&var)? {
+        mesh = mesh.propagation(propagation);
+    }
     if let Some(addr) = var("INMESH_ADMIN").filter(|value| !value.is_empty()) {
         match addr.parse() {
             Ok(addr) => mesh = mesh.admin(addr),
@@ -72,6 +76,21 @@ pub(super) fn read(var: impl Fn(&str) -> Option<String>) -> Result<MeshBuilder, 
         }
     }
     Ok(mesh)
+}
+
+/// Which headers carry traces, if the environment says so.
+pub(crate) fn propagation(var: impl Fn(&str) -> Option<String>) -> Result<Option<Propagation>, Error> {
+    const NAME: &str = "OTEL_PROPAGATORS";
+    let Some(names) = var(NAME).filter(|names| !names.trim().is_empty()) else {
+        return Ok(None);
+    };
+    match Propagation::named(&names) {
+        Ok(propagation) => Ok(Some(propagation)),
+        Err(why) => Err(Error::new(
+            ErrorKind::Settings,
+            format!("{NAME}=`{names}`: {why}"),
+        )),
+    }
 }
 
 /// The directory source that `[NAMESPACE=]PATH` means.
@@ -110,6 +129,7 @@ mod tests {
             ("INMESH_STRICT", "maybe"),
             ("INMESH_ADMIN", "15000"),
             ("INMESH_DEADLINE_HEADER", "a b"),
+            ("OTEL_PROPAGATORS", "tracecontext,jaeger"),
         ] {
             let vars = [base[0], base[1], (name, value)];
             let error = with(&vars).unwrap_err();

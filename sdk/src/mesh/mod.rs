@@ -22,7 +22,7 @@ use tower_service::Service;
 
 pub use builder::MeshBuilder;
 #[cfg(feature = "cli")]
-pub(crate) use env::dir_of;
+pub(crate) use env::{dir_of, propagation};
 pub use error::{Error, ErrorKind};
 
 use crate::client::{Client, PodDirectory, Upstream, Wire};
@@ -99,6 +99,7 @@ pub(crate) fn node_for_check(namespace: &str, root_namespace: &str) -> crate::sn
         trust_domains: vec![crate::name::TrustDomain::default().as_str().into()],
         cluster_domain: "cluster.local".into(),
         cluster_id: "Kubernetes".into(),
+        propagation: Default::default(),
         paths: Default::default(),
     }
 }

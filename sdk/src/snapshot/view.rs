@@ -40,6 +40,8 @@ pub struct Node {
     pub cluster_domain: Arc<str>,
     /// The cluster's id: `Kubernetes` unless configured.
     pub cluster_id: Arc<str>,
+    /// Which headers carry the contexts of traces where no provider says so.
+    pub propagation: Propagation,
     /// How far paths are normalized where the mesh configuration does not say.
     pub paths: PathNormalization,
 }

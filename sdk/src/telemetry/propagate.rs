@@ -78,6 +78,32 @@ impl Propagation {
         Self { read, write }
     }
 
+    /// As `OTEL_PROPAGATORS` has it, read and written alike: `tracecontext`, `b3`, `b3multi`, several with commas between, or
+    /// `none`. `baggage` is the application's own and passes in any case.
+    ///
+    /// # Errors
+    /// If one of them is not known here.
+    pub fn named(names: &str) -> Result<Self, String> {
+        let mut formats = Formats::default();
+        for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            match name {
+                "tracecontext" => formats.w3c = true,
+                "b3" => formats.b3_single = true,
+                "b3multi" => formats.b3_multi = true,
+                "baggage" | "none" => {}
+                other => {
+                    return Err(format!(
+                        "`{other}` is none of tracecontext, baggage, b3, b3multi, none"
+                    ));
+                }
+            }
+        }
+        Ok(Self {
+            read: formats,
+            write: formats,
+        })
+    }
+
     /// The same, without telling anybody (`disableContextPropagation`).
     pub const fn mute(mut self) -> Self {
         self.write = Formats {

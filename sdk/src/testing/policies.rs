@@ -187,6 +187,7 @@ impl Policies {
             trust_domains: vec![TrustDomain::default().as_str().into()],
             cluster_domain: "cluster.local".into(),
             cluster_id: "Kubernetes".into(),
+            propagation: Default::default(),
             paths: Default::default(),
         }
     }

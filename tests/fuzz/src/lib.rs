@@ -33,6 +33,7 @@ pub fn workload(pod: &str) -> Node {
         trust_domains: vec!["cluster.local".into()],
         cluster_domain: "cluster.local".into(),
         cluster_id: "Kubernetes".into(),
+        propagation: Default::default(),
         paths: Default::default(),
     }
 }

@@ -570,6 +570,7 @@ fn egress_rule_google_apis_begins_tls() -> Result<()> {
         trust_domains: vec!["cluster.local".into()],
         cluster_domain: "cluster.local".into(),
         cluster_id: "Kubernetes".into(),
+        propagation: Default::default(),
         paths: Default::default(),
     };
     let asked = compile(&store, &node, &Handover::default(), None).names;

@@ -8,12 +8,16 @@ use http::{HeaderValue, Request, Response, Uri, Version, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
-use super::Error;
 use super::destination::Carrier;
+use super::{Error, OtlpSettings};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -27,6 +31,7 @@ const CONNECT: Duration = Duration::from_secs(3);
 pub(super) struct Collector {
     address: String,
     host: HeaderValue,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     connection: Mutex<Option<Connection>>,
 }
 
@@ -37,24 +42,36 @@ enum Connection {
 }
 
 impl Collector {
-    pub(super) fn new(endpoint: &str) -> Result<Self, Error> {
+    /// The one that the settings name. Reads the files that they name, too.
+    pub(super) fn new(settings: &OtlpSettings) -> Result<Self, Error> {
+        let endpoint = &*settings.endpoint;
         let refuse = |reason| Error::Endpoint {
             endpoint: endpoint.to_owned(),
             reason,
         };
-        match endpoint.split_once("://").map(|(scheme, _)| scheme) {
-            Some("http") => {}
-            Some("https") => return Err(refuse("https is not supported yet; use http")),
-            _ => return Err(refuse("a URL with scheme http is needed")),
-        }
+        let secure = match endpoint.split_once("://").map(|(scheme, _)| scheme) {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(refuse("a URL with scheme http or https is needed")),
+        };
         let uri: Uri = endpoint.parse().map_err(|_| refuse("not a URL"))?;
         let authority = uri.authority().ok_or_else(|| refuse("it names no host"))?;
         let host = authority.host();
         if host.is_empty() || authority.as_str().contains('@') {
             return Err(refuse("a host, and no user name, is needed"));
         }
-        let port = authority.port_u16().unwrap_or(80);
+        let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let named = host.trim_start_matches('[').trim_end_matches(']');
+        let tls = match secure {
+            true => {
+                let name = ServerName::try_from(named.to_owned());
+                let name = name.map_err(|_| refuse("its host is none that a certificate could name"))?;
+                Some((super::tls::config(settings)?, name))
+            }
+            false => None,
+        };
         Ok(Self {
+            tls,
             address: format!("{host}:{port}"),
             host: HeaderValue::try_from(authority.as_str()).map_err(|_| refuse("not a host"))?,
             connection: Mutex::new(None),
@@ -101,20 +118,32 @@ impl Collector {
 
     async fn connect(&self, is_http2: bool) -> Result<Connection, Failure> {
         let stream = timeout(CONNECT, TcpStream::connect(&self.address)).await??;
+        let Some((config, name)) = &self.tls else {
+            return Connection::over(stream, is_http2).await;
+        };
+        let connector = TlsConnector::from(Arc::clone(config));
+        let stream = timeout(CONNECT, connector.connect(name.clone(), stream)).await??;
+        Connection::over(stream, is_http2).await
+    }
+}
+
+impl Connection {
+    async fn over<I>(stream: I, is_http2: bool) -> Result<Self, Failure>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let io = TokioIo::new(stream);
         // Both tasks end with the connection; its error is that of the request under way.
         if is_http2 {
             let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
             tokio::spawn(connection);
-            return Ok(Connection::Http2(sender));
+            return Ok(Self::Http2(sender));
         }
         let (sender, connection) = http1::handshake(io).await?;
         tokio::spawn(connection);
-        Ok(Connection::Http1(sender))
+        Ok(Self::Http1(sender))
     }
-}
 
-impl Connection {
     fn is_closed(&self) -> bool {
         match self {
             Self::Http1(sender) => sender.is_closed(),

@@ -21,8 +21,11 @@ mod outlets;
 mod parcel;
 mod queue;
 mod settings;
+mod tls;
+mod variables;
 mod zipkin;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Uri};
@@ -73,6 +76,14 @@ pub enum Error {
         value: String,
         /// What is wrong with it.
         reason: &'static str,
+    },
+    /// A certificate or key for a collector cannot be used.
+    #[error("{}: {why}", file.display())]
+    Certificate {
+        /// Where it was read.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
     },
     /// The exporter's thread could not be started.
     #[error("thread of the span exporter: {0}")]
@@ -133,6 +144,7 @@ pub fn install(settings: &OtlpSettings) -> Result<Guard, Error> {
         .with(logs)
         .try_init()
         .map_err(|_| Error::Installed)?;
+    tell_unread();
     guard.filter = Some(filter);
     Ok(guard)
 }
@@ -146,7 +158,16 @@ pub fn install_logs() -> Result<LogFilter, Error> {
     let (logs, filter) = logs();
     let registry = tracing_subscriber::registry().with(logs);
     registry.try_init().map_err(|_| Error::Installed)?;
+    tell_unread();
     Ok(filter)
+}
+
+/// Says which of OpenTelemetry's variables are set and have no effect.
+fn tell_unread() {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for variable in variables::unread(names) {
+        tracing::warn!(variable, "it is set, and has no effect here");
+    }
 }
 
 /// A layer that exports the spans of an application's own subscriber, from level `info`.
@@ -256,7 +277,7 @@ fn told(resource: &Resource) -> Told {
 
 /// The collector that the settings name, and the way to it.
 fn destination(settings: &OtlpSettings) -> Result<(Destination, Carrier), Error> {
-    let carrier = Collector::new(&settings.endpoint)?.carrier();
+    let carrier = Collector::new(settings)?.carrier();
     let uri: Uri = settings.endpoint.parse().unwrap_or_default();
     let path = uri.path_and_query().map_or("", |path| path.as_str());
     let header = |(name, value): &(String, String)| {
@@ -268,7 +289,11 @@ fn destination(settings: &OtlpSettings) -> Result<(Destination, Carrier), Error>
             OtlpProtocol::Http => Protocol::Http,
             OtlpProtocol::Grpc => Protocol::Grpc,
         },
-        base: format!("http://{}", uri.authority().map_or("", |it| it.as_str())),
+        base: format!(
+            "{}://{}",
+            uri.scheme_str().unwrap_or("http"),
+            uri.authority().map_or("", |it| it.as_str())
+        ),
         path: path.to_owned(),
         headers: settings.headers.iter().filter_map(header).collect(),
         timeout: settings.timeout,

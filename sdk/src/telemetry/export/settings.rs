@@ -1,5 +1,6 @@
 //! Where spans go and which.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
@@ -7,6 +8,8 @@ use http::{HeaderName, HeaderValue};
 use super::Error;
 
 const TRACES: &str = "/v1/traces";
+/// How many spans may wait at most, whatever is asked for: their room is taken at once.
+const MOST: usize = 1 << 20;
 
 /// How a collector is spoken to (`OTEL_EXPORTER_OTLP_PROTOCOL`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +46,10 @@ pub struct OtlpSettings {
     pub interval: Duration,
     /// How long the collector may take for one batch.
     pub timeout: Duration,
+    /// Of a collector at `https`: the file with the certificates that vouch for it (PEM); without, those of this machine do.
+    pub certificate: Option<PathBuf>,
+    /// The files with our own certificates and their key (PEM), for a collector that asks for them.
+    pub client: Option<(PathBuf, PathBuf)>,
 }
 
 /// Which traces are recorded.
@@ -83,6 +90,8 @@ impl OtlpSettings {
             batch: 512,
             interval: Duration::from_secs(1),
             timeout: Duration::from_secs(10),
+            certificate: None,
+            client: None,
         }
     }
 
@@ -100,9 +109,10 @@ impl OtlpSettings {
 
     /// What the environment asks for by OpenTelemetry's variables; `None` if it names no collector.
     ///
-    /// Read are `OTEL_EXPORTER_OTLP_ENDPOINT`, `…_PROTOCOL`, `…_HEADERS` and `…_TIMEOUT` and their forms for traces
-    /// (`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`), `OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` and
-    /// `OTEL_SDK_DISABLED`; and later, when the service is described, `OTEL_RESOURCE_ATTRIBUTES`.
+    /// Read are `OTEL_EXPORTER_OTLP_ENDPOINT`, `…_PROTOCOL`, `…_HEADERS`, `…_TIMEOUT`, `…_CERTIFICATE`, `…_CLIENT_CERTIFICATE` and
+    /// `…_CLIENT_KEY` and their forms for traces (`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`), `OTEL_SERVICE_NAME`, `OTEL_TRACES_EXPORTER`,
+    /// `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG`, the four `OTEL_BSP_…` and `OTEL_SDK_DISABLED`; and later, when the service
+    /// is described, `OTEL_RESOURCE_ATTRIBUTES`. [`install`](super::install) says which others are set.
     ///
     /// # Errors
     ///
@@ -115,6 +125,17 @@ impl OtlpSettings {
         let var = |name: &str| var(name).filter(|value| !value.trim().is_empty());
         if var("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
             return Ok(None);
+        }
+        match var("OTEL_TRACES_EXPORTER").as_deref().map(str::trim) {
+            None | Some("otlp") => {}
+            Some("none") => return Ok(None),
+            Some(other) => {
+                return Err(Error::Variable {
+                    name: "OTEL_TRACES_EXPORTER",
+                    value: other.to_owned(),
+                    reason: "neither otlp nor none",
+                });
+            }
         }
         let exact = var("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").map(Self::at);
         let base = || var("OTEL_EXPORTER_OTLP_ENDPOINT").map(|base| Self::new(&base));
@@ -132,16 +153,65 @@ impl OtlpSettings {
         settings.protocol = protocol(found)?;
         let found = either("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS");
         settings.headers = headers(found)?;
-        if let Some((name, value)) = either("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
-        {
-            let reason = "not a number of milliseconds";
-            let millis = value.trim().parse();
-            settings.timeout =
-                Duration::from_millis(millis.map_err(|_| Error::Variable { name, value, reason })?);
+        let timeout = either("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT");
+        let file = |name, general| either(name, general).map(|(_, value)| PathBuf::from(value.trim()));
+        settings.certificate = file(
+            "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
+            "OTEL_EXPORTER_OTLP_CERTIFICATE",
+        );
+        let own = file(
+            "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
+            "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+        );
+        let key = file(
+            "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
+            "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+        );
+        settings.client = match (own, key) {
+            (Some(own), Some(key)) => Some((own, key)),
+            (None, None) => None,
+            (Some(one), None) | (None, Some(one)) => {
+                return Err(Error::Variable {
+                    name: "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+                    value: one.display().to_string(),
+                    reason: "certificate and key go together",
+                });
+            }
+        };
+        // How batches are made up is told of spans; of metrics there is one.
+        let of_batches = |name: &'static str| var(name).map(|value| (name, value));
+        if let Some(millis) = above_zero(of_batches("OTEL_BSP_EXPORT_TIMEOUT"))? {
+            settings.timeout = Duration::from_millis(millis);
+        }
+        if let Some(millis) = above_zero(timeout)? {
+            settings.timeout = Duration::from_millis(millis);
+        }
+        if let Some(millis) = above_zero(of_batches("OTEL_BSP_SCHEDULE_DELAY"))? {
+            settings.interval = Duration::from_millis(millis);
+        }
+        if let Some(many) = above_zero(of_batches("OTEL_BSP_MAX_QUEUE_SIZE"))? {
+            settings.queue = usize::try_from(many).unwrap_or(MOST).min(MOST);
+        }
+        if let Some(many) = above_zero(of_batches("OTEL_BSP_MAX_EXPORT_BATCH_SIZE"))? {
+            settings.batch = usize::try_from(many).unwrap_or(MOST).min(settings.queue);
         }
         settings.service_name = var("OTEL_SERVICE_NAME");
         settings.sampling = sampling(&var)?;
         Ok(Some(settings))
+    }
+}
+
+fn above_zero(found: Option<(&'static str, String)>) -> Result<Option<u64>, Error> {
+    let Some((name, value)) = found else {
+        return Ok(None);
+    };
+    match value.trim().parse() {
+        Ok(number) if number > 0 => Ok(Some(number)),
+        _ => Err(Error::Variable {
+            name,
+            value,
+            reason: "not a number above zero",
+        }),
     }
 }
 

@@ -422,16 +422,103 @@ async fn records_of_logs_and_metrics_go_the_same_way() {
 #[test]
 fn unusable_endpoints_are_refused_with_a_reason() {
     for (endpoint, reason) in [
-        ("https://collector:4318", "https is not supported yet"),
-        ("collector:4318", "a URL with scheme http"),
-        ("grpc://collector:4317", "a URL with scheme http"),
+        ("collector:4318", "a URL with scheme http or https"),
+        ("grpc://collector:4317", "a URL with scheme http or https"),
         ("http://user@collector:4318", "no user name"),
-        ("http://", "a URL with scheme http"),
+        ("http://", "a URL with scheme http or https"),
         ("http://a b", "not a URL"),
-        ("", "a URL with scheme http"),
+        ("", "a URL with scheme http or https"),
     ] {
-        let error = Collector::new(&OtlpSettings::new(endpoint).endpoint).unwrap_err();
+        let error = Collector::new(&OtlpSettings::new(endpoint)).unwrap_err();
         assert!(error.to_string().contains(reason), "{endpoint}: {error}");
+    }
+}
+
+#[cfg(feature = "dev-ca")]
+#[tokio::test]
+async fn a_collector_at_https_is_believed_if_the_file_vouches_for_it() {
+    let (plain, mut posts) = collector().await;
+    let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    std::fs::write(&file, own.cert.pem()).unwrap();
+    let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let key = rustls_pki_types::PrivatePkcs8KeyDer::from(own.signing_key.serialize_der());
+    let server = rustls::ServerConfig::builder_with_provider(crypto)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key.into())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let secure = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                // Who does not believe us hangs up.
+                let Ok(mut inside) = acceptor.accept(stream).await else {
+                    return;
+                };
+                let mut behind = tokio::net::TcpStream::connect(plain).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut inside, &mut behind).await;
+            });
+        }
+    });
+    let mut settings = OtlpSettings::new(&format!("https://{secure}"));
+    settings.certificate = Some(file);
+    let (subscriber, guard) = subscriber(&settings).unwrap();
+    tracing::subscriber::with_default(subscriber, || drop(server_span(&request(&Method::GET, "/"))));
+    assert!(shut(Arc::new(guard), Duration::from_secs(10)).await);
+    let (_, path, body) = posts.recv().await.unwrap();
+    assert_eq!((&*path, spans(&body).len()), ("/v1/traces", 1));
+    // Somebody else's certificate vouches for nobody here.
+    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let file = folder.path().join("other.pem");
+    std::fs::write(&file, other.cert.pem()).unwrap();
+    settings.certificate = Some(file);
+    let (to, carrier) = destination(&settings).unwrap();
+    let batch = to.request(parcel::Signal::Traces, Bytes::new()).unwrap();
+    let refused = carrier.carry(batch).await.unwrap_err();
+    assert!(refused.contains("certificate"), "{refused}");
+    // And a file that holds none is said when settings are read.
+    settings.certificate = Some(folder.path().join("none.pem"));
+    let error = destination(&settings).unwrap_err().to_string();
+    assert!(error.contains("none.pem"), "{error}");
+}
+
+#[test]
+fn batches_are_made_up_as_the_environment_says() {
+    const BASE: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://otel:4318");
+    let settings = from_vars(&[
+        BASE,
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "100"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1000"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "250"),
+        ("OTEL_BSP_EXPORT_TIMEOUT", "3000"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/own.pem"),
+        ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "/key.pem"),
+    ]);
+    let settings = settings.unwrap().unwrap();
+    assert_eq!((settings.queue, settings.batch), (100, 100));
+    assert_eq!(settings.interval, Duration::from_millis(250));
+    assert_eq!(settings.timeout, Duration::from_secs(3));
+    assert_eq!(settings.certificate.unwrap().to_str(), Some("/ca.pem"));
+    let (own, key) = settings.client.unwrap();
+    assert_eq!((own.to_str(), key.to_str()), (Some("/own.pem"), Some("/key.pem")));
+    assert_eq!(
+        from_vars(&[BASE, ("OTEL_TRACES_EXPORTER", "none")]).unwrap(),
+        None
+    );
+    for odd in [
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "soon"),
+        ("OTEL_TRACES_EXPORTER", "console"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/key.pem"),
+    ] {
+        assert!(from_vars(&[BASE, odd]).is_err(), "{odd:?}");
     }
 }
 

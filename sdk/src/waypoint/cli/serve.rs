@@ -130,6 +130,9 @@ impl Run {
         if let Some(filter) = filter {
             mesh = mesh.log_filter(filter);
         }
+        if let Some(propagation) = crate::mesh::propagation(|name| std::env::var(name).ok())? {
+            mesh = mesh.propagation(propagation);
+        }
         for spec in &self.config {
             mesh = mesh.source(crate::mesh::dir_of(spec));
         }

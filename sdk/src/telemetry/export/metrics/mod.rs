@@ -105,7 +105,7 @@ impl MetricsSettings {
         // The same variables by other names.
         let of_traces = |name: &str| match name.strip_prefix("OTEL_EXPORTER_OTLP_TRACES_") {
             Some(rest) => var(&format!("OTEL_EXPORTER_OTLP_METRICS_{rest}")),
-            None if name.starts_with("OTEL_TRACES_") => None,
+            None if name.starts_with("OTEL_TRACES_") || name.starts_with("OTEL_BSP_") => None,
             None => var(name),
         };
         let Some(collector) = OtlpSettings::from_vars(of_traces).map_err(renamed)? else {
@@ -140,6 +140,7 @@ fn renamed(error: Error) -> Error {
                 "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL" => "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL",
                 "OTEL_EXPORTER_OTLP_TRACES_HEADERS" => "OTEL_EXPORTER_OTLP_METRICS_HEADERS",
                 "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT" => "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT",
+                "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE" => "OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE",
                 other => other,
             },
             value,
