@@ -34,7 +34,8 @@ pub struct Args {
     /// Also with so many authorization policies, of which the last lets the requests pass.
     #[arg(long, value_delimiter = ',', value_name = "N", conflicts_with = "routes")]
     pub policies: Vec<usize>,
-    /// Also with nothing told of requests, and with each of them logged.
+    /// Also with nothing told of requests; with metrics, a log and spans of one in a hundred, and without each of these in
+    /// turn; and with a live view that nobody looks at, and that somebody does.
     #[arg(long, conflicts_with_all = ["routes", "policies"])]
     pub telemetry: bool,
     /// Also while a route of the configuration changes every so many milliseconds.
@@ -67,7 +68,7 @@ impl Args {
             all
         };
         match (&*self.routes, &*self.policies) {
-            ([], []) if self.telemetry => vec![Town::Plain, Town::Untold, Town::Logged],
+            ([], []) if self.telemetry => Town::telling(),
             ([], []) => vec![Town::Plain],
             ([], policies) => sizes(policies).into_iter().map(Town::Policies).collect(),
             (routes, _) => sizes(routes).into_iter().map(Town::Routes).collect(),

@@ -12,15 +12,20 @@ use inmesh::{Body, Client, Mesh, source};
 
 use super::bare::BODY;
 use super::load::{ANSWER, Caller};
+use super::town::View;
 use super::world::{TARGET_PORT, World};
 
 /// A participant that is what its name says.
 async fn join(world: &World, who: &str) -> Result<Mesh> {
-    let mesh = Mesh::builder()
+    let mut mesh = Mesh::builder()
         .source(source::dir(world.mesh()))
         .credentials_dir(world.identity(who))
         .pod(format!("{who}-1"))
-        .address(world.ip(who))
+        .address(world.ip(who));
+    if world.town.told().view != View::Absent {
+        mesh = mesh.admin(world.admin(who));
+    }
+    let mesh = mesh
         .start()
         .await
         .with_context(|| format!("starting the {who}"))?;

@@ -51,6 +51,8 @@ impl Case {
 #[derive(Debug, Serialize)]
 struct Row {
     shape: &'static str,
+    /// What the town is called, as behind the names of ratios.
+    town: String,
     /// How many routes or policies there are.
     rules: usize,
     /// How often the configuration changed in each round.
@@ -175,6 +177,7 @@ impl Report {
             .collect();
         Some(Row {
             shape: case.shape.title(),
+            town: case.town.suffix(),
             rules: case.town.rules(),
             swaps: of(|s| s.outcome.swaps as f64),
             concurrency: case.concurrency,
@@ -339,7 +342,7 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "\n{:<12}{:>6}{:>6}{:>4}{:>11}{:>9}{:>9}{:>9}{:>10}   {:<42}resident MiB",
+            "\n{:<28}{:>6}{:>6}{:>4}{:>11}{:>9}{:>9}{:>9}{:>10}   {:<42}resident MiB",
             "shape",
             "rules",
             "swaps",
@@ -381,8 +384,8 @@ impl Report {
         };
         write!(
             f,
-            "{:<12}{:>6}{:>6.0}{:>4}{:>11.0}{:>9.1}{:>9.1}{:>9.1}{:>10.1}   {:<42}{}",
-            row.shape,
+            "{:<28}{:>6}{:>6.0}{:>4}{:>11.0}{:>9.1}{:>9.1}{:>9.1}{:>10.1}   {:<42}{}",
+            format!("{}{}", row.shape, row.town),
             row.rules,
             row.swaps,
             row.concurrency,

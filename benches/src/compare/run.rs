@@ -1,6 +1,9 @@
 //! The run: every shape set up once, then measured in turn, round after round.
 
+use std::net::Ipv4Addr;
+
 use anyhow::{Context, Result, bail};
+use inmesh_tests::kit::collector::{Collector, Mood};
 use inmesh_tests::pki::Root;
 
 use super::args::{Args, Shape};
@@ -20,6 +23,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if cores.is_none() {
         eprintln!("NOT PINNED: this takes two cores and Linux; ratios against the proxies mean little");
     }
+    // Ends with the program. What it takes in is one request in a hundred, where any is sent at all.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let collector = runtime.block_on(Collector::start(Ipv4Addr::LOCALHOST, Mood::Takes))?;
     let mut skipped = Vec::new();
     let mut running = Vec::new();
     let mut shapes = args.shape.clone();
@@ -39,6 +48,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
             root: &root,
             cores,
             town,
+            collector: collector.addr(),
         };
         match Running::start(shape, &ground) {
             Ok(set_up) => running.push(set_up),

@@ -1,6 +1,7 @@
 //! A shape, set up: its processes are running and can be measured.
 
-use std::net::{SocketAddr, TcpStream};
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -15,7 +16,7 @@ use super::child::Process;
 use super::load::{CLOSED, OPEN, Order, Outcome};
 use super::machine::{Cores, cpu_micros, pinned, resident_mib};
 use super::role::Role;
-use super::town::Town;
+use super::town::{Town, View};
 use super::world::{HBONE, TARGET_PORT, World};
 
 /// What the shapes share.
@@ -29,6 +30,8 @@ pub(super) struct Ground<'a> {
     pub(super) cores: Option<Cores>,
     /// What is configured.
     pub(super) town: Town,
+    /// Where spans are sent.
+    pub(super) collector: SocketAddr,
 }
 
 /// A shape whose processes are running.
@@ -41,6 +44,8 @@ pub(super) struct Running {
     load: Process,
     backend: Process,
     proxy: Option<Proxy>,
+    /// Who looks at the live view, if anybody does.
+    _onlooker: Option<Onlooker>,
 }
 
 /// What is between the ends.
@@ -161,6 +166,7 @@ impl Running {
             load,
             backend,
             proxy: None,
+            _onlooker: None,
         })
     }
 
@@ -174,9 +180,8 @@ impl Running {
         let world = World::make(
             &ground
                 .dir
-                .join(format!("{}-{}", shape.name(), ground.town.rules())),
-            ground.root,
-            ground.town,
+                .join(format!("{}{}", shape.name(), ground.town.suffix())),
+            ground,
             shape != Shape::Library,
         )?;
         let mut backend = Process::start("backend", ends, &Role::MeshBackend { world: world.clone() }, &[])?;
@@ -185,6 +190,13 @@ impl Running {
         let role = Role::MeshLoad { world: world.clone() };
         let mut load = Process::start("load", ends, &role, &[])?;
         load.ready()?;
+        let seen = match shape {
+            Shape::Library => Some("server"),
+            Shape::Waypoint => Some("waypoint"),
+            Shape::Bare | Shape::Envoy => None,
+        };
+        let seen = seen.filter(|_| ground.town.told().view == View::Watched);
+        let onlooker = seen.map(|who| Onlooker::at(world.admin(who))).transpose()?;
         Ok(Self {
             shape,
             town: ground.town,
@@ -192,6 +204,7 @@ impl Running {
             load,
             backend,
             proxy,
+            _onlooker: onlooker,
         })
     }
 
@@ -259,6 +272,34 @@ impl Running {
     fn cpu(&self) -> Vec<f64> {
         let used = |(_, pid)| cpu_micros(pid).unwrap_or(f64::NAN);
         self.processes().into_iter().map(used).collect()
+    }
+}
+
+/// Somebody who has requests told as they end, and throws away what is told.
+#[derive(Debug)]
+struct Onlooker(TcpStream);
+
+impl Onlooker {
+    fn at(admin: SocketAddr) -> Result<Self> {
+        let mut stream = TcpStream::connect(admin).context("looking at the live view")?;
+        let request = format!("GET /live/stream HTTP/1.1\r\nhost: {admin}\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
+        let mut begins = [0; 15];
+        stream.read_exact(&mut begins)?;
+        if begins != *b"HTTP/1.1 200 OK" {
+            bail!("the live view answered {}", String::from_utf8_lossy(&begins));
+        }
+        let mut told = stream.try_clone()?;
+        // Ends with the stream.
+        std::thread::spawn(move || std::io::copy(&mut told, &mut std::io::sink()));
+        Ok(Self(stream))
+    }
+}
+
+impl Drop for Onlooker {
+    fn drop(&mut self) {
+        // Fails only where the other end has gone, which ends the reader as well.
+        let _ = self.0.shutdown(Shutdown::Both);
     }
 }
 

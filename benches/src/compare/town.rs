@@ -1,6 +1,7 @@
-//! What is configured in a town: how many routes, how many policies.
+//! What is configured in a town: how many routes, how many policies, and what is told of requests.
 
 use std::fmt::Write;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,13 +15,110 @@ pub(super) enum Town {
     Routes(usize),
     /// So many authorization policies. The last one lets requests pass.
     Policies(usize),
-    /// Plain, and nothing is told of requests.
-    Untold,
-    /// Plain, and requests are logged besides what metrics tell.
-    Logged,
+    /// Plain, and so much is told of requests.
+    Told(Told),
+}
+
+/// What is told of requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct Told {
+    /// Istio's metrics and OpenTelemetry's.
+    metrics: bool,
+    /// A line of the access log.
+    log: bool,
+    /// A span of one request in a hundred.
+    spans: bool,
+    /// The live view.
+    pub(super) view: View,
+}
+
+/// The live view. A waypoint has one in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum View {
+    /// The ends have none.
+    Absent,
+    /// Nobody looks.
+    Idle,
+    /// Somebody has the requests told as they end: of the backend, or of the waypoint.
+    Watched,
+}
+
+impl Told {
+    /// What is told by default.
+    const DEFAULT: Self = Self {
+        metrics: true,
+        log: false,
+        spans: false,
+        view: View::Absent,
+    };
+    const ALL: Self = Self {
+        log: true,
+        spans: true,
+        ..Self::DEFAULT
+    };
+    const NAMED: [(&'static str, Self); 7] = [
+        (
+            "_untold",
+            Self {
+                metrics: false,
+                ..Self::DEFAULT
+            },
+        ),
+        ("_all", Self::ALL),
+        (
+            "_all_but_metrics",
+            Self {
+                metrics: false,
+                ..Self::ALL
+            },
+        ),
+        (
+            "_all_but_log",
+            Self {
+                log: false,
+                ..Self::ALL
+            },
+        ),
+        (
+            "_all_but_spans",
+            Self {
+                spans: false,
+                ..Self::ALL
+            },
+        ),
+        (
+            "_viewed",
+            Self {
+                view: View::Idle,
+                ..Self::DEFAULT
+            },
+        ),
+        (
+            "_watched",
+            Self {
+                view: View::Watched,
+                ..Self::DEFAULT
+            },
+        ),
+    ];
 }
 
 impl Town {
+    /// The plain town, and those that tell of requests otherwise.
+    pub(super) fn telling() -> Vec<Self> {
+        let told = Told::NAMED.map(|(_, told)| Self::Told(told));
+        [Self::Plain].into_iter().chain(told).collect()
+    }
+
+    /// What is told of requests.
+    pub(super) fn told(self) -> Told {
+        match self {
+            Self::Told(told) => told,
+            _ => Told::DEFAULT,
+        }
+    }
+
     /// How many routes.
     pub(super) fn routes(self) -> usize {
         match self {
@@ -43,8 +141,10 @@ impl Town {
             Self::Plain | Self::Routes(1) | Self::Policies(1) => String::new(),
             Self::Routes(count) => format!("_routes{count}"),
             Self::Policies(count) => format!("_policies{count}"),
-            Self::Untold => "_untold".to_owned(),
-            Self::Logged => "_logged".to_owned(),
+            Self::Told(told) => {
+                let named = Told::NAMED.into_iter().find(|(_, it)| *it == told);
+                named.map_or("_told", |(name, _)| name).to_owned()
+            }
         }
     }
 
@@ -100,19 +200,40 @@ impl Town {
         self.principals().enumerate().map(policy).collect()
     }
 
-    /// What is told of requests where it is not the default, as YAML.
-    pub(super) fn telemetry_yaml(self) -> &'static str {
-        match self {
-            Self::Untold => {
-                "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: none, namespace: istio-system}\n\
-                 spec: {metrics: [{overrides: [{disabled: true}]}]}\n"
-            }
-            Self::Logged => {
-                "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\n\
-                 data: {mesh: 'accessLogFile: /dev/null'}\n"
-            }
-            _ => "",
+    /// What is told of requests where it is not the default, as YAML; spans go to `collector`.
+    pub(super) fn telemetry_yaml(self, collector: SocketAddr) -> String {
+        let Told {
+            metrics, log, spans, ..
+        } = self.told();
+        let mut yaml = String::new();
+        if !metrics {
+            yaml += "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: none, namespace: istio-system}\n\
+                     spec: {metrics: [{overrides: [{disabled: true}]}]}\n---\n";
         }
+        let mut mesh = Vec::new();
+        if log {
+            mesh.push("accessLogFile: /dev/null");
+        }
+        if spans {
+            // The default is a share of one in a hundred.
+            mesh.push(
+                "extensionProviders: [{name: otel, opentelemetry: {service: otel.example, port: 4317}}]",
+            );
+            mesh.push("defaultProviders: {tracing: [otel]}");
+            let (ip, port) = (collector.ip(), collector.port());
+            yaml += &format!(
+                "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: otel, namespace: istio-system}}\n\
+                 spec:\n  hosts: [otel.example]\n  location: MESH_EXTERNAL\n  resolution: STATIC\n  ports: [{{number: 4317, \
+                 name: grpc, protocol: GRPC, targetPort: {port}}}]\n  endpoints: [{{address: {ip}}}]\n---\n"
+            );
+        }
+        if !mesh.is_empty() {
+            let lines: String = mesh.iter().map(|line| format!("    {line}\n")).collect();
+            yaml += &format!(
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |\n{lines}"
+            );
+        }
+        yaml
     }
 
     /// Without a waypoint the plain town has no policies, since what it is compared with has none.

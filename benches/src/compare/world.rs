@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use inmesh_tests::pki::{PemFiles, Root};
+use inmesh_tests::pki::PemFiles;
 use serde::{Deserialize, Serialize};
 
+use super::shape::Ground;
 use super::town::{Town, changing};
 
 /// The port that the service is called on.
@@ -17,20 +18,32 @@ pub(super) const TARGET_PORT: u16 = 8080;
 /// The port of every tunnel.
 pub(super) const HBONE: u16 = 15008;
 
+/// The port of the live view, which our waypoint's is as well.
+const ADMIN: u16 = 15000;
+
 /// Where everything of one shape is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct World {
     dir: PathBuf,
     /// The third of four numbers that all addresses share: `127.<block>.0.x`.
     block: u8,
+    /// What is configured.
+    pub(super) town: Town,
 }
 
 impl World {
     /// Writes certificates and YAML into `dir`; through a waypoint if asked for.
-    pub(super) fn make(dir: &Path, root: &Root, town: Town, with_waypoint: bool) -> Result<Self> {
+    pub(super) fn make(dir: &Path, ground: &Ground<'_>, with_waypoint: bool) -> Result<Self> {
+        let Ground {
+            root,
+            town,
+            collector,
+            ..
+        } = *ground;
         let world = Self {
             dir: dir.to_owned(),
             block: free_block()?,
+            town,
         };
         for account in ["server", "client", "waypoint"] {
             root.issue(&world.dir, "default", account)?;
@@ -40,7 +53,7 @@ impl World {
         fs::write(mesh.join("town.yaml"), world.yaml(with_waypoint))?;
         fs::write(mesh.join("routes.yaml"), town.routes_yaml())?;
         fs::write(mesh.join("policies.yaml"), town.policies_yaml(with_waypoint))?;
-        fs::write(mesh.join("telemetry.yaml"), town.telemetry_yaml())?;
+        fs::write(mesh.join("telemetry.yaml"), town.telemetry_yaml(collector))?;
         Ok(world)
     }
 
@@ -76,6 +89,11 @@ impl World {
             _ => 100,
         };
         Ipv4Addr::new(127, self.block, 0, last).into()
+    }
+
+    /// The admin endpoint of a process.
+    pub(super) fn admin(&self, who: &str) -> SocketAddr {
+        SocketAddr::new(self.ip(who), ADMIN)
     }
 
     /// The service's virtual address.

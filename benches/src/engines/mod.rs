@@ -6,6 +6,7 @@
 mod authz;
 pub(crate) mod compile;
 mod harness;
+mod observed;
 mod report;
 mod route;
 mod state;
@@ -60,7 +61,7 @@ type Run = fn(&mut Harness) -> anyhow::Result<()>;
 /// If an engine and its twin disagree, or a decision allocates.
 pub fn main(args: &Args, allocations: fn() -> usize) -> anyhow::Result<()> {
     let mut harness = Harness::new(args.quick, allocations);
-    let parts: [(Part, Run); 7] = [
+    let parts: [(Part, Run); 8] = [
         (Part::Route, route::run),
         (Part::Authz, authz::run),
         (Part::Token, token::run),
@@ -68,6 +69,7 @@ pub fn main(args: &Args, allocations: fn() -> usize) -> anyhow::Result<()> {
         (Part::State, state::run),
         (Part::Traffic, traffic::run),
         (Part::Telemetry, telemetry::run),
+        (Part::Telemetry, observed::run),
     ];
     for (part, run) in parts {
         if args.only.is_empty() || args.only.contains(&part) {

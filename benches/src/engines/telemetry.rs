@@ -110,14 +110,15 @@ pub(super) fn run(harness: &mut Harness) -> Result<()> {
         ..MetricLimits::default()
     });
     let series = meter.requests_as(&labels(0), &plan);
-    harness.operation(("telemetry", "new path each", 1_000), |n| {
+    let headers = HeaderMap::new();
+    let ask_for = |n: usize| {
         let path = format!("/items/{n}");
-        let headers = HeaderMap::new();
-        series.record_tagged(
-            &sample(false),
-            &plan.tags(&entry(&path, &headers, series.labels())),
-        );
-    });
+        let tags = plan.tags(&entry(&path, &headers, series.labels()));
+        series.record_tagged(&sample(false), &tags);
+    };
+    // Until there is no more room: from then on it is always so.
+    (0..=1_000).for_each(ask_for);
+    harness.operation(("telemetry", "new path each", 1_000), |n| ask_for(1_001 + n));
     Ok(())
 }
 
