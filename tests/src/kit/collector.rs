@@ -1,6 +1,6 @@
 //! A collector of OpenTelemetry's, over HTTP/1.1 and HTTP/2 in the clear, that keeps whatever it is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
@@ -28,6 +29,8 @@ pub enum Mood {
     Takes,
     /// It answers with this status.
     Refuses(u16),
+    /// It is not there: nobody listens at its address.
+    Absent,
     /// It never answers.
     Silent,
 }
@@ -69,6 +72,7 @@ struct Heard {
     spans: Vec<HeardSpan>,
     records: Vec<HeardRecord>,
     zipkin: Vec<serde_json::Value>,
+    metrics: BTreeSet<String>,
     asked: usize,
 }
 
@@ -87,6 +91,9 @@ impl Collector {
             addr: listener.local_addr()?,
             heard: Arc::default(),
         };
+        if mood == Mood::Absent {
+            return Ok(collector);
+        }
         let own = collector.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -121,6 +128,11 @@ impl Collector {
         self.lock().zipkin.clone()
     }
 
+    /// The names of the metrics so far.
+    pub fn metrics(&self) -> BTreeSet<String> {
+        self.lock().metrics.clone()
+    }
+
     /// How often it was asked.
     pub fn asked(&self) -> usize {
         self.lock().asked
@@ -152,7 +164,7 @@ impl Collector {
                     },
                 );
             }
-            Mood::Refuses(_) => {}
+            Mood::Refuses(_) | Mood::Absent => {}
         }
         let mut response = match is_grpc {
             true => {
@@ -194,6 +206,14 @@ impl Collector {
                     });
                 }
             }
+        } else if path.contains("etrics") {
+            let export = ExportMetricsServiceRequest::decode(body).unwrap_or_default();
+            let scopes = export
+                .resource_metrics
+                .into_iter()
+                .flat_map(|it| it.scope_metrics);
+            let metrics = scopes.flat_map(|scope| scope.metrics);
+            heard.metrics.extend(metrics.map(|metric| metric.name));
         } else {
             let export = ExportTraceServiceRequest::decode(body).unwrap_or_default();
             for told in export.resource_spans {

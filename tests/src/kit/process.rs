@@ -1,6 +1,6 @@
 //! Real processes: a pod or a waypoint that can be told to stop, or killed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -95,6 +95,13 @@ impl Process {
         }
     }
 
+    /// The files that it has open, where the platform tells.
+    pub fn open_files(&self) -> impl Iterator<Item = PathBuf> {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.0.id()));
+        let open = open.into_iter().flatten().flatten();
+        open.filter_map(|file| std::fs::read_link(file.path()).ok())
+    }
+
     /// Resident memory in KiB, where the platform tells.
     pub fn resident_kib(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).ok()?;
@@ -117,6 +124,6 @@ impl Drop for Process {
     }
 }
 
-fn log(cluster: &Cluster, name: &str) -> std::path::PathBuf {
+fn log(cluster: &Cluster, name: &str) -> PathBuf {
     cluster.path().join(format!("{name}.log"))
 }

@@ -77,6 +77,7 @@ mod permissive;
 mod policy_tests;
 mod pool;
 mod processes;
+mod prometheus;
 mod rate_limits;
 mod rbac;
 mod recorded;

@@ -9,7 +9,7 @@ use inmesh_tests::kit::cluster::{PodSpec, gateway, namespace};
 use inmesh_tests::kit::metrics::samples;
 use inmesh_tests::kit::process::Process;
 use inmesh_tests::kit::wait::until;
-use inmesh_tests::kit::world::status;
+use inmesh_tests::kit::world::{status, text};
 use inmesh_tests::kit::{Cluster, Load};
 
 const POD: &str = env!("CARGO_BIN_EXE_test-pod");
@@ -250,6 +250,46 @@ async fn a_process_that_is_out_of_descriptors_waits_for_some() -> Result<()> {
         status(other.get(URL).await) == 200
     })
     .await;
+    Ok(())
+}
+
+/// What moves files of logs away says so by SIGHUP, and may then count on nobody writing to them any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_waypoint_that_is_told_lets_go_of_its_log() -> Result<()> {
+    let town = town(1).await?;
+    let file = town.cluster.path().join("access.log");
+    let mesh = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |\n    accessLogFile: {}\n",
+        file.display()
+    );
+    town.cluster.apply("mesh", &mesh)?;
+    let ask = async |path: &str| {
+        let asked = town.curl.get(format!("{URL}{path}")).await;
+        // To its end: that is when it is logged.
+        asked.is_ok() && text(asked.expect("it is answered")).await.is_ok()
+    };
+    let has = |word: &str| fs::read_to_string(&file).is_ok_and(|lines| lines.contains(word));
+    until("requests are logged", async || ask("before").await && has("/before")).await;
+    // The last of them, so that no line is on its way when the file is moved.
+    assert!(ask("last").await);
+    until("the last request is logged", async || has("/last")).await;
+    let moved = town.cluster.path().join("access.log.1");
+    fs::rename(&file, &moved)?;
+    let process = &town.waypoints[0].1;
+    let holds = || {
+        let mut open = process.open_files();
+        open.any(|name| name == moved)
+    };
+    // It looks at the name only when there is another line to write.
+    assert!(
+        !cfg!(target_os = "linux") || holds(),
+        "it writes to the file that was moved"
+    );
+    process.signal("HUP")?;
+    until("it lets go of the file that was moved", async || !holds()).await;
+    until("and writes to another", async || ask("after").await && has("/after")).await;
+    assert!(!fs::read_to_string(&moved)?.contains("/after"));
+    assert_eq!(status(town.curl.get(URL).await), 200, "it serves as before");
     Ok(())
 }
 

@@ -6,20 +6,23 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use http::{HeaderValue, Method};
+use inmesh::telemetry::export::{MetricsSettings, metrics};
 use inmesh_tests::envoy::{EnvoyWaypoint, Upstream, VirtualService, WaypointConfig, find_or_skip};
+use inmesh_tests::kit::admin::Admin;
 use inmesh_tests::kit::cluster::{gateway, namespace};
 use inmesh_tests::kit::collector::{Collector, HeardSpan, Mood};
 use inmesh_tests::kit::metrics::value;
 use inmesh_tests::kit::process::Process;
 use inmesh_tests::kit::wait::until;
 use inmesh_tests::kit::world::{request, seen, status};
-use inmesh_tests::kit::{Cluster, Shape};
+use inmesh_tests::kit::{Cluster, Load, Shape};
 use inmesh_tests::pki::PemFiles;
 use tokio::net::TcpStream;
 
 in_both_shapes!(
     a_page_is_one_trace_with_the_tree_that_istio_has,
     what_failed_or_was_denied_is_kept_though_nothing_was_sampled,
+    bytes_that_are_no_text_are_shown_as_text,
 );
 
 const POD: &str = env!("CARGO_BIN_EXE_test-pod");
@@ -41,7 +44,7 @@ fn configure(cluster: &Cluster, collector: SocketAddr, provider: &str, telemetry
         &format!(
             "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |\n    \
              extensionProviders:\n    - name: spans\n      {provider}\n    \
-             - name: records\n      envoyOtelAls: {{service: otel.example, port: 4317, logFormat: {{text: '%REQ(:METHOD)% %RESPONSE_CODE% %TRACE_ID%', labels: {{path: '%REQ(:PATH)%'}}}}}}\n    \
+             - name: records\n      envoyOtelAls: {{service: otel.example, port: 4317, logFormat: {{text: '%REQ(:METHOD)% %RESPONSE_CODE% %TRACE_ID%', labels: {{path: '%REQ(:PATH)%', agent: '%REQ(X-AGENT)%'}}}}}}\n    \
              defaultProviders: {{tracing: [spans], accessLogging: [records]}}\n"
         ),
     )?;
@@ -273,10 +276,17 @@ async fn what_failed_or_was_denied_is_kept_though_nothing_was_sampled(shape: Sha
     Ok(())
 }
 
-/// What is promised does not depend on how a collector is: every request is answered, and every span is accounted for.
+/// What is promised does not depend on how a collector is: every request is answered, and every span, every record and every
+/// export of metrics is accounted for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_collector_in_any_mood_costs_spans_and_nothing_else() -> Result<()> {
-    for mood in [Mood::Takes, Mood::Refuses(400), Mood::Refuses(503), Mood::Silent] {
+async fn a_collector_in_any_mood_costs_what_is_told_and_nothing_else() -> Result<()> {
+    for mood in [
+        Mood::Takes,
+        Mood::Refuses(400),
+        Mood::Refuses(503),
+        Mood::Silent,
+        Mood::Absent,
+    ] {
         let cluster = Cluster::new()?;
         let collector = Collector::start(cluster.address(), mood).await?;
         configure(&cluster, collector.addr(), GRPC, ALL)?;
@@ -284,6 +294,9 @@ async fn a_collector_in_any_mood_costs_spans_and_nothing_else() -> Result<()> {
         let pod = cluster
             .run(&cluster.pod("reviews").label("app", "reviews"))
             .await?;
+        let every = Duration::from_millis(20);
+        let settings = MetricsSettings::new(&format!("http://{}", collector.addr())).interval(every);
+        let exporter = metrics(&settings, pod.mesh.metered())?;
         let (mesh, curl) = cluster.client("curl").await?;
         until("it answers", || async {
             status(curl.get("http://reviews:9080/").await) == 200
@@ -300,18 +313,144 @@ async fn a_collector_in_any_mood_costs_spans_and_nothing_else() -> Result<()> {
         tokio::time::timeout(Duration::from_secs(60), ended)
             .await
             .map_err(|_| anyhow!("{mood:?}: shutdown hangs"))?;
-        let exposed = pod.mesh.metrics();
-        let (told, lost) = (
-            value(&exposed, "mesh_spans_exported_total", &[]),
-            value(&exposed, "mesh_spans_dropped_total", &[]),
-        );
-        assert!(told + lost >= 100.0, "{mood:?}: {told} told, {lost} lost");
+        // Blocks its thread, for as long as it may.
+        tokio::task::spawn_blocking(move || exporter.shutdown(Duration::from_secs(1))).await?;
+        let counted = |name: &str, result: &str| {
+            let labels = [("result", result)];
+            let labels = if result.is_empty() { &[] } else { &labels[..] };
+            value(&pod.mesh.metrics(), name, labels)
+        };
+        for (what, told, lost) in [
+            (
+                "spans",
+                counted("mesh_spans_exported_total", ""),
+                counted("mesh_spans_dropped_total", ""),
+            ),
+            (
+                "records",
+                counted("mesh_access_log_lines_total", "written"),
+                counted("mesh_access_log_lines_total", "dropped"),
+            ),
+        ] {
+            assert!(told + lost >= 100.0, "{mood:?}: {told} {what} told, {lost} lost");
+            match mood {
+                Mood::Takes => assert_eq!(lost, 0.0, "{what}"),
+                _ => assert_eq!(told, 0.0, "{what}"),
+            }
+        }
+        let exports = ["sent", "failed"].map(|result| counted("mesh_metric_exports_total", result));
         match mood {
-            Mood::Takes => assert_eq!(lost, 0.0),
-            _ => assert_eq!(told, 0.0),
+            Mood::Takes => {
+                assert!(exports[0] >= 1.0 && exports[1] == 0.0, "{exports:?}");
+                let names = collector.metrics();
+                assert!(
+                    names.contains("istio_requests_total") || names.contains("istio_requests"),
+                    "{names:?}"
+                );
+            }
+            // One that never answers is given up with the thread, before it could be counted.
+            Mood::Silent => assert_eq!(exports[0], 0.0),
+            _ => assert!(exports[0] == 0.0 && exports[1] >= 1.0, "{mood:?}: {exports:?}"),
         }
         drop(mesh);
     }
+    Ok(())
+}
+
+/// A collector that does not answer is waited for by nobody: what waits for it is bounded, and what does not fit is counted
+/// as it happens.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_a_collector_is_bounded() -> Result<()> {
+    // The queue, and the batch that is under way.
+    const WAITING: usize = 2_048 + 512;
+    const BEYOND: usize = 100;
+    let cluster = Cluster::new()?;
+    let collector = Collector::start(cluster.address(), Mood::Silent).await?;
+    configure(&cluster, collector.addr(), GRPC, ALL)?;
+    cluster.service("reviews", "reviews", None)?;
+    let pod = cluster
+        .run(&cluster.pod("reviews").label("app", "reviews"))
+        .await?;
+    let (_mesh, curl) = cluster.client("curl").await?;
+    until("it answers", || async {
+        status(curl.get("http://reviews:9080/").await) == 200
+    })
+    .await;
+    let load = Load::start(&curl, "http://reviews:9080/", 16);
+    load.see(WAITING + BEYOND).await;
+    let tally = load.stop().await;
+    assert_eq!(tally.failures(), 0, "{tally:?}");
+    until("what finds no room is counted", || async {
+        let told = pod.mesh.metrics();
+        let spans = value(&told, "mesh_spans_dropped_total", &[]);
+        let lines = value(&told, "mesh_access_log_lines_total", &[("result", "dropped")]);
+        spans >= BEYOND as f64 && lines >= BEYOND as f64
+    })
+    .await;
+    Ok(())
+}
+
+/// What a caller writes is shown as text whatever its bytes are: in spans, in records of logs, and to those who look on.
+async fn bytes_that_are_no_text_are_shown_as_text(shape: Shape) -> Result<()> {
+    let cluster = Cluster::new()?;
+    let collector = Collector::start(cluster.address(), Mood::Takes).await?;
+    configure(&cluster, collector.addr(), GRPC, ALL)?;
+    cluster.service("reviews", "reviews", None)?;
+    let waypoint = cluster.waypoint_pod("default", "waypoint");
+    let mut running = None;
+    if shape == Shape::Waypoint {
+        cluster.apply("gateway", &gateway("default", "waypoint", "service"))?;
+        let bound = namespace("default", &[("istio.io/use-waypoint", "waypoint")]);
+        cluster.apply("namespace", &bound)?;
+        running = Some(cluster.run_waypoint(&waypoint).await?);
+    }
+    let spec = cluster.pod("reviews").label("app", "reviews");
+    let pod = cluster.run(&spec).await?;
+    let admin = Admin::of(match shape {
+        Shape::InProcess => spec.ip,
+        Shape::Waypoint => waypoint.ip,
+    });
+    let (mesh, curl) = cluster.client("curl").await?;
+    until("it answers", || async {
+        status(curl.get("http://reviews:9080/").await) == 200
+    })
+    .await;
+    let mut events = admin.events("path=/hostile").await?;
+    let mut asked = request(Method::GET, "http://reviews:9080/hostile/caf%C3%A9?q='&lt;", &[]);
+    let hostile = HeaderValue::from_bytes(b"caf\xe9 \xff\x80 <script>\"'")?;
+    asked.headers_mut().insert("x-agent", hostile.clone());
+    asked.headers_mut().insert("user-agent", hostile);
+    assert_eq!(status(curl.request(asked).await), 200);
+    const SHOWN: &str = "caf\u{fffd} \u{fffd}\u{fffd} <script>\"'";
+    let told = events.next().await?;
+    let whole = admin.json(&format!("/live/requests/{}", told["id"])).await?;
+    assert!(
+        whole.to_string().contains("/hostile/caf%C3%A9?q='&lt;"),
+        "{whole:#}"
+    );
+    mesh.shutdown(Duration::from_secs(5)).await;
+    if let Some(waypoint) = running {
+        waypoint.shutdown(Duration::from_secs(5)).await;
+    }
+    pod.mesh.shutdown(Duration::from_secs(5)).await;
+    let is_asked = |path: &str| path.contains("/hostile/");
+    until("everybody has told", || async {
+        let is_of_it = |span: &HeardSpan| span.tags.get("http.url").is_some_and(|it| is_asked(it));
+        let own = collector.spans().into_iter().filter(is_of_it).count();
+        own >= 2 && collector.records().iter().any(|it| is_asked(&it.tags["path"]))
+    })
+    .await;
+    let spans = collector.spans();
+    for span in spans
+        .iter()
+        .filter(|it| it.tags.get("http.url").is_some_and(|it| is_asked(it)))
+    {
+        assert_eq!(span.tags["agent"], SHOWN, "{span:?}");
+        assert_eq!(span.tags["user_agent"], SHOWN, "{span:?}");
+    }
+    let records = collector.records();
+    let of_it = records.iter().find(|it| is_asked(&it.tags["path"]));
+    assert_eq!(of_it.context("a record")?.tags["agent"], SHOWN);
     Ok(())
 }
 
