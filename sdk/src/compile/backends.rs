@@ -1,6 +1,8 @@
 //! Which cluster a route's backend means, and whether the route may refer to it (ReferenceGrant).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+
+use smallvec::SmallVec;
 
 use super::route::{Backends, Unresolved, UnresolvedReason};
 use crate::config::ResourceStore;
@@ -66,23 +68,66 @@ pub(crate) struct Seen<'d> {
     frontend: Frontend,
 }
 
+/// The same, with a note of what was asked.
+#[derive(Debug)]
+pub(crate) struct Noted<'d> {
+    seen: Seen<'d>,
+    told: Vec<Told>,
+}
+
+/// A question of a route, and what it was told.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// Which cluster a backend means.
+    Cluster {
+        frontend: Frontend,
+        from: ResourceRef,
+        backend: BackendObjectReference,
+        found: Result<ClusterId, Unresolved>,
+    },
+    /// By what a cluster is dialled.
+    Address(ClusterId, Option<(Host, u16)>),
+}
+
+impl Told {
+    /// Whether it would be told the same again.
+    pub(crate) fn holds(&self, directory: &Directory<'_>) -> bool {
+        match self {
+            Self::Cluster {
+                frontend,
+                from,
+                backend,
+                found,
+            } => directory.find(*frontend, from, backend) == *found,
+            Self::Address(cluster, found) => directory.address(*cluster) == found.as_ref(),
+        }
+    }
+}
+
 /// What can be a backend, seen from here.
 #[derive(Debug)]
 pub(crate) struct Directory<'a> {
     grants: &'a Grants<'a>,
-    clusters: HashMap<(Kind, String, String, u16), (ClusterId, AppProtocol)>,
-    services: HashSet<(Kind, String, String)>,
-    /// By what clusters are dialled.
-    addresses: HashMap<ClusterId, (Host, u16)>,
+    /// The ports of what is known by kind, namespace and name.
+    known: HashMap<(Kind, &'a str, &'a str), SmallVec<[Port; 2]>>,
+    /// By what clusters are dialled, those of ports by their numbers.
+    addresses: Vec<Option<(Host, u16)>>,
+}
+
+/// A port that can be a backend.
+#[derive(Clone, Copy, Debug)]
+struct Port {
+    number: u16,
+    cluster: ClusterId,
+    protocol: AppProtocol,
 }
 
 impl<'a> Directory<'a> {
     pub(crate) fn new(grants: &'a Grants<'a>) -> Self {
         Self {
             grants,
-            clusters: HashMap::new(),
-            services: HashSet::new(),
-            addresses: HashMap::new(),
+            known: HashMap::new(),
+            addresses: Vec::new(),
         }
     }
 
@@ -94,22 +139,52 @@ impl<'a> Directory<'a> {
         }
     }
 
-    pub(crate) fn add(&mut self, kind: Kind, namespace: &str, name: &str) {
-        self.services
-            .insert((kind, namespace.to_owned(), name.to_owned()));
+    pub(crate) fn add(&mut self, kind: Kind, namespace: &'a str, name: &'a str) {
+        self.known.entry((kind, namespace, name)).or_default();
     }
 
     /// Of a ServiceEntry with several hosts the first is meant.
     pub(crate) fn add_port(
         &mut self,
-        (kind, namespace, name): (Kind, &str, &str),
-        (host, port): (&Host, u16),
+        key: (Kind, &'a str, &'a str),
+        (host, number): (&Host, u16),
         cluster: ClusterId,
         protocol: AppProtocol,
     ) {
-        self.addresses.insert(cluster, (host.clone(), port));
-        let key = (kind, namespace.to_owned(), name.to_owned(), port);
-        self.clusters.entry(key).or_insert((cluster, protocol));
+        let at = cluster.0 as usize;
+        if self.addresses.len() <= at {
+            self.addresses.resize(at + 1, None);
+        }
+        self.addresses[at] = Some((host.clone(), number));
+        let ports = self.known.entry(key).or_default();
+        if ports.iter().all(|it| it.number != number) {
+            ports.push(Port {
+                number,
+                cluster,
+                protocol,
+            });
+        }
+    }
+
+    /// What is said of each of a route's backends.
+    pub(crate) fn told(
+        &self,
+        frontend: Frontend,
+        from: &ResourceRef,
+        backends: impl Iterator<Item = BackendObjectReference>,
+    ) -> Vec<Told> {
+        let told = backends.map(|backend| Told::Cluster {
+            frontend,
+            from: from.clone(),
+            found: self.find(frontend, from, &backend),
+            backend,
+        });
+        told.collect()
+    }
+
+    /// By what a cluster is dialled.
+    fn address(&self, cluster: ClusterId) -> Option<&(Host, u16)> {
+        self.addresses.get(cluster.0 as usize)?.as_ref()
     }
 
     /// The cluster a backend means in a route that is attached to such a frontend.
@@ -143,30 +218,24 @@ impl<'a> Directory<'a> {
             );
             return refuse(UnresolvedReason::RefNotPermitted, text);
         }
-        if !self
-            .services
-            .contains(&(kind, namespace.to_owned(), name.clone()))
-        {
+        let Some(ports) = self.known.get(&(kind, namespace, name.as_str())) else {
             let text = format!("{spelled} {namespace}/{name} does not exist");
             return refuse(UnresolvedReason::BackendNotFound, text);
-        }
-        let Some(port) = backend.port else {
+        };
+        let Some(number) = backend.port else {
             let text = format!("the port of {spelled} {namespace}/{name} is not given");
             return refuse(UnresolvedReason::BackendNotFound, text);
         };
-        match self
-            .clusters
-            .get(&(kind, namespace.to_owned(), name.clone(), port))
-        {
+        match ports.iter().find(|it| it.number == number) {
             None => {
-                let text = format!("{spelled} {namespace}/{name} has no port {port}");
+                let text = format!("{spelled} {namespace}/{name} has no port {number}");
                 refuse(UnresolvedReason::BackendNotFound, text)
             }
-            Some((_, AppProtocol::Tcp)) if !is_of_connections(from.kind) => {
-                let text = format!("port {port} of {spelled} {namespace}/{name} does not speak HTTP");
+            Some(it) if it.protocol == AppProtocol::Tcp && !is_of_connections(from.kind) => {
+                let text = format!("port {number} of {spelled} {namespace}/{name} does not speak HTTP");
                 refuse(UnresolvedReason::UnsupportedProtocol, text)
             }
-            Some((cluster, _)) => Ok(*cluster),
+            Some(it) => Ok(it.cluster),
         }
     }
 }
@@ -185,7 +254,44 @@ impl Backends for Seen<'_> {
         self.directory.find(self.frontend, from, target)
     }
 
-    fn address(&self, cluster: ClusterId) -> Option<(Host, u16)> {
-        self.directory.addresses.get(&cluster).cloned()
+    fn address(&mut self, cluster: ClusterId) -> Option<(Host, u16)> {
+        self.directory.address(cluster).cloned()
+    }
+}
+
+impl<'d> Noted<'d> {
+    pub(crate) fn new(seen: Seen<'d>) -> Self {
+        Self {
+            seen,
+            told: Vec::new(),
+        }
+    }
+
+    /// All that was asked, and what it was told.
+    pub(crate) fn into_told(self) -> Vec<Told> {
+        self.told
+    }
+}
+
+impl Backends for Noted<'_> {
+    fn resolve(
+        &mut self,
+        from: &ResourceRef,
+        target: &BackendObjectReference,
+    ) -> Result<ClusterId, Unresolved> {
+        let found = self.seen.resolve(from, target);
+        self.told.push(Told::Cluster {
+            frontend: self.seen.frontend,
+            from: from.clone(),
+            backend: target.clone(),
+            found: found.clone(),
+        });
+        found
+    }
+
+    fn address(&mut self, cluster: ClusterId) -> Option<(Host, u16)> {
+        let found = self.seen.address(cluster);
+        self.told.push(Told::Address(cluster, found.clone()));
+        found
     }
 }

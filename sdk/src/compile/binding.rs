@@ -1,6 +1,7 @@
 //! Who is bound to which waypoint: by the labels now, and by what was so a moment ago.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::authz::GatewayTarget;
 use super::handover::{Binding, BindingKey, Handover};
@@ -25,7 +26,7 @@ pub(crate) struct Bindings<'w, 'a> {
 impl<'w, 'a> Bindings<'w, 'a> {
     /// Follows the labels of every service and workload; what is refused is reported once per object.
     pub(crate) fn read(
-        destinations: &[Destination<'_>],
+        destinations: &[Arc<Destination>],
         members: &Members<'_>,
         waypoints: &'w Waypoints<'a>,
         namespaces: &Namespaces<'_>,
@@ -53,26 +54,26 @@ impl<'w, 'a> Bindings<'w, 'a> {
             let object = Object {
                 kind: it.kind,
                 namespace: &it.name.namespace,
-                labels: it.labels,
+                labels: it.labels(),
                 private,
             };
-            bind(object, it.entry);
+            bind(object, &it.entry);
         }
-        for (_, it) in members.iter().filter(|(_, it)| it.alive) {
+        for it in members.iter().filter(|it| it.alive) {
             let namespace = &*it.name.namespace;
             bind(
                 Object {
                     kind: it.kind,
                     namespace,
-                    labels: &it.labels,
+                    labels: it.labels(),
                     private: false,
                 },
-                it.entry,
+                &it.entry,
             );
         }
         for it in destinations.iter().filter(|it| it.wildcard.is_some()) {
             if !now.contains_key(&it.entry.reference()) {
-                report.missing(it.entry);
+                report.missing(&it.entry);
             }
         }
         Self {
@@ -81,6 +82,11 @@ impl<'w, 'a> Bindings<'w, 'a> {
             before: handover.by_object(),
             young: &handover.young,
         }
+    }
+
+    /// Whether nothing is bound now.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.now.is_empty()
     }
 
     /// What is bound now, for the clock of `control`.

@@ -1,5 +1,6 @@
 //! What outlives a swap: the cells of endpoints and of clusters, and clusters that did not change.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -15,20 +16,30 @@ pub(crate) type ClusterKey<'k> = (&'k Host, u16, Option<&'k str>);
 /// The parts of the previous snapshot that the next may share.
 #[derive(Debug, Default)]
 pub(crate) struct Carry<'p> {
-    clusters: HashMap<ClusterKey<'p>, &'p Arc<Cluster>>,
+    previous: Option<&'p Snapshot>,
+    /// Made when somebody first asks: often nobody does.
+    clusters: OnceCell<HashMap<ClusterKey<'p>, &'p Arc<Cluster>>>,
 }
 
 impl<'p> Carry<'p> {
     pub(crate) fn of(previous: Option<&'p Snapshot>) -> Self {
-        let clusters = previous.into_iter().flat_map(|it| &it.clusters);
         Self {
-            clusters: clusters.map(|it| (key(it), it)).collect(),
+            previous,
+            clusters: OnceCell::new(),
         }
+    }
+
+    fn get(&self, cluster: &ClusterKey<'_>) -> Option<&'p Arc<Cluster>> {
+        let index = self.clusters.get_or_init(|| {
+            let clusters = self.previous.into_iter().flat_map(|it| &it.clusters);
+            clusters.map(|it| (key(it), it)).collect()
+        });
+        index.get(cluster).copied()
     }
 
     /// The cells of the cluster's previous endpoints.
     pub(crate) fn cells(&self, cluster: ClusterKey<'_>) -> Cells<'p> {
-        let endpoints = self.clusters.get(&cluster).map(|it| it.endpoints.endpoints());
+        let endpoints = self.get(&cluster).map(|it| it.endpoints.endpoints());
         let endpoints = endpoints.unwrap_or_default();
         Cells {
             tls: endpoints.first().map(|it| &it.tls),
@@ -38,14 +49,14 @@ impl<'p> Carry<'p> {
 
     /// The cluster's live state: what it was, or a new one.
     pub(crate) fn cell(&self, cluster: ClusterKey<'_>) -> Arc<ClusterCell> {
-        let previous = self.clusters.get(&cluster);
+        let previous = self.get(&cluster);
         previous.map_or_else(Arc::default, |it| Arc::clone(it.endpoints.cell()))
     }
 
     /// The cluster, or its previous self where nothing about it changed.
     pub(crate) fn cluster(&self, next: Cluster) -> Arc<Cluster> {
-        match self.clusters.get(&key(&next)) {
-            Some(previous) if is_same(previous, &next) => (*previous).clone(),
+        match self.get(&key(&next)) {
+            Some(previous) if is_same(previous, &next) => Arc::clone(previous),
             _ => {
                 // Here rather than by the first request: a ring of many points takes its time.
                 next.endpoints.prepare();

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use super::inbound::Own;
 use super::labels;
 use super::namespace::Namespaces;
-use super::workload::Members;
 use crate::config::{Entry, Labels, Problem, Resource, ResourceStore, Severity};
 use crate::matcher::TextSet;
 use crate::name::ResourceRef;
@@ -23,16 +22,10 @@ pub(crate) struct Explained<'s, 'a> {
 
 impl Explained<'_, '_> {
     /// Whom a process trusts so, the one that `gateway` or else `own` says it is.
-    pub(crate) fn to(
-        &self,
-        node: &Node,
-        gateway: Option<&ResourceRef>,
-        own: &Own,
-        members: &Members<'_>,
-    ) -> TextSet {
+    pub(crate) fn to(&self, node: &Node, gateway: Option<&ResourceRef>, own: &Own) -> TextSet {
         let (object, namespace) = match gateway {
             Some(gateway) => (self.store.get(gateway), &*gateway.namespace),
-            None => (own.member.map(|at| members.get(at).entry), &*node.namespace),
+            None => (own.member.as_ref().map(|it| &it.entry), &*node.namespace),
         };
         let own = object.and_then(|entry| annotations(&entry.resource).get(labels::EXPLAIN_TO));
         let value = own

@@ -1,6 +1,7 @@
 //! Engines for targets: which policies attach is asked once per target, and equal sets share one engine.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::authn::{self, KeyCells};
@@ -8,6 +9,7 @@ use super::authz::{
     Attaches, MeshSettings, PeerInput, PolicyInput, Target, attached, engine, rules_about_tokens, validate,
     validate_peer,
 };
+use super::memo::{Address, Found, Same, Spread, Table, same};
 use super::mesh_config::Mesh;
 use crate::config::istio::{AuthorizationPolicy, RequestAuthentication};
 use crate::config::{Entry, Problem, Severity};
@@ -103,6 +105,39 @@ impl<'a, P: Attaches> Policies<'a, P> {
     }
 }
 
+/// What is wrong with each policy, as it was found last time.
+pub(crate) type Validated = Table<Same<Entry>, Arc<[Problem]>>;
+
+/// The engines that were made last time, by layer and policies.
+pub(crate) type Known = Table<(u8, Vec<Same<Entry>>), Found<Arc<AuthzEngine>>, Digest>;
+
+/// The digest of what an engine is made of; what it is made of is compared, too.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Digest(u64);
+
+impl Digest {
+    fn of(layer: u8, policies: &[Same<Entry>]) -> Self {
+        let mut digest = Spread::default();
+        digest.write_u64(u64::from(layer));
+        policies.iter().for_each(|it| Address::of(it).hash(&mut digest));
+        Self(digest.finish())
+    }
+}
+
+/// What is wrong with each policy, in their order.
+pub(crate) fn validated(policies: &Policies<'_>, known: &mut Validated) -> Vec<Arc<[Problem]>> {
+    let of = |it: &PolicyInput<'_>| {
+        let found = known.checked(
+            Address::of(it.entry),
+            Same::of(it.entry),
+            |_| true,
+            |_| validate(it.policy, it.entry).into(),
+        );
+        Arc::clone(found)
+    };
+    policies.iter().map(of).collect()
+}
+
 /// Makes engines, and keeps them for targets with the same policies.
 pub(crate) struct Guards<'s, 'a> {
     policies: &'s Policies<'a>,
@@ -110,6 +145,7 @@ pub(crate) struct Guards<'s, 'a> {
     mesh: &'s Mesh,
     settings: MeshSettings<'s>,
     keys: KeyCells,
+    known: &'s mut Known,
     engines: HashMap<(u8, Vec<usize>), Arc<AuthzEngine>>,
     gates: HashMap<(Vec<usize>, Vec<usize>), Arc<Gate>>,
 }
@@ -119,6 +155,7 @@ impl<'s, 'a> Guards<'s, 'a> {
         policies: &'s Policies<'a>,
         tokens: &'s Policies<'a, RequestAuthentication>,
         mesh: &'s Mesh,
+        known: &'s mut Known,
         previous: Option<&Snapshot>,
     ) -> Self {
         Self {
@@ -130,6 +167,7 @@ impl<'s, 'a> Guards<'s, 'a> {
                 ..MeshSettings::from(&mesh.node)
             },
             keys: KeyCells::carried(previous),
+            known,
             engines: HashMap::new(),
             gates: HashMap::new(),
         }
@@ -183,12 +221,29 @@ impl<'s, 'a> Guards<'s, 'a> {
             return made.clone();
         }
         let inputs: Vec<PolicyInput<'a>> = key.1.iter().map(|at| self.policies.all[*at]).collect();
-        let (made, found) = engine(&inputs, layer, &self.settings);
-        problems.extend(found);
-        let made = Arc::new(match &self.mesh.closed {
+        let fresh = || {
+            let (made, problems) = engine(&inputs, layer, &self.settings);
+            Found {
+                value: Arc::new(made),
+                problems,
+            }
+        };
+        // Whom a policy may ask is for the mesh configuration to say.
+        let asks = |it: &PolicyInput<'_>| it.policy.spec.action.as_deref() == Some("CUSTOM");
+        let made = if inputs.iter().any(asks) {
+            fresh().tell(problems).clone()
+        } else {
+            let entries = same(inputs.iter().map(|it| it.entry));
+            let digest = Digest::of(key.0, &entries);
+            let made = self
+                .known
+                .checked(digest, (key.0, entries), |_| true, |_| fresh());
+            Arc::clone(made.tell(problems))
+        };
+        let made = match &self.mesh.closed {
             None => made,
-            Some(why) => AuthzEngine::deny_all(Arc::clone(why)),
-        });
+            Some(why) => Arc::new(AuthzEngine::deny_all(Arc::clone(why))),
+        };
         self.engines.insert(key, made.clone());
         made
     }
@@ -213,14 +268,12 @@ fn tokenless(input: &PolicyInput<'_>, rule: usize) -> Problem {
 
 /// What is wrong with security resources, wherever they attach.
 pub(crate) fn check(
-    policies: &Policies<'_>,
+    policies: &[Arc<[Problem]>],
     tokens: &Policies<'_, RequestAuthentication>,
     peers: &[PeerInput<'_>],
     problems: &mut Vec<Problem>,
 ) {
-    for it in policies.iter() {
-        problems.extend(validate(it.policy, it.entry));
-    }
+    problems.extend(policies.iter().flat_map(|it| it.iter().cloned()));
     for it in tokens.iter() {
         problems.extend(authn::validate(it.policy, it.entry));
     }

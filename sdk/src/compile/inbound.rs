@@ -7,9 +7,10 @@ use std::sync::Arc;
 use super::authz::{GatewayTarget, MeshSettings, PeerInput, Registry, Target, strict_ports};
 use super::binding::Bindings;
 use super::guard::Guards;
+use super::outbound::Standpoint;
 use super::service::{Destination, Port};
 use super::traffic::Spot;
-use super::workload::{Members, describe, selects};
+use super::workload::{Member, Members, describe, selects};
 use crate::config::core::IntOrString;
 use crate::config::{Labels, Place, Problem, Severity};
 use crate::name::{Kind, ResourceRef};
@@ -20,7 +21,7 @@ use crate::snapshot::{Gate, Node, ServiceGuard, ServiceId, StrictPorts, Waypoint
 /// This process's own workload: its Pod where that is known, else what the environment says.
 #[derive(Debug)]
 pub(crate) struct Own {
-    pub(crate) member: Option<usize>,
+    pub(crate) member: Option<Arc<Member>>,
     pub(crate) labels: Labels,
     pub(crate) workload: Arc<Workload>,
     addresses: Vec<IpAddr>,
@@ -33,13 +34,23 @@ impl Own {
     }
 
     /// Where we are, as far as that is known.
-    pub(crate) fn spot<'s>(&'s self, node: &'s Node, members: &'s Members<'_>) -> Spot<'s> {
-        let member = self.member.map(|at| members.get(at));
+    pub(crate) fn spot<'s>(&'s self, node: &'s Node) -> Spot<'s> {
+        let member = self.member.as_ref();
         Spot {
             locality: member.map(|it| it.locality.clone()).unwrap_or_default(),
-            node: member.and_then(|it| it.node),
+            node: member.and_then(|it| it.node.as_deref()),
             cluster: &node.cluster_id,
             labels: Some(&self.labels),
+        }
+    }
+
+    /// Where and what we are, as far as what we call depends on it.
+    pub(crate) fn standpoint(&self) -> Standpoint {
+        let member = self.member.as_ref();
+        Standpoint {
+            labels: self.labels.clone(),
+            locality: member.map(|it| it.locality.clone()).unwrap_or_default(),
+            node: member.and_then(|it| it.node.clone()),
         }
     }
 
@@ -54,9 +65,12 @@ impl Own {
         let mut labels = node.labels.clone();
         let mut addresses: Vec<IpAddr> = node.addr.into_iter().collect();
         let workload = match member {
-            Some(at) => {
-                let it = members.get(at);
-                labels.extend(it.labels.iter().map(|(key, value)| (key.clone(), value.clone())));
+            Some(it) => {
+                labels.extend(
+                    it.labels()
+                        .iter()
+                        .map(|(key, value)| (key.clone(), value.clone())),
+                );
                 addresses.extend(it.addresses.iter().filter(|_| !it.host_network));
                 it.workload.clone()
             }
@@ -66,7 +80,7 @@ impl Own {
             }
         };
         Self {
-            member,
+            member: member.cloned(),
             labels,
             workload,
             addresses,
@@ -74,19 +88,17 @@ impl Own {
     }
 
     /// The local ports that a service port leads to here, whether this workload is ready (or listed) yet or not.
-    fn ports(&self, node: &Node, members: &Members<'_>, it: &Destination<'_>, port: &Port) -> BTreeSet<u16> {
+    fn ports(&self, node: &Node, it: &Destination, port: &Port) -> BTreeSet<u16> {
+        let is_own = |member: &Arc<Member>| self.member.as_ref().is_some_and(|own| Arc::ptr_eq(own, member));
         let backs = |backing: &&super::service::Backing| {
-            (backing.member.is_some() && backing.member == self.member)
-                || self.addresses.contains(&backing.ip)
+            backing.member.as_ref().is_some_and(is_own) || self.addresses.contains(&backing.ip)
         };
         let mut found: BTreeSet<u16> = port.backings.iter().filter(backs).map(|it| it.port).collect();
-        if it.name.namespace == node.namespace && selects(it.selector, &self.labels) {
+        if it.name.namespace == node.namespace && selects(it.selector(), &self.labels) {
             found.extend(match &port.target {
                 None | Some(IntOrString::Int(0)) => Some(port.number),
                 Some(IntOrString::Int(number)) => Some(*number),
-                Some(IntOrString::String(name)) => {
-                    self.member.and_then(|at| members.get(at).port_named(name))
-                }
+                Some(IntOrString::String(name)) => self.member.as_ref().and_then(|it| it.port_named(name)),
             });
         }
         found
@@ -105,7 +117,7 @@ impl Inbound<'_, '_> {
     /// What a workload enforces.
     pub(crate) fn workload(
         &self,
-        destinations: &[Destination<'_>],
+        destinations: &[Arc<Destination>],
         peers: &[PeerInput<'_>],
         guards: &mut Guards<'_, '_>,
         problems: &mut Vec<Problem>,
@@ -128,7 +140,7 @@ impl Inbound<'_, '_> {
         let mut ports: HashMap<u16, Vec<ServiceGuard>> = HashMap::new();
         for it in destinations {
             for port in &it.ports {
-                let local = self.own.ports(self.node, self.members, it, port);
+                let local = self.own.ports(self.node, it, port);
                 if local.is_empty() {
                     self.unknown_port(it, port, problems);
                 }
@@ -138,10 +150,7 @@ impl Inbound<'_, '_> {
                 }
             }
         }
-        let own = self
-            .own
-            .member
-            .map(|member| self.members.get(member).entry.reference());
+        let own = self.own.member.as_ref().map(|it| it.entry.reference());
         let waypoints = own.map(|own| self.bindings.trusted(&own)).unwrap_or_default();
         WorkloadInbound {
             http: guards.gate(&target, problems),
@@ -188,11 +197,11 @@ impl Inbound<'_, '_> {
     }
 
     /// A named target port of ours that nothing translates: the service's policies cannot be placed.
-    fn unknown_port(&self, it: &Destination<'_>, port: &Port, problems: &mut Vec<Problem>) {
+    fn unknown_port(&self, it: &Destination, port: &Port, problems: &mut Vec<Problem>) {
         let Some(IntOrString::String(name)) = &port.target else {
             return;
         };
-        if it.name.namespace == self.node.namespace && selects(it.selector, &self.own.labels) {
+        if it.name.namespace == self.node.namespace && selects(it.selector(), &self.own.labels) {
             problems.push(it.entry.problem(
                 Severity::Warning,
                 "spec.ports",
@@ -209,7 +218,7 @@ impl Inbound<'_, '_> {
     /// waypoint meets the waypoint's own policies here.
     fn guard(
         &self,
-        it: &Destination<'_>,
+        it: &Destination,
         port: &Port,
         guards: &mut Guards<'_, '_>,
         problems: &mut Vec<Problem>,
@@ -234,7 +243,7 @@ impl Inbound<'_, '_> {
         &self,
         gateway: &ResourceRef,
         forwards_client_cert: bool,
-        destinations: &[&Destination<'_>],
+        destinations: &[Arc<Destination>],
         guards: &mut Guards<'_, '_>,
         problems: &mut Vec<Problem>,
     ) -> WaypointInbound {
@@ -250,7 +259,7 @@ impl Inbound<'_, '_> {
             }
         }
         let mut workloads = HashMap::new();
-        for (at, member) in self.members.iter().filter(|(_, it)| it.alive && !it.host_network) {
+        for member in self.members.iter().filter(|it| it.alive && !it.host_network) {
             let Some(target) = self.bindings.served_by(&member.entry.reference(), gateway) else {
                 continue;
             };
@@ -259,12 +268,8 @@ impl Inbound<'_, '_> {
                 labels: &self.own.labels,
             };
             let gate = guards.gate(&target, problems);
-            for address in member
-                .addresses
-                .iter()
-                .filter(|it| self.members.at_address(**it) == Some(at))
-            {
-                workloads.insert(*address, gate.clone());
+            for address in self.members.addresses(member) {
+                workloads.insert(address, gate.clone());
             }
         }
         WaypointInbound {
@@ -277,7 +282,7 @@ impl Inbound<'_, '_> {
 }
 
 fn service_guard(
-    it: &Destination<'_>,
+    it: &Destination,
     port: &Port,
     waypoint: Option<GatewayTarget<'_>>,
     guards: &mut Guards<'_, '_>,

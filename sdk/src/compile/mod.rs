@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The only room that knows both Kubernetes and engines. [`compile`] is pure: same inputs, same result; it reads no
-//! clock, no network and no file. What must be known of time comes in as a [`Handover`].
+//! clock, no network and no file. What must be known of time comes in as a [`Handover`]. A [`Compiler`] gives the same
+//! result sooner: it keeps the parts that it made, each with what it was made of (`memo`).
 
 mod access_log;
 mod annotations;
@@ -18,6 +19,7 @@ mod backend_tls;
 mod backends;
 mod binding;
 mod carry;
+mod compiler;
 mod explained;
 mod files;
 mod findings;
@@ -26,9 +28,11 @@ mod guard;
 mod handover;
 mod inbound;
 mod labels;
+mod memo;
 mod mesh_config;
 mod metrics;
 mod namespace;
+mod numbers;
 mod outbound;
 mod protocol;
 mod rate_limit;
@@ -55,6 +59,7 @@ mod workload;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+pub use compiler::Compiler;
 pub use files::{Content, Contents};
 pub use handover::{Binding, BindingKey, Handover};
 pub use service_entry::Resolved;
@@ -64,6 +69,7 @@ use crate::config::{Problem, ResourceStore};
 use crate::name::{Host, Kind, ResourceRef};
 use crate::snapshot::{InboundPolicy, Node, Role, Snapshot};
 use authz::PeerInput;
+use compiler::Known;
 use service::Destination;
 
 /// What compiling gave.
@@ -95,12 +101,24 @@ pub fn compile(
     handover: &Handover,
     previous: Option<&Snapshot>,
 ) -> Compiled {
+    Compiler::default().compile(store, node, handover, previous)
+}
+
+/// One run; what is known is used where it still holds, and left as this run has it.
+fn run(
+    store: &ResourceStore,
+    node: &Node,
+    handover: &Handover,
+    previous: Option<&Snapshot>,
+    known: &mut Known,
+) -> Compiled {
     let (mut problems, mut statuses, mut names) = (Vec::new(), Statuses::default(), BTreeSet::new());
     let mesh = mesh_config::Mesh::read(store, node, previous, &mut problems);
     let node = &mesh.node;
+    known.stand_on(node);
     let namespaces = namespace::Namespaces::read(store);
-    let members = workload::Members::read(store, node, &mut problems);
-    let mut destinations = destinations(store, node, &members, handover, &mut names, &mut problems);
+    let members = workload::Members::read(store, node, &mut known.members, &mut problems);
+    let mut destinations = destinations(store, node, &members, handover, known, &mut names, &mut problems);
     let gateway = match &node.role {
         Role::Workload => None,
         Role::Gateway { namespace, name } => {
@@ -119,7 +137,14 @@ pub fn compile(
         .and_then(|it| gateways.get(&it.namespace, &it.name));
     let backend_tls = backend_tls::BackendTls::read(&material, &served.and_then(|it| it.client.clone()));
     backend_tls.apply(&mut destinations);
-    let waypoints = waypoint::Waypoints::read(store, node, &members, handover, &mut problems);
+    let waypoints = waypoint::Waypoints::read(
+        store,
+        node,
+        &members,
+        handover,
+        &mut known.waypoints,
+        &mut problems,
+    );
     let mut report = binding::Report {
         problems: &mut problems,
         statuses: &mut statuses,
@@ -134,8 +159,13 @@ pub fn compile(
     );
 
     let home = gateway.as_ref().map_or(&*node.namespace, |it| &*it.namespace);
-    let visible: Vec<&Destination<'_>> = destinations.iter().filter(|it| it.is_visible_in(home)).collect();
+    let visible: Vec<Arc<Destination>> = destinations
+        .iter()
+        .filter(|it| it.is_visible_in(home))
+        .cloned()
+        .collect();
     let own = inbound::Own::find(node, &members);
+    let standpoint = known.standpoint(own.standpoint());
     let routes = routing::Routes::read(store);
     let connections = routing::Routes::of_connections(store);
     let virtual_services = virtual_service::VirtualServices::read(store, &node.cluster_domain, &mut problems);
@@ -144,7 +174,7 @@ pub fn compile(
         rules: traffic::Rules::read(store, node, home, &own.labels, &mut problems),
         constraints: traffic::Constraints::read(store, &mut problems),
         namespaces: &namespaces,
-        own: own.spot(node, &members),
+        own: own.spot(node),
         default: Arc::default(),
         credentials: traffic::Credentials {
             store,
@@ -154,13 +184,20 @@ pub fn compile(
         },
     };
     let sessions = sessions::Sessions::read(store, &destinations, &mut problems);
-    let outbound = outbound::Outbound {
-        node,
+    let vias = outbound::Vias {
         gateway: gateway.as_ref(),
-        destinations: &visible,
-        members: &members,
         bindings: &bindings,
         namespaces: &namespaces,
+    };
+    let vias: Vec<_> = visible.iter().map(|it| vias.of(it)).collect();
+    let outbound = outbound::Outbound {
+        node,
+        standpoint: &standpoint,
+        gateway: gateway.as_ref(),
+        destinations: &visible,
+        vias: &vias,
+        members: &members,
+        bindings: &bindings,
         routes: &routes,
         connections: &connections,
         virtual_services: &virtual_services,
@@ -176,9 +213,9 @@ pub fn compile(
     annotations::report(store, &mut problems);
     let mut directory = backends::Directory::new(&grants);
     let mut registry = registry::Registry::default();
+    let clusters = outbound.clusters(&mut known.outbound, &mut directory, &mut registry, &mut problems);
     let mut snapshot = Snapshot {
         generation: previous.map_or(0, |it| it.generation) + 1,
-        clusters: outbound.clusters(&mut directory, &mut registry, &mut problems),
         pods: outbound.pods(),
         me: own.workload.clone(),
         my_identity: node.identity.clone(),
@@ -186,10 +223,18 @@ pub fn compile(
         baggage: baggage(&own.workload),
         mesh: mesh.facts.clone(),
         paths: node.paths,
-        explained_to: explained.to(node, gateway.as_ref(), &own, &members),
+        explained_to: explained.to(node, gateway.as_ref(), &own),
         ..Snapshot::default()
     };
-    outbound.services(&mut snapshot, &directory, &registry, &mut problems);
+    outbound.services(
+        &mut snapshot,
+        &clusters,
+        &mut known.outbound,
+        &directory,
+        &registry,
+        &mut problems,
+    );
+    snapshot.clusters = clusters.all;
 
     snapshot.limits = rate_limit::Bearer {
         namespace: home,
@@ -207,8 +252,9 @@ pub fn compile(
         .peer_authentications()
         .map(|(policy, entry)| PeerInput { policy, entry })
         .collect();
-    guard::check(&policies, &tokens, &peers, &mut problems);
-    let mut guards = guard::Guards::new(&policies, &tokens, &mesh, previous);
+    let validated = guard::validated(&policies, &mut known.policies);
+    guard::check(&validated, &tokens, &peers, &mut problems);
+    let mut guards = guard::Guards::new(&policies, &tokens, &mesh, &mut known.engines, previous);
     let inbound = inbound::Inbound {
         node,
         members: &members,
@@ -303,7 +349,7 @@ pub fn compile(
             controllers: &controllers,
             waypoint: &waypoint,
         };
-        routes.report(&sight, &mut problems, &mut statuses, &mut uses);
+        routes.report(&sight, &mut known.routes, &mut problems, &mut statuses, &mut uses);
     }
     backend_tls.report(
         store,
@@ -314,9 +360,13 @@ pub fn compile(
         &mut statuses,
     );
     backend_policy::report(store, &controllers, &mut problems, &mut statuses);
+    let declared = virtual_service::Declared::of(match virtual_services.is_empty() {
+        true => &[],
+        false => &destinations,
+    });
     virtual_services.report(
         &virtual_service::Sight {
-            destinations: &destinations,
+            declared: &declared,
             waypoint: &|it| {
                 let object = it.entry.reference();
                 let bound = waypoint(object.kind, &object.namespace, &object.name)?;
@@ -331,11 +381,12 @@ pub fn compile(
         bindings: &bindings,
         node,
     }
-    .report(&policies, &mut problems, &mut statuses);
+    .report(&policies, &validated, &mut problems, &mut statuses);
 
     problems.sort();
     problems.dedup();
     statuses.observe();
+    known.sweep();
     let (bindings, ready) = (bindings.all(), waypoints.ready());
     Compiled {
         snapshot,
@@ -369,28 +420,22 @@ fn baggage(me: &crate::policy::balance::Workload) -> Option<http::HeaderValue> {
 
 /// Every Service and every host of every ServiceEntry. Where two claim one name, Services come first, then what is in
 /// our own namespace.
-fn destinations<'a>(
-    store: &'a ResourceStore,
+fn destinations(
+    store: &ResourceStore,
     node: &Node,
     members: &workload::Members<'_>,
     handover: &Handover,
+    known: &mut Known,
     names: &mut BTreeSet<Host>,
     problems: &mut Vec<Problem>,
-) -> Vec<Destination<'a>> {
-    let slices = service::slices(store);
-    let mut all: Vec<Destination<'a>> = store
-        .services()
-        .filter_map(|(it, entry)| service::read(it, entry, node, members, &slices, problems))
-        .collect();
+) -> Vec<Arc<Destination>> {
+    let mut all = service::read_all(store, node, members, &mut known.services, problems);
     let around = service_entry::Surroundings {
         node,
         members,
         resolved: &handover.resolved,
     };
-    let mut entries = Vec::new();
-    for (it, entry) in store.service_entries() {
-        entries.extend(service_entry::read(it, entry, &around, names, problems));
-    }
+    let mut entries = service_entry::read_all(store, around, &mut known.service_entries, names, problems);
     entries.sort_by_key(|it| it.name.namespace != node.namespace);
     all.extend(entries);
     all

@@ -6,8 +6,8 @@ use crate::policy::route::ClusterId;
 
 /// Every destination that can be seen from here, by host.
 #[derive(Debug, Default)]
-pub(crate) struct Registry {
-    by_host: HashMap<Box<str>, Known>,
+pub(crate) struct Registry<'a> {
+    by_host: HashMap<&'a str, Known>,
 }
 
 /// One destination.
@@ -43,7 +43,7 @@ pub(crate) struct Meant {
 }
 
 /// Why there is nothing.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unknown {
     /// Which field of the destination.
     pub(crate) field: &'static str,
@@ -53,10 +53,43 @@ pub(crate) struct Unknown {
     pub(crate) remedy: &'static str,
 }
 
-impl Registry {
+/// A question that was asked, and what it was told.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    host: Box<str>,
+    port: Option<u16>,
+    addressed: u16,
+    subset: Option<Box<str>>,
+    found: Result<Meant, Unknown>,
+}
+
+impl Told {
+    pub(crate) fn of(asked: Asked<'_>, found: &Result<Meant, Unknown>) -> Self {
+        Self {
+            host: asked.host.into(),
+            port: asked.port,
+            addressed: asked.addressed,
+            subset: asked.subset.map(Into::into),
+            found: found.clone(),
+        }
+    }
+
+    /// Whether it would be told the same again.
+    pub(crate) fn holds(&self, registry: &Registry<'_>) -> bool {
+        let now = registry.find(Asked {
+            host: &self.host,
+            port: self.port,
+            addressed: self.addressed,
+            subset: self.subset.as_deref(),
+        });
+        now == self.found
+    }
+}
+
+impl<'a> Registry<'a> {
     /// Adds a port. Of several destinations with one host the first counts.
-    pub(crate) fn add(&mut self, host: &str, port: u16, cluster: ClusterId, beyond_waypoint: bool) {
-        let known = self.by_host.entry(host.into()).or_default();
+    pub(crate) fn add(&mut self, host: &'a str, port: u16, cluster: ClusterId, beyond_waypoint: bool) {
+        let known = self.by_host.entry(host).or_default();
         known.beyond_waypoint |= beyond_waypoint;
         if known.ports.iter().all(|(number, _)| *number != port) {
             known.ports.push((port, cluster));
@@ -64,8 +97,8 @@ impl Registry {
     }
 
     /// Adds a subset of a port; without a cluster where it cannot be told apart from here.
-    pub(crate) fn add_subset(&mut self, host: &str, name: &str, port: u16, cluster: Option<ClusterId>) {
-        let known = self.by_host.entry(host.into()).or_default();
+    pub(crate) fn add_subset(&mut self, host: &'a str, name: &str, port: u16, cluster: Option<ClusterId>) {
+        let known = self.by_host.entry(host).or_default();
         known.declared.insert(name.into());
         if let Some(cluster) = cluster {
             known.subsets.entry((name.into(), port)).or_insert(cluster);

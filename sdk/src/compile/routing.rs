@@ -5,13 +5,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::backend_tls::Uses;
-use super::backends::{Directory, Frontend};
+use super::backends::{Directory, Frontend, Told};
 use super::gateway::{Attaching, Checked, Controllers, Fault, Gateways, Looked, attach};
+use super::memo::{Address, Found, Same, Table};
 use super::namespace::Namespaces;
 use super::rivals;
 use super::route::{PortRef, Route, RouteInput, ills, to_service};
 use super::status::{
-    ACCEPTED, Condition, PARTIALLY_INVALID, RESOLVED_REFS, RESOLVED_WAYPOINTS, Reference, Statuses,
+    ACCEPTED, Condition, PARTIALLY_INVALID, RESOLVED_REFS, RESOLVED_WAYPOINTS, Reference, ResourceStatus,
+    Statuses,
 };
 use super::waypoint::Waypoint;
 use crate::config::gateway::ParentRef;
@@ -189,15 +191,46 @@ impl<'a> Routes<'a> {
     pub(crate) fn report(
         &self,
         sight: &Sight<'_, '_>,
+        known: &mut Known,
         problems: &mut Vec<Problem>,
         statuses: &mut Statuses,
         uses: &mut Uses,
     ) {
         for input in &self.all {
-            sight.route(input, problems, statuses, uses);
+            match sight.written(input) {
+                Some(written) => sight.known(input, written, known, problems, statuses),
+                None => sight.route(input, problems, statuses, uses),
+            }
         }
     }
 }
+
+/// What the status of a route is made of, all of whose parents are services, besides what its backends mean.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Written {
+    route: Same<Entry>,
+    parents: Vec<Standing>,
+}
+
+/// A parent that is a service.
+#[derive(Debug, PartialEq)]
+struct Standing {
+    /// The Service or ServiceEntry, if there is one.
+    entry: Option<Same<Entry>>,
+    /// The waypoint that it is bound to.
+    waypoint: Option<ResourceRef>,
+    controller: Box<str>,
+}
+
+/// The status of a route, and what its backends meant.
+#[derive(Debug)]
+pub(crate) struct Reported {
+    statuses: Found<Vec<Arc<ResourceStatus>>>,
+    told: Vec<Told>,
+}
+
+/// The statuses that were said last time.
+pub(crate) type Known = Table<Written, Reported>;
 
 /// Whether two routes share a host name on a listener.
 fn overlap(listener: &Checked<'_>, a: &RouteInput<'_>, b: &RouteInput<'_>) -> bool {
@@ -281,6 +314,58 @@ enum Parent<'s, 'a> {
 }
 
 impl<'s, 'a> Sight<'s, 'a> {
+    /// What the status of a route is made of; nothing of one that has to do with Gateways, or with a route of another kind.
+    fn written(&self, input: &RouteInput<'_>) -> Option<Written> {
+        let parents = input.route.parents().iter().map(|parent| {
+            let kind = parent_kind(parent).filter(|kind| *kind != Kind::Gateway)?;
+            let namespace = parent.namespace.as_deref().unwrap_or(input.route.namespace());
+            if self.routes.has_rivals(namespace, &parent.name) {
+                return None;
+            }
+            let reference = ResourceRef::new(kind, namespace, parent.name.as_str());
+            let waypoint = (self.waypoint)(kind, namespace, &parent.name);
+            Some(Standing {
+                entry: self.store.get(&reference).map(Same::of),
+                waypoint: waypoint.map(|it| it.reference.clone()),
+                controller: self.controllers.of_service(waypoint).into(),
+            })
+        });
+        Some(Written {
+            route: Same::of(input.entry),
+            parents: parents.collect::<Option<_>>()?,
+        })
+    }
+
+    /// The status of such a route: as it was said of the same last time, else anew.
+    fn known(
+        &self,
+        input: &RouteInput<'_>,
+        written: Written,
+        known: &mut Known,
+        problems: &mut Vec<Problem>,
+        statuses: &mut Statuses,
+    ) {
+        let reported = known.checked(
+            Address::of(input.entry),
+            written,
+            |known| known.told.iter().all(|it| it.holds(self.directory)),
+            |_| Reported {
+                statuses: Found::by(|problems| {
+                    let (mut own, mut uses) = (Statuses::default(), Uses::default());
+                    self.route(input, problems, &mut own, &mut uses);
+                    own.observe();
+                    own.into_shared()
+                }),
+                told: self
+                    .directory
+                    .told(Frontend::Mesh, &input.entry.reference(), input.route.targets()),
+            },
+        );
+        for status in reported.statuses.tell(problems) {
+            statuses.share(status);
+        }
+    }
+
     fn route(
         &self,
         input: &RouteInput<'_>,

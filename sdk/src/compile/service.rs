@@ -4,28 +4,30 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::workload::Members;
+use super::memo::{Address, Found, Same, Table, same};
+use super::workload::{Member, Members};
 use super::{labels, protocol};
-use crate::config::core::{EndpointSlice, IntOrString, Service, ServicePort};
-use crate::config::{Entry, Labels, Problem, ResourceStore, Severity};
+use crate::config::core::{Endpoint, EndpointSlice, IntOrString, Service, ServicePort};
+use crate::config::{Entry, Labels, Problem, Resource, ResourceStore, Severity};
 use crate::name::{Host, Kind, ServiceName, SpiffeId};
 use crate::policy::balance::{Locality, Workload};
 use crate::policy::tls::Origination;
 use crate::snapshot::{AppProtocol, Node};
 
 /// A Service, or one host of a ServiceEntry.
-#[derive(Debug)]
-pub(crate) struct Destination<'a> {
+#[derive(Clone, Debug)]
+pub(crate) struct Destination {
     /// `Service` or `ServiceEntry`.
     pub(crate) kind: Kind,
-    pub(crate) entry: &'a Arc<Entry>,
+    pub(crate) entry: Arc<Entry>,
+    /// Which of the hosts of its resource it is.
+    pub(crate) nth: u32,
     pub(crate) name: ServiceName,
     pub(crate) host: Host,
+    /// What a resolver's search list would complete to the host.
+    pub(crate) short: Vec<Host>,
     /// `.example.com` where the host is `*.example.com`.
     pub(crate) wildcard: Option<Arc<str>>,
-    pub(crate) labels: &'a Labels,
-    /// Whose labels select its workloads; empty where endpoints are listed.
-    pub(crate) selector: &'a Labels,
     pub(crate) vips: Vec<IpAddr>,
     pub(crate) ports: Vec<Port>,
     /// Namespaces that see it; `None` is all.
@@ -33,7 +35,7 @@ pub(crate) struct Destination<'a> {
 }
 
 /// One port of a destination.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Port {
     pub(crate) number: u16,
     pub(crate) name: Option<String>,
@@ -54,7 +56,7 @@ pub(crate) struct Port {
 #[derive(Clone, Debug)]
 pub(crate) struct Backing {
     /// The Pod or WorkloadEntry, where it is known.
-    pub(crate) member: Option<usize>,
+    pub(crate) member: Option<Arc<Member>>,
     pub(crate) ip: IpAddr,
     pub(crate) port: u16,
     pub(crate) ready: bool,
@@ -72,13 +74,32 @@ pub(crate) struct Backing {
 
 impl Backing {
     /// Its labels, as far as somebody wrote any: what subsets are told apart by.
-    pub(crate) fn labels<'l>(&'l self, members: &'l Members<'_>) -> Option<&'l Labels> {
-        let of_member = || self.member.map(|at| &*members.get(at).labels);
+    pub(crate) fn labels(&self) -> Option<&Labels> {
+        let of_member = || self.member.as_ref().map(|it| it.labels());
         self.written.as_deref().or_else(of_member)
     }
 }
 
-impl Destination<'_> {
+impl Destination {
+    pub(crate) fn labels(&self) -> &Labels {
+        &self.entry.resource.metadata().labels
+    }
+
+    /// What is made of it is remembered under this.
+    pub(crate) fn address(&self) -> Address {
+        Address::nth(&self.entry, self.nth)
+    }
+
+    /// Whose labels select its workloads; empty where endpoints are listed.
+    pub(crate) fn selector(&self) -> &Labels {
+        let selected = match &self.entry.resource {
+            Resource::Service(it) => Some(&it.spec.selector),
+            Resource::ServiceEntry(it) => it.spec.workload_selector.as_ref().map(|it| &it.labels),
+            _ => None,
+        };
+        selected.unwrap_or(const { &Labels::new() })
+    }
+
     /// Whether the namespace may see it.
     pub(crate) fn is_visible_in(&self, namespace: &str) -> bool {
         self.visible_in
@@ -87,36 +108,118 @@ impl Destination<'_> {
     }
 }
 
-/// EndpointSlices by namespace and service.
-pub(crate) type Slices<'a> = HashMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>;
+/// EndpointSlices by namespace and service, in the order of their names.
+type Slices<'a> = HashMap<(&'a str, &'a str), Vec<(&'a EndpointSlice, &'a Arc<Entry>)>>;
 
-/// Reads the slices, filed under the Service that their label names.
-pub(crate) fn slices(store: &ResourceStore) -> Slices<'_> {
+/// Files the slices under the Service that their label names.
+fn slices(store: &ResourceStore) -> Slices<'_> {
     let mut index: Slices<'_> = HashMap::new();
-    for (slice, _) in store.endpoint_slices() {
+    for (slice, entry) in store.endpoint_slices() {
         if let Some(service) = slice.metadata.labels.get(labels::SERVICE_NAME) {
             index
                 .entry((&slice.metadata.namespace, service))
                 .or_default()
-                .push(slice);
+                .push((slice, entry));
         }
-    }
-    for list in index.values_mut() {
-        list.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
     }
     index
 }
 
-/// Reads one Service. `None` if it names nothing that can be called; problems say why.
-pub(crate) fn read<'a>(
-    service: &'a Service,
-    entry: &'a Arc<Entry>,
+/// What a Service's destination is made of.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Written {
+    entry: Same<Entry>,
+    slices: Vec<Listed>,
+    /// Whom its selector selects.
+    selected: Vec<Same<Member>>,
+}
+
+/// A slice.
+#[derive(Debug, PartialEq)]
+struct Listed {
+    slice: Same<Entry>,
+    /// Who is meant by each of its endpoints, where that is known.
+    members: Vec<Option<Same<Member>>>,
+}
+
+impl Listed {
+    fn slice(&self) -> Option<&EndpointSlice> {
+        match &self.slice.resource {
+            Resource::EndpointSlice(slice) => Some(slice),
+            _ => None,
+        }
+    }
+}
+
+/// The destinations that were read last time; `None` for what names nothing that can be called.
+pub(crate) type Known = Table<Written, Found<Option<Arc<Destination>>>>;
+
+/// Reads every Service.
+pub(crate) fn read_all(
+    store: &ResourceStore,
     node: &Node,
     members: &Members<'_>,
-    slices: &Slices<'_>,
+    known: &mut Known,
     problems: &mut Vec<Problem>,
-) -> Option<Destination<'a>> {
-    let meta = &service.metadata;
+) -> Vec<Arc<Destination>> {
+    let slices = slices(store);
+    let mut all = Vec::new();
+    for (service, entry) in store.services() {
+        let meta = &service.metadata;
+        let listed = slices.get(&(&*meta.namespace, &*meta.name)).into_iter().flatten();
+        let listed = listed.map(|(slice, entry)| Listed {
+            slice: Same::of(entry),
+            members: slice
+                .endpoints
+                .iter()
+                .map(|it| meant(it, &meta.namespace, members))
+                .collect(),
+        });
+        let written = Written {
+            entry: Same::of(entry),
+            slices: listed.collect(),
+            selected: same(members.selected(&meta.namespace, &service.spec.selector)),
+        };
+        let found = known.part(Address::of(entry), written, node, destination);
+        all.extend(found.tell(problems).clone());
+    }
+    all
+}
+
+/// The member that an endpoint of a slice means: the one it names, else whose address it has.
+fn meant(endpoint: &Endpoint, namespace: &str, members: &Members<'_>) -> Option<Same<Member>> {
+    let target = endpoint
+        .target_ref
+        .as_ref()
+        .filter(|it| it.kind.as_deref() == Some("Pod"));
+    let by_name = target.and_then(|it| {
+        let namespace = it.namespace.as_deref().unwrap_or(namespace);
+        members.named(Kind::Pod, namespace, it.name.as_deref()?)
+    });
+    let by_address = || members.at_address(address(endpoint)?);
+    by_name.or_else(by_address).map(Same::of)
+}
+
+/// An endpoint's first address, if it is one of IP.
+fn address(endpoint: &Endpoint) -> Option<IpAddr> {
+    endpoint.addresses.first()?.parse().ok()
+}
+
+fn destination(written: &Written, node: &Node) -> Found<Option<Arc<Destination>>> {
+    let Resource::Service(service) = &written.entry.resource else {
+        return Found::by(|_| None);
+    };
+    Found::by(|problems| read(service, written, node, problems).map(Arc::new))
+}
+
+/// Reads one Service. `None` if it names nothing that can be called; problems say why.
+fn read(
+    service: &Service,
+    written: &Written,
+    node: &Node,
+    problems: &mut Vec<Problem>,
+) -> Option<Destination> {
+    let (meta, entry) = (&service.metadata, &*written.entry);
     if service.spec.kind.as_deref() == Some("ExternalName") {
         problems.push(entry.problem(
             Severity::Error,
@@ -134,9 +237,7 @@ pub(crate) fn read<'a>(
     };
     let scope = Scope {
         service,
-        entry,
-        members,
-        slices: slices.get(&(&*meta.namespace, &*meta.name)),
+        written,
         node,
     };
     let mut ports: Vec<Port> = Vec::new();
@@ -148,12 +249,12 @@ pub(crate) fn read<'a>(
     ports.sort_by_key(|port| port.number);
     Some(Destination {
         kind: Kind::Service,
-        entry,
+        entry: Arc::clone(entry),
+        nth: 0,
         name: ServiceName::new(meta.namespace.clone(), meta.name.clone()),
         host,
+        short: short_names(&meta.name, &meta.namespace, node),
         wildcard: None,
-        labels: &meta.labels,
-        selector: &service.spec.selector,
         vips: virtual_addresses(service, entry, problems),
         ports,
         visible_in: meta
@@ -161,6 +262,14 @@ pub(crate) fn read<'a>(
             .get(labels::EXPORT_TO)
             .and_then(|list| visible_in(list.split(','), &meta.namespace)),
     })
+}
+
+/// `name` from within its namespace, `name.ns`, `name.ns.svc`.
+fn short_names(name: &str, namespace: &str, node: &Node) -> Vec<Host> {
+    let own = (*namespace == *node.namespace).then(|| name.to_owned());
+    let others = [format!("{name}.{namespace}"), format!("{name}.{namespace}.svc")];
+    let all = own.into_iter().chain(others);
+    all.filter_map(|text| Host::parse(&text).ok()).collect()
 }
 
 /// The namespaces that an `exportTo` names: `.` is the own one, `~` none; `None` is all.
@@ -202,21 +311,21 @@ fn virtual_addresses(service: &Service, entry: &Arc<Entry>, problems: &mut Vec<P
 }
 
 /// One Service and where its endpoints come from.
-struct Scope<'a, 's> {
-    service: &'a Service,
-    entry: &'a Arc<Entry>,
-    members: &'s Members<'s>,
-    slices: Option<&'s Vec<&'s EndpointSlice>>,
+struct Scope<'s> {
+    service: &'s Service,
+    written: &'s Written,
     node: &'s Node,
 }
 
-impl Scope<'_, '_> {
+impl Scope<'_> {
     fn port(&self, at: usize, port: &ServicePort, problems: &mut Vec<Problem>) -> Option<Port> {
         let mut refuse = |severity, field: &str, text: String, remedy: &str| {
-            problems.push(
-                self.entry
-                    .problem(severity, format!("spec.ports[{at}].{field}"), text, remedy),
-            );
+            problems.push(self.written.entry.problem(
+                severity,
+                format!("spec.ports[{at}].{field}"),
+                text,
+                remedy,
+            ));
         };
         match port.protocol.as_deref() {
             None | Some("TCP") => {}
@@ -245,9 +354,9 @@ impl Scope<'_, '_> {
             refuse(Severity::Error, "port", text, "remove one of the two");
             return None;
         }
-        let mut backings = match self.slices {
-            Some(slices) => self.listed(port, slices),
-            None => self.selected(port, Kind::Pod),
+        let mut backings = match self.written.slices.is_empty() {
+            false => self.listed(port),
+            true => self.selected(port, Kind::Pod),
         };
         // EndpointSlices never list WorkloadEntries; a selector chooses them beside the pods.
         backings.extend(self.selected(port, Kind::WorkloadEntry));
@@ -264,24 +373,19 @@ impl Scope<'_, '_> {
     }
 
     fn selected(&self, port: &ServicePort, kind: Kind) -> Vec<Backing> {
-        let namespace = &self.service.metadata.namespace;
-        let chosen = self
-            .members
-            .selected(namespace, &self.service.spec.selector)
-            .into_iter();
-        let of_kind = chosen.filter(|at| self.members.get(*at).kind == kind);
-        let backing = |at| {
-            let member = self.members.get(at);
+        let of_kind = self.written.selected.iter().filter(|it| it.kind == kind);
+        let backing = |member: &Same<Member>| {
             let ready = member.ready || (member.alive && self.service.spec.publish_not_ready_addresses);
-            backing(self.members, at, target(self.members, at, port)?, ready)
+            backing(member, target(member, port)?, ready)
         };
         of_kind.filter_map(backing).collect()
     }
 
-    fn listed(&self, port: &ServicePort, slices: &[&EndpointSlice]) -> Vec<Backing> {
+    fn listed(&self, port: &ServicePort) -> Vec<Backing> {
         let mut found = Vec::new();
         let mut seen = HashSet::new();
-        for slice in slices {
+        let slices = self.written.slices.iter();
+        for (slice, members) in slices.filter_map(|it| Some((it.slice()?, &it.members))) {
             if slice.address_type.as_deref() == Some("FQDN") {
                 continue;
             }
@@ -292,34 +396,20 @@ impl Scope<'_, '_> {
             let Some(number) = slice.ports.iter().find(named).and_then(|it| it.port) else {
                 continue;
             };
-            for endpoint in &slice.endpoints {
-                let Some(ip) = endpoint
-                    .addresses
-                    .first()
-                    .and_then(|it| it.parse::<IpAddr>().ok())
-                else {
+            for (endpoint, member) in slice.endpoints.iter().zip(members) {
+                let member = member.as_deref();
+                let Some(ip) = address(endpoint) else {
                     continue;
                 };
-                let target = endpoint
-                    .target_ref
-                    .as_ref()
-                    .filter(|it| it.kind.as_deref() == Some("Pod"));
-                let by_name = target.and_then(|it| {
-                    let namespace = it
-                        .namespace
-                        .as_deref()
-                        .unwrap_or(&self.service.metadata.namespace);
-                    self.members.named(Kind::Pod, namespace, it.name.as_deref()?)
-                });
-                let member = by_name.or_else(|| self.members.at_address(ip));
                 let conditions = &endpoint.conditions;
                 let ready = conditions.ready.unwrap_or(true) && !conditions.terminating.unwrap_or(false);
                 // One workload counts once, whichever of its address families a slice lists first.
-                if !seen.insert((member, member.is_none().then_some(ip), number)) {
+                let key = (member.map(Arc::as_ptr), member.is_none().then_some(ip), number);
+                if !seen.insert(key) {
                     continue;
                 }
                 let mut it = match member {
-                    Some(at) => at_address(self.members, at, ip, number),
+                    Some(member) => at_address(member, ip, number),
                     None => stranger(ip, number, ready, &self.service.metadata.namespace, self.node),
                 };
                 it.ready = ready;
@@ -335,8 +425,7 @@ impl Scope<'_, '_> {
 }
 
 /// The port of the member that a service port leads to.
-pub(crate) fn target(members: &Members<'_>, at: usize, port: &ServicePort) -> Option<u16> {
-    let member = members.get(at);
+fn target(member: &Member, port: &ServicePort) -> Option<u16> {
     if member.kind == Kind::WorkloadEntry
         && let Some(own) = port.name.as_deref().and_then(|name| member.port_named(name))
     {
@@ -350,17 +439,16 @@ pub(crate) fn target(members: &Members<'_>, at: usize, port: &ServicePort) -> Op
 }
 
 /// A member behind a port, at its first address.
-pub(crate) fn backing(members: &Members<'_>, at: usize, port: u16, ready: bool) -> Option<Backing> {
-    let ip = *members.get(at).addresses.first()?;
-    let mut it = at_address(members, at, ip, port);
+pub(crate) fn backing(member: &Arc<Member>, port: u16, ready: bool) -> Option<Backing> {
+    let ip = *member.addresses.first()?;
+    let mut it = at_address(member, ip, port);
     it.ready = ready;
     Some(it)
 }
 
-fn at_address(members: &Members<'_>, at: usize, ip: IpAddr, port: u16) -> Backing {
-    let member = members.get(at);
+fn at_address(member: &Arc<Member>, ip: IpAddr, port: u16) -> Backing {
     Backing {
-        member: Some(at),
+        member: Some(Arc::clone(member)),
         ip,
         port,
         ready: member.ready,
@@ -369,7 +457,7 @@ fn at_address(members: &Members<'_>, at: usize, ip: IpAddr, port: u16) -> Backin
         identities: member.identity.iter().cloned().collect(),
         workload: member.workload.clone(),
         locality: member.locality.clone(),
-        node: member.node.map(Arc::from),
+        node: member.node.clone(),
         written: None,
     }
 }

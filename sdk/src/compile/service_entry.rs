@@ -1,15 +1,17 @@
 //! ServiceEntries: hosts that Kubernetes does not know, one destination per host.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::memo::{Address, Found, Same, Table, same};
 use super::protocol;
 use super::service::{Backing, Destination, Port, backing, stranger, visible_in};
-use super::workload::{Members, describe, trust_domain, tunnels};
+use super::workload::{Member, Members, describe, trust_domain, tunnels};
 use crate::config::core::IntOrString;
 use crate::config::istio::{ServiceEntry, ServiceEntryPort, WorkloadEntrySpec};
-use crate::config::{Entry, Labels, Problem, Severity};
+use crate::config::{Entry, Labels, Problem, ResourceStore, Severity};
 use crate::name::{Host, Kind, ServiceName, SpiffeId};
 use crate::policy::balance::Locality;
 use crate::policy::tls::Origination;
@@ -19,10 +21,94 @@ use crate::snapshot::Node;
 pub type Resolved = BTreeMap<Host, Vec<IpAddr>>;
 
 /// What reading a ServiceEntry needs beside it.
+#[derive(Clone, Copy)]
 pub(crate) struct Surroundings<'a, 's> {
     pub(crate) node: &'s Node,
     pub(crate) members: &'s Members<'a>,
     pub(crate) resolved: &'s Resolved,
+}
+
+/// What a ServiceEntry asked, and what it was told.
+#[derive(Debug, PartialEq)]
+enum Told {
+    /// Whom its selector selects.
+    Selected(Vec<Same<Member>>),
+    /// Whose address this is.
+    Address(IpAddr, Option<Same<Member>>),
+    /// What DNS says of a name.
+    Name(Host, Vec<IpAddr>),
+}
+
+impl Surroundings<'_, '_> {
+    fn selected(&self, namespace: &str, labels: &Labels) -> Told {
+        Told::Selected(same(self.members.selected(namespace, labels)))
+    }
+
+    fn address(&self, ip: IpAddr) -> Told {
+        Told::Address(ip, self.members.at_address(ip).map(Same::of))
+    }
+
+    fn name(&self, host: &Host) -> Told {
+        Told::Name(host.clone(), self.resolved.get(host).cloned().unwrap_or_default())
+    }
+
+    /// Whether an entry would be told the same again.
+    fn still(&self, service: &ServiceEntry, told: &Told) -> bool {
+        let now = match told {
+            Told::Selected(_) => match &service.spec.workload_selector {
+                Some(selector) => self.selected(&service.metadata.namespace, &selector.labels),
+                None => return false,
+            },
+            Told::Address(ip, _) => self.address(*ip),
+            Told::Name(host, _) => self.name(host),
+        };
+        now == *told
+    }
+}
+
+/// What a ServiceEntry comes to.
+#[derive(Debug)]
+pub(crate) struct Hosts {
+    destinations: Vec<Arc<Destination>>,
+    told: Vec<Told>,
+}
+
+/// The ServiceEntries that were read last time.
+pub(crate) type Known = Table<Same<Entry>, Found<Hosts>>;
+
+/// Reads every ServiceEntry into one destination per host; `names` collects what must be looked up in DNS.
+pub(crate) fn read_all(
+    store: &ResourceStore,
+    around: Surroundings<'_, '_>,
+    known: &mut Known,
+    names: &mut BTreeSet<Host>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Arc<Destination>> {
+    let mut all = Vec::new();
+    for (service, entry) in store.service_entries() {
+        let found = known.checked(
+            Address::of(entry),
+            Same::of(entry),
+            |known| known.value.told.iter().all(|told| around.still(service, told)),
+            |entry| {
+                Found::by(|problems| {
+                    let told = RefCell::default();
+                    let destinations = read(service, entry, &around, &told, problems);
+                    Hosts {
+                        destinations: destinations.into_iter().map(Arc::new).collect(),
+                        told: told.into_inner(),
+                    }
+                })
+            },
+        );
+        let hosts = found.tell(problems);
+        all.extend(hosts.destinations.iter().cloned());
+        names.extend(hosts.told.iter().filter_map(|told| match told {
+            Told::Name(host, _) => Some(host.clone()),
+            _ => None,
+        }));
+    }
+    all
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,14 +120,13 @@ enum Resolution {
     Dialled,
 }
 
-/// Reads a ServiceEntry into one destination per host; `names` collects what must be looked up in DNS.
-pub(crate) fn read<'a>(
-    service: &'a ServiceEntry,
-    entry: &'a Arc<Entry>,
+fn read(
+    service: &ServiceEntry,
+    entry: &Arc<Entry>,
     around: &Surroundings<'_, '_>,
-    names: &mut BTreeSet<Host>,
+    told: &RefCell<Vec<Told>>,
     problems: &mut Vec<Problem>,
-) -> Vec<Destination<'a>> {
+) -> Vec<Destination> {
     let spec = &service.spec;
     let resolution = match spec.resolution.as_deref() {
         Some("STATIC") => Resolution::Static,
@@ -83,6 +168,7 @@ pub(crate) fn read<'a>(
         service,
         entry,
         around,
+        told,
         resolution,
         identities: alternatives(service, entry, problems),
         addresses: &vips,
@@ -92,18 +178,15 @@ pub(crate) fn read<'a>(
         let Some((host, wildcard)) = reader.host(at, text, problems) else {
             continue;
         };
-        let ports = reader.ports(&host, names, problems);
+        let ports = reader.ports(&host, problems);
         found.push(Destination {
             kind: Kind::ServiceEntry,
-            entry,
+            entry: Arc::clone(entry),
+            nth: at as u32,
             name: ServiceName::new(service.metadata.namespace.clone(), service.metadata.name.clone()),
             host,
+            short: Vec::new(),
             wildcard,
-            labels: &service.metadata.labels,
-            selector: match &spec.workload_selector {
-                Some(selector) => &selector.labels,
-                None => const { &Labels::new() },
-            },
             // Several hosts cannot share one address: it would not say which of them is meant.
             vips: if spec.hosts.len() == 1 {
                 vips.clone()
@@ -170,6 +253,8 @@ struct Reader<'a, 's, 'n> {
     service: &'a ServiceEntry,
     entry: &'a Arc<Entry>,
     around: &'s Surroundings<'n, 's>,
+    /// Notes what is asked.
+    told: &'s RefCell<Vec<Told>>,
     resolution: Resolution,
     identities: Arc<[SpiffeId]>,
     /// The entry's own.
@@ -216,7 +301,7 @@ impl Reader<'_, '_, '_> {
         Some((host, Some(suffix)))
     }
 
-    fn ports(&self, host: &Host, names: &mut BTreeSet<Host>, problems: &mut Vec<Problem>) -> Vec<Port> {
+    fn ports(&self, host: &Host, problems: &mut Vec<Problem>) -> Vec<Port> {
         let mut ports: Vec<Port> = Vec::new();
         for (at, port) in self.service.spec.ports.iter().enumerate() {
             let twice = ports.iter().any(|it| it.number == port.number);
@@ -250,31 +335,25 @@ impl Reader<'_, '_, '_> {
                     Some(&port.name),
                 ),
                 tls: Origination::None,
-                backings: self.backings(host, port, names, problems),
+                backings: self.backings(host, port, problems),
             });
         }
         ports.sort_by_key(|port| port.number);
         ports
     }
 
-    fn backings(
-        &self,
-        host: &Host,
-        port: &ServiceEntryPort,
-        names: &mut BTreeSet<Host>,
-        problems: &mut Vec<Problem>,
-    ) -> Vec<Backing> {
+    fn backings(&self, host: &Host, port: &ServiceEntryPort, problems: &mut Vec<Problem>) -> Vec<Backing> {
         let number = match self.resolution {
             // What is dialled is dialled by its port, too.
             Resolution::Dialled => port.number,
             _ => port.target_port.unwrap_or(port.number),
         };
         let mut found = match &self.service.spec.workload_selector {
-            Some(selector) => self.selected(&selector.labels, port, number, names),
+            Some(selector) => self.selected(&selector.labels, port, number),
             None => {
                 let listed = self.service.spec.endpoints.iter().enumerate();
                 listed
-                    .flat_map(|(at, it)| self.listed(at, it, port, number, names, problems))
+                    .flat_map(|(at, it)| self.listed(at, it, port, number, problems))
                     .collect()
             }
         };
@@ -282,11 +361,7 @@ impl Reader<'_, '_, '_> {
             Resolution::Dialled => self.addresses.to_vec(),
             _ => Vec::new(),
         };
-        let ips = if self.asks_dns() {
-            self.look_up(host, names)
-        } else {
-            own
-        };
+        let ips = if self.asks_dns() { self.look_up(host) } else { own };
         let namespace = &self.service.metadata.namespace;
         found.extend(
             ips.iter()
@@ -310,40 +385,59 @@ impl Reader<'_, '_, '_> {
         }
     }
 
-    fn look_up(&self, host: &Host, names: &mut BTreeSet<Host>) -> Vec<IpAddr> {
+    fn look_up(&self, host: &Host) -> Vec<IpAddr> {
         if let Some(ip) = host.ip() {
             return vec![ip];
         }
-        names.insert(host.clone());
-        self.around.resolved.get(host).cloned().unwrap_or_default()
+        let told = self.around.name(host);
+        let ips = match &told {
+            Told::Name(_, ips) => ips.clone(),
+            _ => Vec::new(),
+        };
+        self.told.borrow_mut().push(told);
+        ips
     }
 
-    fn selected(
-        &self,
-        labels: &Labels,
-        port: &ServiceEntryPort,
-        number: u16,
-        names: &mut BTreeSet<Host>,
-    ) -> Vec<Backing> {
-        let members = self.around.members;
+    /// Who is known by an address.
+    fn known(&self, ip: IpAddr) -> Option<Arc<Member>> {
+        let told = self.around.address(ip);
+        let member = match &told {
+            Told::Address(_, member) => member.as_ref().map(Same::shared),
+            _ => None,
+        };
+        self.told.borrow_mut().push(told);
+        member
+    }
+
+    /// Whom a selector selects.
+    fn chosen(&self, labels: &Labels) -> Vec<Arc<Member>> {
+        let told = self.around.selected(&self.service.metadata.namespace, labels);
+        let members = match &told {
+            Told::Selected(members) => members.iter().map(Same::shared).collect(),
+            _ => Vec::new(),
+        };
+        self.told.borrow_mut().push(told);
+        members
+    }
+
+    fn selected(&self, labels: &Labels, port: &ServiceEntryPort, number: u16) -> Vec<Backing> {
         let mut found = Vec::new();
-        for at in members.selected(&self.service.metadata.namespace, labels) {
-            let member = members.get(at);
+        for member in self.chosen(labels) {
             let own = (member.kind == Kind::WorkloadEntry)
                 .then(|| member.port_named(&port.name))
                 .flatten();
             let number = own.unwrap_or(number);
-            found.extend(backing(members, at, number, member.ready));
-            let dns = member.dns.filter(|_| self.resolution == Resolution::Dns);
+            found.extend(backing(&member, number, member.ready));
+            let dns = member.dns().filter(|_| self.resolution == Resolution::Dns);
             if let Some(host) = dns.and_then(|it| Host::parse(it).ok()) {
                 let plain = |ip| Backing {
-                    member: Some(at),
+                    member: Some(Arc::clone(&member)),
                     hbone: member.hbone,
                     identities: member.identity.iter().cloned().collect(),
                     workload: member.workload.clone(),
                     ..stranger(ip, number, member.ready, &member.name.namespace, self.around.node)
                 };
-                found.extend(self.look_up(&host, names).into_iter().map(plain));
+                found.extend(self.look_up(&host).into_iter().map(plain));
             }
         }
         found
@@ -355,7 +449,6 @@ impl Reader<'_, '_, '_> {
         spec: &WorkloadEntrySpec,
         port: &ServiceEntryPort,
         number: u16,
-        names: &mut BTreeSet<Host>,
         problems: &mut Vec<Problem>,
     ) -> Vec<Backing> {
         let node = self.around.node;
@@ -363,9 +456,7 @@ impl Reader<'_, '_, '_> {
         let address = spec.address.as_deref().unwrap_or_default();
         let host = Host::parse(address).ok();
         let ips = match host {
-            Some(host) if host.ip().is_some() || self.resolution == Resolution::Dns => {
-                self.look_up(&host, names)
-            }
+            Some(host) if host.ip().is_some() || self.resolution == Resolution::Dns => self.look_up(&host),
             _ => {
                 problems.push(self.entry.problem(
                     Severity::Error,
@@ -384,10 +475,9 @@ impl Reader<'_, '_, '_> {
             .unwrap_or("default");
         let identity = SpiffeId::new(&trust_domain(node), namespace, account).ok();
         let labels = (!spec.labels.is_empty()).then(|| Arc::new(spec.labels.clone()));
-        let known = |ip: IpAddr| self.around.members.at_address(ip);
         let backing = |ip: IpAddr| {
             let mut it = stranger(ip, number, true, namespace, node);
-            it.member = known(ip);
+            it.member = self.known(ip);
             it.weight = spec.weight.unwrap_or(1).max(1);
             it.hbone = tunnels(&spec.labels);
             it.identities = identity.iter().cloned().collect();

@@ -32,7 +32,7 @@ impl<'a> Sessions<'a> {
     /// as if it were not there.
     pub(crate) fn read(
         store: &'a ResourceStore,
-        destinations: &'a [Destination<'_>],
+        destinations: &'a [Arc<Destination>],
         problems: &mut Vec<Problem>,
     ) -> Self {
         let mut all: Vec<_> = store
@@ -80,6 +80,11 @@ impl<'a> Sessions<'a> {
             }
         }
         sessions
+    }
+
+    /// Whether nobody asks for any.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Completes the rules of a table.

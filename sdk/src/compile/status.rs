@@ -13,6 +13,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
@@ -62,7 +63,7 @@ impl fmt::Display for Unserved {
 
 /// The status of every resource of which anything is to be said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Statuses(BTreeMap<ResourceRef, ResourceStatus>);
+pub struct Statuses(BTreeMap<ResourceRef, Arc<ResourceStatus>>);
 
 /// What the status of one resource should say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -239,26 +240,38 @@ fn as_kubernetes_does<S: Serializer>(status: &bool, serializer: S) -> Result<S::
 impl Statuses {
     /// The status of one resource, if anything is to be said of it.
     pub fn get(&self, resource: &ResourceRef) -> Option<&ResourceStatus> {
-        self.0.get(resource)
+        self.0.get(resource).map(|it| &**it)
     }
 
     /// Every status, by kind, namespace and name.
     pub fn iter(&self) -> impl Iterator<Item = &ResourceStatus> {
-        self.0.values()
+        self.0.values().map(|it| &**it)
     }
 
     /// The status of an entry's resource, made if need be.
     pub(crate) fn of(&mut self, entry: &Entry) -> &mut ResourceStatus {
         let resource = entry.reference();
         let generation = entry.resource.metadata().generation;
-        self.0
+        let status = self
+            .0
             .entry(resource)
-            .or_insert_with_key(|resource| ResourceStatus::new(resource.clone(), generation))
+            .or_insert_with_key(|resource| Arc::new(ResourceStatus::new(resource.clone(), generation)));
+        Arc::make_mut(status)
+    }
+
+    /// Takes over what was said of a resource before.
+    pub(crate) fn share(&mut self, status: &Arc<ResourceStatus>) {
+        self.0.insert(status.resource.clone(), Arc::clone(status));
+    }
+
+    /// All of them, to be shared.
+    pub(crate) fn into_shared(self) -> Vec<Arc<ResourceStatus>> {
+        self.0.into_values().collect()
     }
 
     /// Says of a listener that it cannot be served on the machine it should be served on.
     pub(crate) fn unserved(&mut self, gateway: &ResourceRef, listener: &str, why: &Unserved) {
-        let Some(status) = self.0.get_mut(gateway) else {
+        let Some(status) = self.0.get_mut(gateway).map(Arc::make_mut) else {
             return;
         };
         let generation = status.generation;
@@ -280,7 +293,14 @@ impl Statuses {
     pub(crate) fn observe(&mut self) {
         for status in self.0.values_mut() {
             let generation = status.generation;
-            for condition in status.conditions_mut() {
+            // What is shared has it already.
+            if status
+                .all_conditions()
+                .all(|it| it.observed_generation == generation)
+            {
+                continue;
+            }
+            for condition in Arc::make_mut(status).conditions_mut() {
                 condition.observed_generation = generation;
             }
         }
@@ -323,6 +343,17 @@ impl ResourceStatus {
             it.conditions.iter().map(move |it| (Some(of.clone()), it))
         });
         whole.chain(listeners).chain(parents).chain(ancestors)
+    }
+
+    fn all_conditions(&self) -> impl Iterator<Item = &Condition> {
+        let listeners = self.listeners.iter().flat_map(|it| &it.conditions);
+        let parents = self.parents.iter().flat_map(|it| &it.conditions);
+        let ancestors = self.ancestors.iter().flat_map(|it| &it.conditions);
+        self.conditions
+            .iter()
+            .chain(listeners)
+            .chain(parents)
+            .chain(ancestors)
     }
 
     fn conditions_mut(&mut self) -> impl Iterator<Item = &mut Condition> {

@@ -1,6 +1,8 @@
 //! The status of AuthorizationPolicies.
 
-use super::authz::{Attaches, PolicyInput, validate, ztunnel};
+use std::sync::Arc;
+
+use super::authz::{Attaches, PolicyInput, ztunnel};
 use super::binding::Bindings;
 use super::guard::Policies;
 use super::status::{Condition, Statuses, WAYPOINT_ACCEPTED, ZTUNNEL_ACCEPTED};
@@ -23,19 +25,15 @@ enum Found {
 }
 
 /// Why the policy cannot be carried out at all.
-fn invalid(input: &PolicyInput<'_>) -> Option<String> {
-    let invalid = || {
-        let mut problems = validate(input.policy, input.entry).into_iter();
-        problems
-            .find(|it| it.severity == Severity::Error)
-            .map(|it| it.text)
-    };
-    input.entry.broken.clone().or_else(invalid)
+fn invalid(input: &PolicyInput<'_>, found: &[Problem]) -> Option<String> {
+    let error = || found.iter().find(|it| it.severity == Severity::Error);
+    let broken = input.entry.broken.as_ref();
+    broken.or_else(|| Some(&error()?.text)).cloned()
 }
 
 /// What is said of a policy that names no targets.
-fn untargeted(input: &PolicyInput<'_>) -> Condition {
-    if let Some(why) = invalid(input) {
+fn untargeted(input: &PolicyInput<'_>, found: &[Problem]) -> Condition {
+    if let Some(why) = invalid(input, found) {
         let text = format!("the workloads that it selects deny everything: {why}");
         return Condition::new(ZTUNNEL_ACCEPTED, false, "UnsupportedValue", text);
     }
@@ -48,14 +46,15 @@ impl Targets<'_, '_> {
     pub(crate) fn report(
         &self,
         policies: &Policies<'_>,
+        validated: &[Arc<[Problem]>],
         problems: &mut Vec<Problem>,
         statuses: &mut Statuses,
     ) {
-        for input in policies.iter() {
+        for (input, found) in policies.iter().zip(validated) {
             let refs = input.policy.target_refs();
             let condition = match refs.is_empty() {
-                true => untargeted(input),
-                false => self.policy(input, refs, problems),
+                true => untargeted(input, found),
+                false => self.policy(input, refs, found, problems),
             };
             statuses.of(input.entry).set(condition);
         }
@@ -65,12 +64,13 @@ impl Targets<'_, '_> {
         &self,
         input: &PolicyInput<'_>,
         refs: &[PolicyTargetReference],
+        found: &[Problem],
         problems: &mut Vec<Problem>,
     ) -> Condition {
         let condition = |status, reason: &'static str, text: String| {
             Condition::new(WAYPOINT_ACCEPTED, status, reason, text)
         };
-        if let Some(why) = invalid(input) {
+        if let Some(why) = invalid(input, found) {
             return condition(false, "Invalid", format!("its targets deny everything: {why}"));
         }
         let (mut bound, mut unbound, mut missing) = (0, Vec::new(), Vec::new());

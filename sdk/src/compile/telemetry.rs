@@ -37,7 +37,7 @@ pub(super) struct Telemetries<'s, 'a> {
 pub(super) struct Seat<'s, 'a> {
     pub(super) gateway: Option<&'s ResourceRef>,
     pub(super) own: &'s Own,
-    pub(super) destinations: &'s [&'s Destination<'a>],
+    pub(super) destinations: &'s [Arc<Destination>],
     pub(super) bindings: &'s Bindings<'s, 'a>,
 }
 
@@ -134,7 +134,8 @@ impl<'s, 'a> Telemetries<'s, 'a> {
     ) -> ByService<T> {
         let everywhere = make(&self.levels(seat));
         let mut services = HashMap::new();
-        if let Some(gateway) = seat.gateway {
+        // Where nothing is written, nothing is written for a service.
+        if let Some(gateway) = seat.gateway.filter(|_| !self.all.is_empty()) {
             let wide = self.wide(&gateway.namespace);
             let named = self.named(gateway);
             for it in seat.destinations {
@@ -153,7 +154,7 @@ impl<'s, 'a> Telemetries<'s, 'a> {
     /// The levels that apply to a service behind a waypoint.
     fn of_service(
         &self,
-        it: &Destination<'_>,
+        it: &Destination,
         gateway: &ResourceRef,
         named: GatewayTarget<'_>,
         wide: &[&'a Telemetry],

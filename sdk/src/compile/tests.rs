@@ -10,6 +10,7 @@ mod endpoints;
 mod fields;
 mod gateway;
 mod handover;
+mod incremental;
 mod istio_gateway;
 mod kit;
 #[cfg(feature = "extauthz")]

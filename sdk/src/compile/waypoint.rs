@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::handover::Handover;
 use super::labels;
 use super::namespace::Namespaces;
-use super::workload::{Members, describe, trust_domain};
+use super::workload::{Member, Members, describe, trust_domain};
 use crate::config::gateway::{AllowedRoutes, Gateway};
 use crate::config::{Entry, Labels, Problem, ResourceStore, Severity};
 use crate::name::{Kind, ResourceRef, SpiffeId};
@@ -86,6 +86,17 @@ pub(crate) struct Object<'o> {
     pub(crate) private: bool,
 }
 
+/// The instances of Gateways as they were last time: shared as long as they are the same.
+#[derive(Debug, Default)]
+pub(crate) struct Known(HashMap<ResourceRef, Arc<[WaypointTarget]>>);
+
+impl Known {
+    fn shared(&self, gateway: &ResourceRef, instances: Vec<WaypointTarget>) -> Arc<[WaypointTarget]> {
+        let before = self.0.get(gateway).filter(|it| ***it == *instances);
+        before.cloned().unwrap_or_else(|| instances.into())
+    }
+}
+
 /// All Gateways, by namespace and name.
 #[derive(Debug)]
 pub(crate) struct Waypoints<'a> {
@@ -99,15 +110,16 @@ impl<'a> Waypoints<'a> {
         node: &Node,
         members: &Members<'_>,
         handover: &Handover,
+        known: &mut Known,
         problems: &mut Vec<Problem>,
     ) -> Self {
-        let mut instances: HashMap<(&str, &str), Vec<usize>> = HashMap::new();
-        for (at, member) in members.iter() {
+        let mut instances: HashMap<(&str, &str), Vec<&Member>> = HashMap::new();
+        for member in members.iter() {
             if let Some(gateway) = member.gateway() {
                 instances
                     .entry((&member.name.namespace, gateway))
                     .or_default()
-                    .push(at);
+                    .push(member);
             }
         }
         let classes: HashMap<&str, &Labels> = store
@@ -119,10 +131,15 @@ impl<'a> Waypoints<'a> {
             let key = (&*gateway.metadata.namespace, &*gateway.metadata.name);
             let pods = instances.get(&key).map(Vec::as_slice).unwrap_or_default();
             let class = classes.get(gateway.spec.gateway_class_name.as_str()).copied();
-            let read = waypoint(gateway, entry, class, pods, members, node, handover, problems);
+            let read = waypoint(gateway, entry, class, pods, node, handover, known, problems);
             all.entry(key.0).or_default().insert(key.1, read);
         }
-        Self { all }
+        let all = Self { all };
+        let instances = all
+            .iter()
+            .map(|it| (it.reference.clone(), Arc::clone(&it.instances)));
+        known.0 = instances.collect();
+        all
     }
 
     pub(crate) fn get(&self, gateway: &ResourceRef) -> Option<&Waypoint<'a>> {
@@ -247,10 +264,10 @@ fn waypoint<'a>(
     gateway: &'a Gateway,
     entry: &'a Arc<Entry>,
     class: Option<&Labels>,
-    pods: &[usize],
-    members: &Members<'_>,
+    pods: &[&Member],
     node: &Node,
     handover: &Handover,
+    known: &Known,
     problems: &mut Vec<Problem>,
 ) -> Waypoint<'a> {
     let meta = &gateway.metadata;
@@ -272,7 +289,7 @@ fn waypoint<'a>(
         .get(labels::GATEWAY_ACCOUNT)
         .map_or(&*meta.name, String::as_str);
     let expected = SpiffeId::new(&trust_domain(node), &meta.namespace, account).ok();
-    let alive = || pods.iter().map(|at| members.get(*at)).filter(|it| it.alive);
+    let alive = || pods.iter().filter(|it| it.alive);
     let mut identities: BTreeSet<SpiffeId> = alive().filter_map(|it| it.identity.clone()).collect();
     let mut instances: Vec<WaypointTarget> = alive()
         .filter(|it| it.ready)
@@ -293,8 +310,8 @@ fn waypoint<'a>(
     Waypoint {
         gateway,
         ready: !instances.is_empty() || reported || handover.ready.contains(&reference),
+        instances: known.shared(&reference, instances),
         reference,
-        instances: instances.into(),
         identities: identities.into_iter().collect(),
         for_services: matches!(traffic, "service" | "all"),
         for_workloads: matches!(traffic, "workload" | "all"),

@@ -1,27 +1,26 @@
 //! Pods and WorkloadEntries, read once into one shape.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::labels;
+use super::memo::{Address, Found, Same, Table};
 use crate::config::core::{Deployment, Pod};
 use crate::config::istio::WorkloadEntry;
-use crate::config::{Entry, Labels, Problem, ResourceStore, Severity};
+use crate::config::{Entry, Labels, Problem, Resource, ResourceStore, Severity};
 use crate::name::{Kind, SpiffeId, TrustDomain, WorkloadName};
 use crate::policy::balance::{Locality, Workload};
 use crate::snapshot::Node;
 
 /// A Pod or WorkloadEntry as the rest of compile sees it.
 #[derive(Debug)]
-pub(crate) struct Member<'a> {
+pub(crate) struct Member {
     /// `Pod` or `WorkloadEntry`.
     pub(crate) kind: Kind,
-    pub(crate) entry: &'a Arc<Entry>,
+    pub(crate) entry: Arc<Entry>,
     pub(crate) name: WorkloadName,
-    /// Own labels, or those of the Deployment that made it where it has none.
-    pub(crate) labels: Cow<'a, Labels>,
     pub(crate) addresses: Vec<IpAddr>,
     /// Takes traffic now.
     pub(crate) ready: bool,
@@ -33,145 +32,196 @@ pub(crate) struct Member<'a> {
     pub(crate) host_network: bool,
     pub(crate) identity: Option<SpiffeId>,
     pub(crate) workload: Arc<Workload>,
-    /// A WorkloadEntry's host name, where it has no address.
-    pub(crate) dns: Option<&'a str>,
     /// Where it runs.
     pub(crate) locality: Locality,
     /// The node it runs on.
-    pub(crate) node: Option<&'a str>,
-    ports: Ports<'a>,
+    pub(crate) node: Option<Arc<str>>,
+    /// The Deployment that made it.
+    owner: Option<Arc<Entry>>,
+    /// The labels of a WorkloadEntry that has some in two places.
+    merged: Option<Labels>,
 }
 
-#[derive(Debug)]
-enum Ports<'a> {
-    Pod(&'a Pod, Option<&'a Deployment>),
-    Entry(&'a WorkloadEntry),
-}
+impl Member {
+    /// Own labels, or those of the Deployment that made it where it has none.
+    pub(crate) fn labels(&self) -> &Labels {
+        if let Some(merged) = &self.merged {
+            return merged;
+        }
+        let own = &self.entry.resource.metadata().labels;
+        match self.owner() {
+            Some(owner) if own.is_empty() => &owner.spec.template.metadata.labels,
+            _ => own,
+        }
+    }
 
-impl Member<'_> {
     /// A container port (or a WorkloadEntry's port) by name.
     pub(crate) fn port_named(&self, name: &str) -> Option<u16> {
-        match &self.ports {
-            Ports::Pod(pod, deployment) => {
+        match &self.entry.resource {
+            Resource::Pod(pod) => {
                 let own = pod.spec.containers.iter();
-                let template = deployment.iter().flat_map(|it| &it.spec.template.spec.containers);
+                let template = self.owner().into_iter();
+                let template = template.flat_map(|it| &it.spec.template.spec.containers);
                 own.chain(template)
                     .flat_map(|container| &container.ports)
                     .find(|port| port.name.as_deref() == Some(name))
                     .map(|port| port.container_port)
             }
-            Ports::Entry(entry) => entry.spec.ports.get(name).copied(),
+            Resource::WorkloadEntry(entry) => entry.spec.ports.get(name).copied(),
+            _ => None,
         }
     }
 
     /// The Gateway whose instance it is.
     pub(crate) fn gateway(&self) -> Option<&str> {
-        self.labels.get(labels::GATEWAY_NAME).map(String::as_str)
+        self.labels().get(labels::GATEWAY_NAME).map(String::as_str)
     }
 
     /// A WorkloadEntry's share.
     pub(crate) fn weight(&self) -> u32 {
-        match &self.ports {
-            Ports::Pod(..) => 1,
-            Ports::Entry(entry) => entry.spec.weight.unwrap_or(1).max(1),
+        match &self.entry.resource {
+            Resource::WorkloadEntry(entry) => entry.spec.weight.unwrap_or(1).max(1),
+            _ => 1,
         }
     }
+
+    /// A WorkloadEntry's host name, where it has no address.
+    pub(crate) fn dns(&self) -> Option<&str> {
+        let Resource::WorkloadEntry(entry) = &self.entry.resource else {
+            return None;
+        };
+        let address = entry.spec.address.as_deref().filter(|it| !it.is_empty());
+        address.filter(|it| it.parse::<IpAddr>().is_err())
+    }
+
+    fn owner(&self) -> Option<&Deployment> {
+        deployment(self.owner.as_ref()?)
+    }
 }
+
+fn deployment(entry: &Entry) -> Option<&Deployment> {
+    match &entry.resource {
+        Resource::Deployment(deployment) => Some(deployment),
+        _ => None,
+    }
+}
+
+/// What a member is made of.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Written {
+    entry: Same<Entry>,
+    owner: Option<Same<Entry>>,
+    node: Option<Same<Entry>>,
+}
+
+/// The members that were read last time.
+pub(crate) type Known = Table<Written, Found<Arc<Member>>>;
 
 /// All members, found by name, address or label.
 #[derive(Debug, Default)]
 pub(crate) struct Members<'a> {
-    all: Vec<Member<'a>>,
+    all: Vec<Arc<Member>>,
     by_name: HashMap<(Kind, &'a str, &'a str), usize>,
     by_address: HashMap<IpAddr, usize>,
-    by_namespace: HashMap<&'a str, Vec<usize>>,
-    by_label: HashMap<(Arc<str>, String, String), Vec<usize>>,
+    /// By the digest of namespace, key and value; whoever is found must be asked.
+    by_label: HashMap<u64, Vec<usize>>,
 }
 
 impl<'a> Members<'a> {
     /// Reads every Pod and WorkloadEntry.
-    pub(crate) fn read(store: &'a ResourceStore, node: &Node, problems: &mut Vec<Problem>) -> Self {
-        let domain = trust_domain(node);
+    pub(crate) fn read(
+        store: &'a ResourceStore,
+        node: &Node,
+        known: &mut Known,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
         let deployments = Deployments::read(store);
-        let nodes: HashMap<&str, &Labels> = store
+        let nodes: HashMap<&str, &Arc<Entry>> = store
             .nodes()
-            .map(|(it, _)| (&*it.metadata.name, &it.metadata.labels))
+            .map(|(it, entry)| (&*it.metadata.name, entry))
             .collect();
-        let mut all: Vec<Member<'a>> = store
-            .pods()
-            .map(|(pod, entry)| {
-                let mut member = pod_member(pod, entry, deployments.owner(pod), node, &domain, problems);
-                let on = member.node.and_then(|name| nodes.get(name));
-                member.locality = locality(&member.labels, on.copied());
-                member
-            })
-            .collect();
-        all.extend(
-            store
-                .workload_entries()
-                .map(|(workload, entry)| entry_member(workload, entry, node, &domain, problems)),
-        );
-        all.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
-        Self::index(all)
-    }
-
-    fn index(all: Vec<Member<'a>>) -> Self {
         let mut index = Self::default();
-        for (at, member) in all.iter().enumerate() {
-            let meta = member.entry.resource.metadata();
-            index
-                .by_name
-                .insert((member.kind, &meta.namespace, &meta.name), at);
-            index.by_namespace.entry(&meta.namespace).or_default().push(at);
-            if member.alive && !member.host_network {
-                for address in &member.addresses {
-                    index.by_address.entry(*address).or_insert(at);
-                }
-            }
-            for (key, value) in member.labels.iter() {
-                let key = (meta.namespace.clone(), key.clone(), value.clone());
-                index.by_label.entry(key).or_default().push(at);
-            }
+        for (pod, entry) in store.pods() {
+            let on = pod.spec.node_name.as_deref().and_then(|name| nodes.get(name));
+            let written = Written {
+                entry: Same::of(entry),
+                owner: deployments.owner(pod).map(Same::of),
+                node: on.map(|it| Same::of(it)),
+            };
+            let found = known.part(Address::of(entry), written, node, read);
+            index.add(entry, found.tell(problems));
         }
-        index.all = all;
+        for (_, entry) in store.workload_entries() {
+            let written = Written {
+                entry: Same::of(entry),
+                owner: None,
+                node: None,
+            };
+            let found = known.part(Address::of(entry), written, node, read);
+            index.add(entry, found.tell(problems));
+        }
         index
     }
 
-    pub(crate) fn get(&self, at: usize) -> &Member<'a> {
-        &self.all[at]
+    fn add(&mut self, entry: &'a Entry, member: &Arc<Member>) {
+        let at = self.all.len();
+        let meta = entry.resource.metadata();
+        self.by_name
+            .insert((member.kind, &meta.namespace, &meta.name), at);
+        if member.alive && !member.host_network {
+            for address in &member.addresses {
+                self.by_address.entry(*address).or_insert(at);
+            }
+        }
+        for (key, value) in member.labels() {
+            let listed = self.by_label.entry(digest(&meta.namespace, key, value));
+            listed.or_default().push(at);
+        }
+        self.all.push(Arc::clone(member));
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &Member<'a>)> {
-        self.all.iter().enumerate()
+    /// All of them: Pods, then WorkloadEntries, by namespace and name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.all.iter()
     }
 
-    pub(crate) fn named(&self, kind: Kind, namespace: &str, name: &str) -> Option<usize> {
-        self.by_name.get(&(kind, namespace, name)).copied()
+    pub(crate) fn named(&self, kind: Kind, namespace: &str, name: &str) -> Option<&Arc<Member>> {
+        let at = self.by_name.get(&(kind, namespace, name))?;
+        self.all.get(*at)
     }
 
     /// Whose address it is; addresses of nodes are nobody's.
-    pub(crate) fn at_address(&self, address: IpAddr) -> Option<usize> {
-        self.by_address.get(&address).copied()
+    pub(crate) fn at_address(&self, address: IpAddr) -> Option<&Arc<Member>> {
+        self.all.get(*self.by_address.get(&address)?)
+    }
+
+    /// The addresses by which a member is known, and nobody else.
+    pub(crate) fn addresses<'m>(&'m self, member: &'m Arc<Member>) -> impl Iterator<Item = IpAddr> + 'm {
+        let owns = |it: &IpAddr| self.at_address(*it).is_some_and(|it| Arc::ptr_eq(it, member));
+        member.addresses.iter().copied().filter(owns)
     }
 
     /// The members of a namespace with all of these labels. An empty selector selects nobody (as a Service's does).
-    pub(crate) fn selected(&self, namespace: &str, selector: &Labels) -> Vec<usize> {
-        let namespace: Arc<str> = namespace.into();
+    pub(crate) fn selected(&self, namespace: &str, selector: &Labels) -> Vec<&Arc<Member>> {
         let mut shortest: Option<&Vec<usize>> = None;
         for (key, value) in selector {
-            match self
-                .by_label
-                .get(&(namespace.clone(), key.clone(), value.clone()))
-            {
+            match self.by_label.get(&digest(namespace, key, value)) {
                 None => return Vec::new(),
                 Some(list) if shortest.is_none_or(|it| list.len() < it.len()) => shortest = Some(list),
                 Some(_) => {}
             }
         }
         let candidates = shortest.map(Vec::as_slice).unwrap_or_default();
-        let chosen = |at: &&usize| selects(selector, &self.all[**at].labels);
-        candidates.iter().filter(chosen).copied().collect()
+        let candidates = candidates.iter().filter_map(|at| self.all.get(*at));
+        let chosen = |it: &&Arc<Member>| *it.name.namespace == *namespace && selects(selector, it.labels());
+        candidates.filter(chosen).collect()
     }
+}
+
+fn digest(namespace: &str, key: &str, value: &str) -> u64 {
+    let mut digest = DefaultHasher::new();
+    (namespace, key, value).hash(&mut digest);
+    digest.finish()
 }
 
 /// Whether every pair of the selector is among the labels; an empty selector selects nobody.
@@ -189,9 +239,12 @@ pub(crate) fn trust_domain(node: &Node) -> TrustDomain {
 
 /// Deployments by namespace and name, and by the labels they select.
 struct Deployments<'a> {
-    by_name: HashMap<(&'a str, &'a str), &'a Deployment>,
-    by_label: HashMap<(&'a str, &'a str, &'a str), Vec<&'a Deployment>>,
+    by_name: HashMap<(&'a str, &'a str), Made<'a>>,
+    by_label: HashMap<(&'a str, &'a str, &'a str), Vec<Made<'a>>>,
 }
+
+/// A Deployment, and where it is written.
+type Made<'a> = (&'a Deployment, &'a Arc<Entry>);
 
 impl<'a> Deployments<'a> {
     fn read(store: &'a ResourceStore) -> Self {
@@ -199,46 +252,66 @@ impl<'a> Deployments<'a> {
             by_name: HashMap::new(),
             by_label: HashMap::new(),
         };
-        for (deployment, _) in store.deployments() {
+        for (deployment, entry) in store.deployments() {
             let meta = &deployment.metadata;
-            index.by_name.insert((&meta.namespace, &meta.name), deployment);
+            index
+                .by_name
+                .insert((&meta.namespace, &meta.name), (deployment, entry));
             if let Some((key, value)) = deployment.spec.selector.match_labels.first_key_value() {
                 index
                     .by_label
                     .entry((&meta.namespace, key, value))
                     .or_default()
-                    .push(deployment);
+                    .push((deployment, entry));
             }
         }
         index
     }
 
     /// The Deployment that made a pod: the longest name that prefixes the pod's, else one that selects its labels.
-    fn owner(&self, pod: &Pod) -> Option<&'a Deployment> {
+    fn owner(&self, pod: &Pod) -> Option<&'a Arc<Entry>> {
+        if self.by_name.is_empty() {
+            return None;
+        }
         let (namespace, name) = (&*pod.metadata.namespace, &*pod.metadata.name);
         let labels = &pod.metadata.labels;
         let fits = |it: &Deployment| labels.is_empty() || it.spec.selector.matches(labels);
         let prefixes = name.rmatch_indices('-').map(|(at, _)| &name[..at]);
-        let by_name = prefixes.filter_map(|prefix| self.by_name.get(&(namespace, prefix)).copied());
-        by_name.into_iter().find(|it| fits(it)).or_else(|| {
+        let mut by_name = prefixes.filter_map(|prefix| self.by_name.get(&(namespace, prefix)).copied());
+        let found = by_name.find(|(it, _)| fits(it)).or_else(|| {
             labels.iter().find_map(|(key, value)| {
                 let listed = self.by_label.get(&(namespace, key.as_str(), value.as_str()))?;
-                listed.iter().copied().find(|it| it.spec.selector.matches(labels))
+                let mut listed = listed.iter().copied();
+                listed.find(|(it, _)| it.spec.selector.matches(labels))
             })
-        })
+        });
+        found.map(|(_, entry)| entry)
     }
 }
 
-fn pod_member<'a>(
-    pod: &'a Pod,
-    entry: &'a Arc<Entry>,
-    deployment: Option<&'a Deployment>,
+fn read(written: &Written, node: &Node) -> Found<Arc<Member>> {
+    Found::by(|problems| {
+        let entry = &*written.entry;
+        let domain = trust_domain(node);
+        Arc::new(match &entry.resource {
+            Resource::WorkloadEntry(it) => entry_member(it, entry, node, &domain, problems),
+            Resource::Pod(it) => pod_member(it, written, node, &domain, problems),
+            // Nothing else is ever read here.
+            _ => pod_member(&Pod::default(), written, node, &domain, problems),
+        })
+    })
+}
+
+fn pod_member(
+    pod: &Pod,
+    written: &Written,
     node: &Node,
     domain: &TrustDomain,
     problems: &mut Vec<Problem>,
-) -> Member<'a> {
-    let meta = &pod.metadata;
-    let template = deployment.map(|it| &it.spec.template);
+) -> Member {
+    let (meta, entry) = (&pod.metadata, &*written.entry);
+    let made_by = written.owner.as_ref().and_then(|it| deployment(it));
+    let template = made_by.map(|it| &it.spec.template);
     let labels = match template {
         Some(template) if meta.labels.is_empty() => &template.metadata.labels,
         _ => &meta.labels,
@@ -262,10 +335,11 @@ fn pod_member<'a>(
         .get(labels::REDIRECTION)
         .is_some_and(|it| it == "enabled");
     let alive = !finished && meta.deletion_timestamp.is_none();
-    let owner = deployment.map(|it| it.metadata.name.clone());
+    let owner = made_by.map(|it| it.metadata.name.clone());
+    let on = written.node.as_ref().map(|it| &it.resource.metadata().labels);
     Member {
         kind: Kind::Pod,
-        entry,
+        entry: Arc::clone(entry),
         name: WorkloadName::new(meta.namespace.clone(), meta.name.clone()),
         addresses,
         ready: alive && pod.status.conditions.iter().any(is_ready),
@@ -274,29 +348,27 @@ fn pod_member<'a>(
         host_network: pod.spec.host_network || template.is_some_and(|it| it.spec.host_network),
         identity: identity(domain, &meta.namespace, account, entry, problems),
         workload: Arc::new(describe(&meta.namespace, &meta.name, owner, labels, node)),
-        labels: Cow::Borrowed(labels),
-        dns: None,
-        locality: Locality::default(),
-        node: pod.spec.node_name.as_deref(),
-        ports: Ports::Pod(pod, deployment),
+        locality: locality(labels, on),
+        node: pod.spec.node_name.as_deref().map(Arc::from),
+        owner: written.owner.as_ref().map(Same::shared),
+        merged: None,
     }
 }
 
-fn entry_member<'a>(
-    workload: &'a WorkloadEntry,
-    entry: &'a Arc<Entry>,
+fn entry_member(
+    workload: &WorkloadEntry,
+    entry: &Arc<Entry>,
     node: &Node,
     domain: &TrustDomain,
     problems: &mut Vec<Problem>,
-) -> Member<'a> {
+) -> Member {
     let (meta, spec) = (&workload.metadata, &workload.spec);
-    let labels = if spec.labels.is_empty() {
-        Cow::Borrowed(&meta.labels)
-    } else {
+    let merged = (!spec.labels.is_empty()).then(|| {
         let mut all = meta.labels.clone();
         all.extend(spec.labels.clone());
-        Cow::Owned(all)
-    };
+        all
+    });
+    let labels = merged.as_ref().unwrap_or(&meta.labels);
     let address = spec.address.as_deref().filter(|it| !it.is_empty());
     let ip = address.and_then(|it| it.parse::<IpAddr>().ok());
     let redirected = meta
@@ -306,23 +378,22 @@ fn entry_member<'a>(
     let account = spec.service_account.as_deref();
     Member {
         kind: Kind::WorkloadEntry,
-        entry,
+        entry: Arc::clone(entry),
         name: WorkloadName::new(meta.namespace.clone(), meta.name.clone()),
         addresses: ip.into_iter().collect(),
         ready: meta.deletion_timestamp.is_none(),
         alive: meta.deletion_timestamp.is_none(),
-        hbone: tunnels(&labels) || redirected,
+        hbone: tunnels(labels) || redirected,
         host_network: false,
         identity: identity(domain, &meta.namespace, account, entry, problems),
-        workload: Arc::new(describe(&meta.namespace, &meta.name, None, &labels, node)),
-        dns: address.filter(|_| ip.is_none()),
+        workload: Arc::new(describe(&meta.namespace, &meta.name, None, labels, node)),
         locality: match spec.locality.as_deref() {
             Some(text) => Locality::parse(text),
-            None => locality(&labels, None),
+            None => locality(labels, None),
         },
         node: None,
-        labels,
-        ports: Ports::Entry(workload),
+        owner: None,
+        merged,
     }
 }
 
@@ -350,7 +421,7 @@ pub(crate) fn tunnels(labels: &Labels) -> bool {
 
 fn addresses<'t>(
     texts: impl Iterator<Item = &'t str>,
-    entry: &Arc<Entry>,
+    entry: &Entry,
     problems: &mut Vec<Problem>,
 ) -> Vec<IpAddr> {
     let mut found = Vec::new();
@@ -373,7 +444,7 @@ fn identity(
     domain: &TrustDomain,
     namespace: &str,
     account: Option<&str>,
-    entry: &Arc<Entry>,
+    entry: &Entry,
     problems: &mut Vec<Problem>,
 ) -> Option<SpiffeId> {
     let account = account.filter(|it| !it.is_empty()).unwrap_or("default");

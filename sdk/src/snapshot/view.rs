@@ -18,7 +18,7 @@ use crate::telemetry::access::AccessLogs;
 use crate::telemetry::recording::{TracePlan, TracePlans};
 
 /// Who this process is; the input of compile beside the resources.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     /// Own namespace: short host names are completed with it.
     pub namespace: Arc<str>,

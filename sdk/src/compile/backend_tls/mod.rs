@@ -82,15 +82,21 @@ impl<'a> BackendTls<'a> {
     }
 
     /// Applies what is demanded to the ports of all Services.
-    pub(crate) fn apply(&self, destinations: &mut [Destination<'_>]) {
+    pub(crate) fn apply(&self, destinations: &mut [Arc<Destination>]) {
         if self.all.is_empty() {
             return;
         }
         for destination in destinations.iter_mut().filter(|it| it.kind == Kind::Service) {
-            for port in &mut destination.ports {
-                port.tls = self.of(&destination.name.namespace, &destination.name.name, port);
+            let name = destination.name.clone();
+            for at in 0..destination.ports.len() {
+                let tls = self.of(&name.namespace, &name.name, &destination.ports[at]);
+                if tls == Origination::None {
+                    continue;
+                }
+                let port = &mut Arc::make_mut(destination).ports[at];
+                port.tls = tls;
                 // What is in the TLS that we begin is HTTP.
-                if port.https && port.tls != Origination::None {
+                if port.https {
                     port.protocol = AppProtocol::Http1;
                 }
             }

@@ -61,7 +61,7 @@ impl<'a> IstioGateways<'a> {
     pub(crate) fn report(&self, members: &Members<'_>, problems: &mut Vec<Problem>) {
         for (gateway, entry) in &self.0 {
             let selector = &gateway.spec.selector;
-            if !members.iter().any(|(_, it)| contains(&it.labels, selector)) {
+            if !members.iter().any(|it| contains(it.labels(), selector)) {
                 problems.push(entry.problem(
                     Severity::Warning,
                     "spec.selector",
@@ -81,7 +81,7 @@ pub(crate) struct Servers<'s, 'a> {
     pub(crate) own: &'s ResourceRef,
     pub(crate) class: &'s str,
     pub(crate) virtual_services: &'s VirtualServices<'a>,
-    pub(crate) registry: &'s Registry,
+    pub(crate) registry: &'s Registry<'s>,
     pub(crate) domain: &'s str,
     pub(crate) store: &'s ResourceStore,
     pub(crate) files: &'s Files<'s>,
@@ -238,6 +238,7 @@ impl<'a> Servers<'_, 'a> {
             labels: Some(self.listeners.labels),
             namespace: &self.own.namespace,
             registry: self.registry,
+            told: None,
             domain: self.domain,
         }
     }

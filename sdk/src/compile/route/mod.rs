@@ -48,7 +48,7 @@ pub trait Backends {
     ) -> Result<ClusterId, Unresolved>;
 
     /// By what host and port a cluster is dialled; `None` if it cannot be.
-    fn address(&self, _: ClusterId) -> Option<(Host, u16)> {
+    fn address(&mut self, _: ClusterId) -> Option<(Host, u16)> {
         None
     }
 }

@@ -91,7 +91,7 @@ impl Backends for Anything {
         Ok(ClusterId(0))
     }
 
-    fn address(&self, _: ClusterId) -> Option<(Host, u16)> {
+    fn address(&mut self, _: ClusterId) -> Option<(Host, u16)> {
         Some((Host::parse("anything").ok()?, 80))
     }
 }

@@ -39,7 +39,7 @@ impl Backends for Known {
         }
     }
 
-    fn address(&self, cluster: ClusterId) -> Option<(Host, u16)> {
+    fn address(&mut self, cluster: ClusterId) -> Option<(Host, u16)> {
         Some((Host::parse(&format!("v{}.svc", cluster.0)).unwrap(), 80))
     }
 }

@@ -8,7 +8,6 @@ use super::{Applied, Blocks, Constraints, Credentials, Demand, Nearness, Rules, 
 use crate::compile::labels::TRAFFIC_DISTRIBUTION;
 use crate::compile::namespace::Namespaces;
 use crate::compile::service::{Backing, Destination, Port};
-use crate::compile::workload::Members;
 use crate::config::istio::destination_rule::Subset;
 use crate::config::{Entry, Problem, Resource};
 use crate::policy::balance::{Algorithm, Rank};
@@ -32,7 +31,7 @@ impl Traffic<'_> {
     /// How a port, or a subset of it, is called, and how its endpoints are told near from far.
     pub(crate) fn of<'r>(
         &'r self,
-        destination: &'r Destination<'_>,
+        destination: &'r Destination,
         applied: &Applied<'r>,
         subset: Option<&'r Subset>,
         port: u16,
@@ -44,7 +43,7 @@ impl Traffic<'_> {
             blocks.outlier_detection.is_some(),
         );
         let mut policy = blocks.shared(&self.default);
-        let timed = applied.timed || is_timed(destination.entry);
+        let timed = applied.timed || is_timed(&destination.entry);
         if timed && policy.balance.algorithm == Algorithm::LeastRequest {
             let mut own = TrafficPolicy::clone(&policy);
             own.balance.algorithm = Algorithm::PeakEwma;
@@ -65,7 +64,7 @@ impl Traffic<'_> {
     /// What must be spoken below HTTP: as a BackendTLSPolicy says, else as the rule does.
     pub(crate) fn demand<'r>(
         &self,
-        destination: &Destination<'_>,
+        destination: &Destination,
         applied: &Applied<'r>,
         subset: Option<&'r Subset>,
         port: &Port,
@@ -97,7 +96,7 @@ impl Traffic<'_> {
     }
 
     /// What a Service says of who should be near: by its field, its annotation, or its namespace's.
-    fn distribution<'r>(&'r self, destination: &'r Destination<'_>) -> Option<&'static str> {
+    pub(crate) fn distribution(&self, destination: &Destination) -> Option<&'static str> {
         const WORDS: [&str; 3] = ["PreferClose", "PreferSameZone", "PreferSameNode"];
         let resource = &destination.entry.resource;
         let field = match resource {
@@ -119,12 +118,7 @@ impl Traffic<'_> {
     }
 
     /// The rank of each backing, seen from here.
-    pub(crate) fn ranks(
-        &self,
-        nearness: &Nearness<'_>,
-        backings: &[&Backing],
-        members: &Members<'_>,
-    ) -> Vec<Option<Rank>> {
+    pub(crate) fn ranks(&self, nearness: &Nearness<'_>, backings: &[&Backing]) -> Vec<Option<Rank>> {
         if *nearness == Nearness::Off {
             return vec![Some(Rank::default()); backings.len()];
         }
@@ -137,7 +131,7 @@ impl Traffic<'_> {
                     locality: it.locality.clone(),
                     node: it.node.as_deref(),
                     cluster: &it.workload.cluster,
-                    labels: it.labels(members),
+                    labels: it.labels(),
                 };
                 (spot, it.weight)
             })

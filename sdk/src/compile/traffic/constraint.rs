@@ -1,7 +1,9 @@
 //! XBackendTrafficPolicies: which one applies to a service.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use crate::compile::memo::Same;
 use crate::config::gateway::{RetryConstraint, XBackendTrafficPolicy};
 use crate::config::{Entry, Problem, ResourceStore, Severity};
 use crate::name::{Kind, ServiceName};
@@ -9,7 +11,7 @@ use crate::policy::timeout::parse_duration;
 
 /// The retry constraint of each service that has one.
 #[derive(Debug, Default)]
-pub(crate) struct Constraints<'a>(HashMap<(&'a str, &'a str), &'a RetryConstraint>);
+pub(crate) struct Constraints<'a>(HashMap<(&'a str, &'a str), (&'a RetryConstraint, &'a Arc<Entry>)>);
 
 impl<'a> Constraints<'a> {
     /// Reads all policies; of two for one service the older counts.
@@ -32,7 +34,7 @@ impl<'a> Constraints<'a> {
         constraints
     }
 
-    fn add(&mut self, policy: &'a XBackendTrafficPolicy, entry: &Entry, problems: &mut Vec<Problem>) {
+    fn add(&mut self, policy: &'a XBackendTrafficPolicy, entry: &'a Arc<Entry>, problems: &mut Vec<Problem>) {
         for (at, target) in policy.spec.target_refs.iter().enumerate() {
             let field = format!("spec.targetRefs[{at}]");
             let core = matches!(&*target.group, "" | "core");
@@ -61,14 +63,24 @@ impl<'a> Constraints<'a> {
                 ));
                 continue;
             }
-            self.0.insert(key, written);
+            self.0.insert(key, (written, entry));
         }
     }
 
     pub(crate) fn of(&self, kind: Kind, name: &ServiceName) -> Option<&'a RetryConstraint> {
-        (kind == Kind::Service)
-            .then(|| self.0.get(&(&*name.namespace, &*name.name)).copied())
-            .flatten()
+        Some(self.get(kind, name)?.0)
+    }
+
+    /// Where it is written.
+    pub(crate) fn written(&self, kind: Kind, name: &ServiceName) -> Option<Same<Entry>> {
+        Some(Same::of(self.get(kind, name)?.1))
+    }
+
+    fn get(&self, kind: Kind, name: &ServiceName) -> Option<(&'a RetryConstraint, &'a Arc<Entry>)> {
+        if kind != Kind::Service || self.0.is_empty() {
+            return None;
+        }
+        self.0.get(&(&*name.namespace, &*name.name)).copied()
     }
 }
 

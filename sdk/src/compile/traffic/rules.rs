@@ -19,11 +19,41 @@ use crate::snapshot::Node;
 /// All DestinationRules, by namespace.
 #[derive(Debug)]
 pub(crate) struct Rules<'a> {
-    by_namespace: HashMap<&'a str, Vec<Rule<'a>>>,
+    by_namespace: HashMap<&'a str, Ordered<'a>>,
     /// Who calls.
     namespace: &'a str,
     labels: &'a Labels,
     root: &'a str,
+}
+
+/// The rules of one namespace.
+#[derive(Debug, Default)]
+struct Ordered<'a> {
+    /// In the order in which they count.
+    all: Vec<Rule<'a>>,
+    /// Those that write a host out, by the host.
+    exact: HashMap<Host, Vec<usize>>,
+    /// Those that have a wildcard.
+    wild: Vec<usize>,
+}
+
+impl<'a> Ordered<'a> {
+    fn index(&mut self) {
+        for (at, rule) in self.all.iter().enumerate() {
+            match &rule.host {
+                Pattern::Exact(host) => self.exact.entry(host.clone()).or_default().push(at),
+                Pattern::Ending(_) => self.wild.push(at),
+            }
+        }
+    }
+
+    /// Those that may be for a host, in their order.
+    fn naming(&self, host: &Host) -> Vec<&Rule<'a>> {
+        let exact = self.exact.get(host).map(Vec::as_slice).unwrap_or_default();
+        let mut found = [exact, &self.wild].concat();
+        found.sort_unstable();
+        found.into_iter().filter_map(|at| self.all.get(at)).collect()
+    }
 }
 
 #[derive(Debug)]
@@ -52,6 +82,25 @@ pub(crate) struct Applied<'a> {
     pub(crate) broken: Option<&'a Arc<Entry>>,
     /// Its subsets, each name once, and where each is written.
     pub(crate) subsets: Vec<(&'a Subset, &'a Arc<Entry>)>,
+    /// All of them, in their order.
+    pub(crate) rules: Vec<&'a Arc<Entry>>,
+}
+
+impl Applied<'_> {
+    /// Whether anything is said of TLS.
+    pub(crate) fn begins_tls(&self) -> bool {
+        let says =
+            |it: &TrafficPolicy| it.tls.is_some() || it.port_level_settings.iter().any(|it| it.tls.is_some());
+        let of_subsets = self
+            .subsets
+            .iter()
+            .filter_map(|(it, _)| it.traffic_policy.as_deref());
+        self.policy
+            .map(|(it, _)| it)
+            .into_iter()
+            .chain(of_subsets)
+            .any(says)
+    }
 }
 
 impl<'a> Rules<'a> {
@@ -63,14 +112,14 @@ impl<'a> Rules<'a> {
         labels: &'a Labels,
         problems: &mut Vec<Problem>,
     ) -> Self {
-        let mut by_namespace: HashMap<&str, Vec<Rule<'_>>> = HashMap::new();
+        let mut by_namespace: HashMap<&str, Ordered<'_>> = HashMap::new();
         for (rule, entry) in store.destination_rules() {
             let own = &*rule.metadata.namespace;
             match Pattern::parse(&rule.spec.host, own, &node.cluster_domain) {
                 Some(host) => {
                     check(rule, entry, problems);
                     let known = by_namespace.entry(own).or_default();
-                    known.push(Rule { rule, entry, host });
+                    known.all.push(Rule { rule, entry, host });
                 }
                 None => problems.push(entry.problem(
                     Severity::Error,
@@ -85,7 +134,7 @@ impl<'a> Rules<'a> {
         }
         for rules in by_namespace.values_mut() {
             // The oldest counts first; one with a selector before one without.
-            rules.sort_by_key(|it| {
+            rules.all.sort_by_key(|it| {
                 let meta = &it.rule.metadata;
                 let created = meta.creation_timestamp.as_deref();
                 (
@@ -95,6 +144,7 @@ impl<'a> Rules<'a> {
                     &meta.name,
                 )
             });
+            rules.index();
         }
         Self {
             by_namespace,
@@ -106,6 +156,9 @@ impl<'a> Rules<'a> {
 
     /// The rule that applies to a host of a service in `service`.
     pub(crate) fn applied(&self, host: &Host, service: &str) -> Applied<'a> {
+        if self.by_namespace.is_empty() {
+            return Applied::default();
+        }
         // What the root namespace says is meant for all: only what it keeps to itself is for callers of its own.
         let private = self.namespace == self.root;
         let own = self.best(host, self.namespace, |it| {
@@ -123,8 +176,8 @@ impl<'a> Rules<'a> {
         namespace: &str,
         counts: impl Fn(&Rule<'a>) -> bool,
     ) -> Option<Vec<&Rule<'a>>> {
-        let rules = self.by_namespace.get(namespace)?;
-        let fitting = rules.iter().filter(|it| counts(it) && it.host.matches(host));
+        let rules = self.by_namespace.get(namespace)?.naming(host);
+        let fitting = rules.into_iter().filter(|it| counts(it) && it.host.matches(host));
         let best = fitting.clone().map(|it| it.host.rank()).max()?;
         let best: Vec<&Rule<'a>> = fitting.filter(|it| it.host.rank() == best).collect();
         // A rule for workloads like us takes the place of those for all.
@@ -196,6 +249,7 @@ fn merge<'a>(rules: Vec<&Rule<'a>>) -> Applied<'a> {
     let mut applied = Applied::default();
     for it in rules {
         let spec = &it.rule.spec;
+        applied.rules.push(it.entry);
         if it.entry.broken.is_some() {
             applied.broken.get_or_insert(it.entry);
         }

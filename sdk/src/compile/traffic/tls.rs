@@ -126,12 +126,7 @@ fn fault<T>(field: &'static str, text: impl Into<String>, remedy: &'static str) 
 
 impl Credentials<'_> {
     /// What a rule demands towards a destination.
-    pub(crate) fn demand(
-        &self,
-        writer: Writer<'_>,
-        to: &Destination<'_>,
-        problems: &mut Vec<Problem>,
-    ) -> Demand {
+    pub(crate) fn demand(&self, writer: Writer<'_>, to: &Destination, problems: &mut Vec<Problem>) -> Demand {
         let tls = writer.tls;
         match tls.mode.unwrap_or(TLSmode::Disable) {
             TLSmode::Disable => Demand::Nothing,
@@ -160,7 +155,7 @@ impl Credentials<'_> {
         }
     }
 
-    fn origin(&self, writer: &Writer<'_>, to: &Destination<'_>) -> Result<TlsOrigin, Fault> {
+    fn origin(&self, writer: &Writer<'_>, to: &Destination) -> Result<TlsOrigin, Fault> {
         let tls = writer.tls;
         if given(&tls.ca_crl).is_some() {
             let text = "lists of revoked certificates are not read";
@@ -318,7 +313,7 @@ fn judged(field: &'static str, source: &str, pem: &[u8]) -> Result<Vec<Box<[u8]>
 }
 
 /// The names of which the server must prove one: the rule's, else those of the ServiceEntry.
-fn subjects(tls: &ClientTLSSettings, to: &Destination<'_>) -> Result<Vec<Subject>, Fault> {
+fn subjects(tls: &ClientTLSSettings, to: &Destination) -> Result<Vec<Subject>, Fault> {
     let of_entry = match &to.entry.resource {
         Resource::ServiceEntry(it) => it.spec.subject_alt_names.as_slice(),
         _ => &[],
@@ -340,7 +335,7 @@ fn subjects(tls: &ClientTLSSettings, to: &Destination<'_>) -> Result<Vec<Subject
 }
 
 /// What is said of names that a ServiceEntry wants to be proved, where no rule begins the TLS to prove them by.
-pub(crate) fn unproved(to: &Destination<'_>) -> Option<Problem> {
+pub(crate) fn unproved(to: &Destination) -> Option<Problem> {
     let Resource::ServiceEntry(it) = &to.entry.resource else {
         return None;
     };

@@ -22,16 +22,18 @@ mod report;
 mod rule;
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 pub(crate) use connection::Connections;
 pub(crate) use host::{HostGlob, full_name};
-pub(crate) use report::{Sight, Spoken, glob};
+pub(crate) use report::{Declared, Sight, Spoken, glob};
 
 use super::findings::Findings;
 use super::labels;
-use super::registry::Registry;
+use super::memo::{Same, same};
+use super::registry::{Asked, Meant, Registry, Told, Unknown};
 use super::route::time::created;
 use crate::config::istio::VirtualService as Written;
 use crate::config::istio::virtual_service::{HTTPMatchRequest, HTTPRoute};
@@ -43,6 +45,10 @@ use crate::policy::route::RouteTableBuilder;
 #[derive(Debug, Default)]
 pub(crate) struct VirtualServices<'a> {
     all: Vec<VirtualService<'a>>,
+    /// Those that write a host out, by the host.
+    exact: HashMap<Box<str>, Vec<usize>>,
+    /// Those that have a host with a wildcard.
+    wild: Vec<usize>,
 }
 
 /// A VirtualService with hosts.
@@ -82,12 +88,23 @@ pub(crate) struct Scope<'s> {
     /// The namespace of this process.
     pub(crate) namespace: &'s str,
     /// What destinations mean.
-    pub(crate) registry: &'s Registry,
+    pub(crate) registry: &'s Registry<'s>,
+    /// Notes what is asked of it, for whoever wants to know.
+    pub(crate) told: Option<&'s RefCell<Vec<Told>>>,
     /// The DNS suffix of services.
     pub(crate) domain: &'s str,
 }
 
 impl Scope<'_> {
+    /// What a destination means.
+    fn find(&self, asked: Asked<'_>) -> Result<Meant, Unknown> {
+        let found = self.registry.find(asked);
+        if let Some(told) = self.told {
+            told.borrow_mut().push(Told::of(asked, &found));
+        }
+        found
+    }
+
     /// Whether tokens are verified before routes are looked up.
     fn knows_claims(&self) -> bool {
         !(self.gateway == MESH && self.labels.is_some())
@@ -119,15 +136,43 @@ impl<'a> VirtualServices<'a> {
                 meta.namespace.clone(),
             )
         });
-        Self { all }
+        let mut index = Self::default();
+        for (at, it) in all.iter().enumerate() {
+            for host in &it.hosts {
+                let listed = match host {
+                    HostGlob::Exact(host) => index.exact.entry(host.clone()).or_default(),
+                    HostGlob::Ending(_) => &mut index.wild,
+                };
+                if listed.last() != Some(&at) {
+                    listed.push(at);
+                }
+            }
+        }
+        Self { all, ..index }
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Those that may name a host, the oldest first.
+    fn naming(&self, host: &HostGlob) -> impl Iterator<Item = &VirtualService<'a>> {
+        let exact = match host {
+            HostGlob::Exact(host) => self.exact.get(host).map(Vec::as_slice),
+            HostGlob::Ending(_) => None,
+        };
+        let mut found = [exact.unwrap_or_default(), &self.wild].concat();
+        found.sort_unstable();
+        found.dedup();
+        found.into_iter().filter_map(|at| self.all.get(at))
     }
 
     /// Those that a client applies to a host: of those it sees, the ones that name the host most specifically.
     pub(crate) fn for_client(&self, host: &HostGlob, client: &str) -> Vec<&VirtualService<'a>> {
         let seen = |it: &&VirtualService<'a>| it.is_bound_to(MESH) && it.is_exported_to(client);
         let naming: Vec<_> = self
-            .all
-            .iter()
+            .naming(host)
             .filter(seen)
             .filter_map(|it| Some((it.names(host)?.order(), it)))
             .collect();
@@ -155,7 +200,7 @@ impl<'a> VirtualServices<'a> {
                 && it.is_exported_to(waypoint)
                 && it.names(host).is_some()
         };
-        let mut found: Vec<_> = self.all.iter().filter(counts).collect();
+        let mut found: Vec<_> = self.naming(host).filter(counts).collect();
         found.sort_by_key(|it| it.closeness(waypoint));
         found
     }
@@ -278,6 +323,13 @@ impl<'a> VirtualService<'a> {
 
     pub(crate) fn namespace(&self) -> &'a str {
         &self.spec.metadata.namespace
+    }
+
+    /// All that it was read from: itself, and what each of its routes was written by.
+    pub(crate) fn written(&self) -> Vec<Same<Entry>> {
+        let mut all = same(std::iter::once(self.entry).chain(self.http.iter().map(|it| it.entry)));
+        all.dedup();
+        all
     }
 
     /// The most specific of its hosts that covers a host.

@@ -1,6 +1,8 @@
 //! What a VirtualService says to nobody.
 
+use std::collections::HashMap;
 use std::ops::AddAssign;
+use std::sync::Arc;
 
 use super::{HostGlob, HttpRoute, MESH, VirtualService, VirtualServices, matching};
 use crate::compile::findings::Findings;
@@ -9,13 +11,41 @@ use crate::config::{Problem, Severity};
 use crate::snapshot::AppProtocol;
 
 /// What hosts and Gateways are looked up in.
-pub(crate) struct Sight<'s, 'a> {
+pub(crate) struct Sight<'s> {
     /// Everything that is declared, visible here or not.
-    pub(crate) destinations: &'s [Destination<'a>],
+    pub(crate) declared: &'s Declared<'s>,
     /// The namespace of the waypoint that a destination is bound to.
-    pub(crate) waypoint: &'s dyn Fn(&Destination<'_>) -> Option<&'s str>,
+    pub(crate) waypoint: &'s dyn Fn(&Destination) -> Option<&'s str>,
     /// What is spoken on a Gateway (`namespace/name`) that VirtualServices can be bound to, if there is one.
     pub(crate) gateway: &'s dyn Fn(&str) -> Option<Spoken>,
+}
+
+/// Destinations, found by their hosts.
+#[derive(Debug)]
+pub(crate) struct Declared<'d> {
+    all: &'d [Arc<Destination>],
+    by_host: HashMap<&'d str, Vec<&'d Arc<Destination>>>,
+}
+
+impl<'d> Declared<'d> {
+    pub(crate) fn of(all: &'d [Arc<Destination>]) -> Self {
+        let mut by_host: HashMap<&str, Vec<_>> = HashMap::new();
+        for it in all {
+            by_host.entry(it.host.as_str()).or_default().push(it);
+        }
+        Self { all, by_host }
+    }
+
+    /// Those that a host stands for.
+    fn named(&self, host: &'d HostGlob) -> impl Iterator<Item = &'d Arc<Destination>> {
+        let (exact, all) = match host {
+            HostGlob::Exact(host) => (self.by_host.get(&**host), None),
+            HostGlob::Ending(_) => (None, Some(self.all)),
+        };
+        let candidates = exact.into_iter().flatten().copied();
+        let candidates = candidates.chain(all.into_iter().flatten());
+        candidates.filter(|it| host.covers(&glob(it)))
+    }
 }
 
 /// Which routes of VirtualServices are asked somewhere.
@@ -39,7 +69,7 @@ impl AddAssign for Spoken {
 
 impl VirtualServices<'_> {
     /// The problems of those that reach nobody, wholly or in part.
-    pub(crate) fn report(&self, sight: &Sight<'_, '_>, problems: &mut Vec<Problem>) {
+    pub(crate) fn report(&self, sight: &Sight<'_>, problems: &mut Vec<Problem>) {
         for it in &self.all {
             it.gateways(sight, problems);
             if it.is_bound_to(MESH) {
@@ -52,7 +82,7 @@ impl VirtualServices<'_> {
 }
 
 impl VirtualService<'_> {
-    fn gateways(&self, sight: &Sight<'_, '_>, problems: &mut Vec<Problem>) {
+    fn gateways(&self, sight: &Sight<'_>, problems: &mut Vec<Problem>) {
         let named = self.gateways.iter().enumerate().filter(|(_, it)| &***it != MESH);
         for (at, gateway) in named.filter(|(_, it)| (sight.gateway)(it).is_none()) {
             problems.push(self.entry.problem(
@@ -64,13 +94,9 @@ impl VirtualService<'_> {
         }
     }
 
-    fn hosts(&self, sight: &Sight<'_, '_>, problems: &mut Vec<Problem>) {
+    fn hosts(&self, sight: &Sight<'_>, problems: &mut Vec<Problem>) {
         for (at, host) in self.hosts.iter().enumerate() {
-            let mut of_host = sight
-                .destinations
-                .iter()
-                .filter(|it| host.covers(&glob(it)))
-                .peekable();
+            let mut of_host = sight.declared.named(host).peekable();
             let field = format!("spec.hosts[{at}]");
             if of_host.peek().is_none() {
                 problems.push(self.entry.problem(
@@ -82,7 +108,7 @@ impl VirtualService<'_> {
                 continue;
             }
             let own = self.namespace();
-            let unheard = |it: &Destination<'_>| {
+            let unheard = |it: &Destination| {
                 let home = (sight.waypoint)(it);
                 home.is_some_and(|home| own != home && own != &*it.name.namespace)
             };
@@ -101,7 +127,7 @@ impl VirtualService<'_> {
     }
 
     /// Routes of a kind that nobody asks who is bound to it.
-    fn unspoken(&self, sight: &Sight<'_, '_>, problems: &mut Vec<Problem>) {
+    fn unspoken(&self, sight: &Sight<'_>, problems: &mut Vec<Problem>) {
         let of_mesh = self.is_bound_to(MESH).then(|| self.spoken_in_mesh(sight));
         let named = self.gateways.iter().filter(|it| &***it != MESH);
         let of_gateways = named.filter_map(|it| (sight.gateway)(it));
@@ -154,11 +180,8 @@ impl VirtualService<'_> {
     }
 
     /// What the services that it names speak; `None` if it names none with a port.
-    fn spoken_in_mesh(&self, sight: &Sight<'_, '_>) -> Option<Spoken> {
-        let named = sight
-            .destinations
-            .iter()
-            .filter(|it| self.names(&glob(it)).is_some());
+    fn spoken_in_mesh(&self, sight: &Sight<'_>) -> Option<Spoken> {
+        let named = self.hosts.iter().flat_map(|host| sight.declared.named(host));
         let mut ports = named.flat_map(|it| &it.ports).peekable();
         ports.peek()?;
         let mut spoken = Spoken::default();
@@ -205,7 +228,7 @@ fn takes_everything(it: &HttpRoute<'_>) -> bool {
 }
 
 /// The host of a destination.
-pub(crate) fn glob(it: &Destination<'_>) -> HostGlob {
+pub(crate) fn glob(it: &Destination) -> HostGlob {
     match &it.wildcard {
         Some(suffix) => HostGlob::Ending((&**suffix).into()),
         None => HostGlob::Exact(it.host.as_str().into()),

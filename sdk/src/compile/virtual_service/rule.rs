@@ -117,7 +117,7 @@ impl Resolver<'_> {
         findings: &mut Findings<'_>,
     ) -> Result<ClusterId, String> {
         let host = full_name(&written.host, self.namespace, self.scope.domain);
-        let found = self.scope.registry.find(Asked {
+        let found = self.scope.find(Asked {
             host: &host,
             port: written.port.as_ref().map(|it| it.number),
             addressed: self.scope.port,
