@@ -53,6 +53,11 @@ impl Clock {
     /// Takes in what a compilation found bound. Returns whether another one is due at once, because something is new or
     /// gone of which the last one was not told.
     pub(super) fn note(&mut self, compiled: &Compiled, now: Instant) -> bool {
+        // Both are in the order of their keys.
+        let known = self.known.values().map(|(binding, _)| binding);
+        if !self.first && self.ready == compiled.ready && known.eq(&compiled.bindings) {
+            return false;
+        }
         let since = (!self.first).then_some(now);
         let mut changed = self.ready != compiled.ready && !self.first;
         self.ready.clone_from(&compiled.ready);

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Events that come close together become one compilation (quiet for 20 ms, at most 250 ms). Compiling runs on the
-//! runtime's blocking threads; publishing is one atomic swap. What was in force stays in force until something better is
+//! runtime's blocking threads, and so is whatever grows with the configuration; publishing is one atomic swap. What was in force stays in force until something better is
 //! ready: through sources that fail, configuration that strict mode refuses, and bugs of our own.
 
 mod clock;
@@ -15,6 +15,7 @@ mod history;
 mod inbox;
 #[cfg(feature = "jwt")]
 mod keys;
+mod retire;
 mod run;
 mod status;
 #[cfg(test)]
@@ -94,14 +95,15 @@ impl Drop for ControlHandle {
     }
 }
 
-/// Starts a control loop that publishes into `live`, and calls `published` with the old and the new snapshot each time.
+/// Starts a control loop that publishes into `live`, and calls `published` with the old and the new snapshot each time,
+/// on a thread that may block.
 ///
 /// Nothing is published before every source has told all it has. Must be called within a tokio runtime.
 pub fn spawn(
     sources: Vec<BoxSource>,
     settings: ControlSettings,
     live: Arc<Live>,
-    published: impl Fn(&Snapshot, &Snapshot, &Report) + Send + 'static,
+    published: impl Fn(&Snapshot, &Snapshot, &Report) + Send + Sync + 'static,
 ) -> ControlHandle {
     let (tell, status) = watch::channel(Arc::new(Status::default()));
     let task = tokio::spawn(run::run(sources, settings, live, published, tell)).abort_handle();

@@ -12,10 +12,11 @@ use super::dns::Resolver;
 use super::files::Reader;
 use super::history::History;
 use super::inbox::Inbox;
+use super::retire::Retired;
 use super::{ControlSettings, Failed, Report, Status};
-use crate::compile::{Compiled, Handover, compile};
-use crate::config::{Problem, ResourceStore, Severity};
-use crate::snapshot::{Live, Node, Snapshot};
+use crate::compile::{Compiled, Compiler};
+use crate::config::{Problem, Severity};
+use crate::snapshot::{Live, Snapshot};
 use crate::source::BoxSource;
 use crate::telemetry::{self, field};
 
@@ -26,7 +27,7 @@ pub(super) async fn run(
     sources: Vec<BoxSource>,
     settings: ControlSettings,
     live: Arc<Live>,
-    published: impl Fn(&Snapshot, &Snapshot, &Report) + Send + 'static,
+    published: impl Fn(&Snapshot, &Snapshot, &Report) + Send + Sync + 'static,
     tell: watch::Sender<Arc<Status>>,
 ) {
     let mut control = Control {
@@ -34,9 +35,11 @@ pub(super) async fn run(
         clock: Clock::new(settings.settle, settings.linger),
         resolver: Resolver::new(settings.resolve),
         files: Reader::new(),
+        compiler: Compiler::default(),
         settings,
         live,
-        published,
+        published: Arc::new(published),
+        retired: Retired::default(),
         tell,
         shown: Arc::default(),
         history: History::default(),
@@ -56,16 +59,19 @@ struct Control<F> {
     clock: Clock,
     resolver: Resolver,
     files: Reader,
+    /// Keeps what one compilation can take over from the one before.
+    compiler: Compiler,
     settings: ControlSettings,
     live: Arc<Live>,
-    published: F,
+    published: Arc<F>,
+    retired: Retired,
     tell: watch::Sender<Arc<Status>>,
     /// The problems that were logged.
     shown: Arc<Vec<Problem>>,
     history: History,
 }
 
-impl<F: Fn(&Snapshot, &Snapshot, &Report)> Control<F> {
+impl<F: Fn(&Snapshot, &Snapshot, &Report) + Send + Sync + 'static> Control<F> {
     /// Waits until there is something to do, and then until it is quiet.
     async fn wait(&mut self) {
         let now = Instant::now();
@@ -140,7 +146,6 @@ impl<F: Fn(&Snapshot, &Snapshot, &Report)> Control<F> {
         let next = Arc::new(snapshot);
         span.record(field::GENERATION, next.generation);
         let old = self.live.publish(Arc::clone(&next));
-        (self.published)(&old, &next, &report);
         tracing::info!(
             generation = next.generation,
             services = next.services.len(),
@@ -149,7 +154,7 @@ impl<F: Fn(&Snapshot, &Snapshot, &Report)> Control<F> {
             compile = ?report.compile,
             "published",
         );
-        self.remember(next.generation, report.compile).await;
+        self.follow_up(old, &next, report).await;
         self.tell.send_replace(Arc::new(Status {
             generation: next.generation,
             synced: true,
@@ -162,16 +167,22 @@ impl<F: Fn(&Snapshot, &Snapshot, &Report)> Control<F> {
         }));
     }
 
-    /// Notes what is new. What is compared is read, which is no work for the application's threads.
-    async fn remember(&mut self, generation: u64, compile: Duration) {
+    /// Does what follows a swap: tells whoever asked for it, and notes what is new. All of it is read for that, which is
+    /// no work for the application's threads.
+    async fn follow_up(&mut self, old: Arc<Snapshot>, next: &Arc<Snapshot>, report: Report) {
         let (store, problems) = (self.inbox.store.clone(), Arc::clone(&self.shown));
         let mut history = std::mem::take(&mut self.history);
+        let (published, next) = (Arc::clone(&self.published), Arc::clone(next));
         let noted = tokio::task::spawn_blocking(move || {
-            history.add(generation, compile, store, problems);
-            history
+            published(&old, &next, &report);
+            history.add(next.generation, report.compile, store, problems);
+            (history, old)
         });
         match noted.await {
-            Ok(history) => self.history = history,
+            Ok((history, old)) => {
+                self.history = history;
+                self.retired.add(old);
+            }
             Err(error) => tracing::error!(%error, "what changed could not be told"),
         }
     }
@@ -185,13 +196,20 @@ impl<F: Fn(&Snapshot, &Snapshot, &Report)> Control<F> {
             self.live.pin(),
         );
         let span = Span::current();
+        let mut compiler = std::mem::take(&mut self.compiler);
         let compiling = tokio::task::spawn_blocking(move || {
-            span.in_scope(|| compile_all(&store, &node, &handover, &previous))
+            // Generation 0 is no configuration at all.
+            let previous = Some(&*previous).filter(|it| it.generation > 0);
+            let compiled = span.in_scope(|| compiler.compile(&store, &node, &handover, previous));
+            (compiled, compiler)
         });
         match compiling.await {
-            Ok(compiled) => Some(compiled),
+            Ok((compiled, compiler)) => {
+                self.compiler = compiler;
+                Some(compiled)
+            }
             Err(error) => {
-                // A bug of ours; the whole previous snapshot stays.
+                // A bug of ours; the whole previous snapshot stays, and the next time everything is compiled anew.
                 tracing::error!(%error, "compiling failed; the configuration before stays in force");
                 self.fail(Failed {
                     strict: false,
@@ -237,10 +255,4 @@ impl<F: Fn(&Snapshot, &Snapshot, &Report)> Control<F> {
         }
         self.shown = Arc::new(problems);
     }
-}
-
-fn compile_all(store: &ResourceStore, node: &Node, handover: &Handover, previous: &Snapshot) -> Compiled {
-    // Generation 0 is no configuration at all.
-    let previous = (previous.generation > 0).then_some(previous);
-    compile(store, node, handover, previous)
 }
