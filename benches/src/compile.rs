@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use inmesh::compile::{Compiled, Handover, compile};
+use inmesh::compile::{Compiled, Compiler, Handover, compile};
 use inmesh::config::{ResourceStore, yaml};
+use inmesh::name::{Kind, ResourceRef};
 use serde::Serialize;
 use serde_json::json;
 
@@ -86,6 +87,7 @@ pub fn main(args: &Args, meter: &Meter) -> Result<()> {
             &services(size)?,
             "service-0",
         )?);
+        rows.extend(changes(args, meter, size)?);
         // Not compiled, but of the same question: what it takes to keep so many.
         let filled = taken(args, meter, || Ok(fill(size)))?;
         rows.push(Row {
@@ -150,6 +152,144 @@ fn measure(
     ])
 }
 
+/// What a resource becomes, and what it becomes after that; nothing is its end.
+struct Turn {
+    what: &'static str,
+    resource: ResourceRef,
+    texts: [Option<String>; 2],
+}
+
+fn turns() -> [Turn; 6] {
+    let turn = |what, kind, name: &str, texts: [Option<&str>; 2], rest: &dyn Fn(&str) -> String| Turn {
+        what,
+        resource: match kind {
+            Kind::Namespace => ResourceRef::new(kind, "", name),
+            Kind::ConfigMap => ResourceRef::new(kind, "istio-system", name),
+            kind => ResourceRef::new(kind, "default", name),
+        },
+        texts: texts.map(|it| it.map(rest)),
+    };
+    [
+        turn(
+            "one pod not ready",
+            Kind::Pod,
+            "service-0-0",
+            [Some("False"), Some("True")],
+            &|ready| {
+                format!(
+                    "apiVersion: v1\nkind: Pod\nmetadata: {{name: service-0-0, namespace: default, labels: {{app: service-0, \
+                     networking.istio.io/tunnel: http}}}}\nspec: {{serviceAccountName: service-0}}\nstatus: {{phase: Running, \
+                     podIP: 10.0.0.1, conditions: [{{type: Ready, status: '{ready}'}}]}}\n"
+                )
+            },
+        ),
+        turn(
+            "one route",
+            Kind::HTTPRoute,
+            "route-0",
+            [Some("/changed"), Some("/api")],
+            &|path| CHANGED.replace("NAME", "service-0").replace("/changed", path),
+        ),
+        turn(
+            "one policy",
+            Kind::AuthorizationPolicy,
+            "policy",
+            [Some("GET"), Some("POST")],
+            &|method| {
+                format!(
+                    "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: policy, namespace: default}}\n\
+                     spec: {{rules: [{{to: [{{operation: {{methods: [{method}]}}}}]}}]}}\n"
+                )
+            },
+        ),
+        turn(
+            "one namespace's label",
+            Kind::Namespace,
+            "default",
+            [Some("one"), Some("another")],
+            &|team| {
+                format!(
+                    "apiVersion: v1\nkind: Namespace\nmetadata: {{name: default, labels: {{team: {team}}}}}\n"
+                )
+            },
+        ),
+        turn(
+            "one service added or gone",
+            Kind::Service,
+            "another",
+            [Some("another"), None],
+            &|name| {
+                format!(
+                    "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\n\
+                     spec: {{clusterIP: 10.97.0.1, selector: {{app: service-0}}, ports: [{{name: http, port: 80}}]}}\n"
+                )
+            },
+        ),
+        turn(
+            "the mesh configuration",
+            Kind::ConfigMap,
+            "istio",
+            [Some("one.local"), Some("another.local")],
+            &|domain| {
+                format!(
+                    "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\n\
+                     data: {{mesh: 'trustDomain: {domain}'}}\n"
+                )
+            },
+        ),
+    ]
+}
+
+/// What one change costs who has compiled before, in the world of so many services.
+fn changes(args: &Args, meter: &Meter, size: usize) -> Result<Vec<Row>> {
+    let mut store = read(&services(size)?)?;
+    let mut compiler = Compiler::default();
+    let mut rows = Vec::new();
+    let mut row = |step, taken: Taken| {
+        rows.push(Row {
+            world: "services",
+            size,
+            step,
+            milliseconds: taken.milliseconds,
+            peak_mib: taken.peak as f64 / MIB,
+            kept_mib: taken.kept as f64 / MIB,
+        });
+    };
+    let mut last = compiler.compile(&store, &node(), &Handover::default(), None);
+    let nothing = taken(args, meter, || {
+        Ok(compiler.compile(&store, &node(), &Handover::default(), Some(&last.snapshot)))
+    })?;
+    row("nothing", nothing);
+    for turn in turns() {
+        let mut texts = turn.texts.iter().cycle();
+        let taken = taken(args, meter, || {
+            match texts.next().into_iter().flatten().next() {
+                None => drop(store.delete(&turn.resource)),
+                Some(text) => {
+                    let entries = yaml::read("changed.yaml", text, None).entries;
+                    entries.into_iter().for_each(|it| store.apply(it));
+                }
+            }
+            let next = compiler.compile(&store, &node(), &Handover::default(), Some(&last.snapshot));
+            Ok(std::mem::replace(&mut last, next))
+        })?;
+        row(turn.what, taken);
+    }
+    // What it keeps is what is let go of with it.
+    let before = (meter.now)();
+    drop(compiler);
+    let kept = before.saturating_sub((meter.now)());
+    row(
+        "kept for the next time",
+        Taken {
+            milliseconds: 0.0,
+            peak: kept,
+            kept,
+        },
+    );
+    Ok(rows)
+}
+
 const MIB: f64 = (1 << 20) as f64;
 
 /// Medians.
@@ -159,7 +299,7 @@ struct Taken {
     kept: usize,
 }
 
-fn taken<T>(args: &Args, meter: &Meter, step: impl Fn() -> Result<T>) -> Result<Taken> {
+fn taken<T>(args: &Args, meter: &Meter, mut step: impl FnMut() -> Result<T>) -> Result<Taken> {
     let mut all = Vec::new();
     for _ in 0..args.rounds.max(1) {
         let before = (meter.now)();
