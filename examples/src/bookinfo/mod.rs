@@ -11,6 +11,7 @@
 //! Nothing here copies trace headers from one request to the next: the library continues the trace by itself.
 
 pub mod details;
+pub mod health;
 pub mod hops;
 pub mod html;
 pub mod productpage;

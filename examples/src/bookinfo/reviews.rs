@@ -5,13 +5,13 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use inmesh::{Client, Mesh};
 use serde_json::{Value, json};
 
 use super::hops::Behind;
-use super::{PORT, hops, own_name, pod_name, product_id, upstream};
+use super::{PORT, health, hops, own_name, pod_name, product_id, upstream};
 
 /// What the handlers share.
 struct Reviews {
@@ -48,6 +48,7 @@ pub fn router(client: Client, name: &str) -> Router {
             "/health",
             get(async || Json(json!({ "status": "Reviews is healthy" }))),
         )
+        .route(health::CHECK, post(health::check))
         .route("/reviews/{id}", get(reviews))
         .with_state(state)
 }

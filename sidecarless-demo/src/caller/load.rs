@@ -58,6 +58,7 @@ async fn work(
     let call = Call {
         method: "GET".to_owned(),
         url: load.url,
+        grpc: false,
     };
     while !*stopped.borrow() {
         let fault = send(&client, &call).await.fault();

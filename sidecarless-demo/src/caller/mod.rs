@@ -25,6 +25,9 @@ pub(crate) struct Call {
     pub(crate) method: String,
     /// Where to.
     pub(crate) url: String,
+    /// Whether it is a call of gRPC's health check, whatever the method.
+    #[serde(default)]
+    pub(crate) grpc: bool,
 }
 
 /// What came of one request.
@@ -32,7 +35,7 @@ pub(crate) struct Call {
 pub(crate) struct Outcome {
     /// The status, if there was an answer.
     pub(crate) status: Option<u16>,
-    /// Headers of the answer, first value each.
+    /// Headers of the answer and its trailers, first value each.
     pub(crate) headers: BTreeMap<String, String>,
     /// Why there was no answer.
     pub(crate) error: Option<String>,
@@ -47,6 +50,9 @@ pub(crate) struct Volley {
     pub(crate) count: usize,
     /// How many at a time.
     pub(crate) width: usize,
+    /// Whether each is a call of gRPC's health check.
+    #[serde(default)]
+    pub(crate) grpc: bool,
 }
 
 /// What came of them.
@@ -119,6 +125,10 @@ impl Outcome {
     pub(crate) fn fault(&self) -> Option<String> {
         match (&self.error, self.status) {
             (Some(error), _) => Some(error.clone()),
+            (None, Some(200)) if self.headers.contains_key("grpc-status") => {
+                let status = self.header("grpc-status");
+                (status != "0").then(|| format!("gRPC status {status}"))
+            }
             (None, Some(200)) => {
                 let missing = self.headers.get(examples::bookinfo::productpage::UNAVAILABLE)?;
                 Some(format!("the page lacks {missing}"))

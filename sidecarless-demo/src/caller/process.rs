@@ -8,9 +8,11 @@ use anyhow::Context;
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use bytes::Bytes;
+use examples::bookinfo::health;
 use futures_util::stream::{self, StreamExt};
-use http::Request;
-use http_body_util::{BodyExt, Empty};
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt, Full};
 use inmesh::{Client, Mesh};
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
@@ -62,6 +64,7 @@ async fn volley(State(process): State<Arc<Process>>, Json(volley): Json<Volley>)
     let call = Call {
         method: "GET".to_owned(),
         url: volley.url,
+        grpc: volley.grpc,
     };
     let outcomes = stream::repeat_with(|| send(&process.client, &call)).take(volley.count);
     let mut outcomes = outcomes.buffer_unordered(volley.width.max(1));
@@ -106,23 +109,30 @@ pub(super) async fn send(client: &Client, call: &Call) -> Outcome {
 }
 
 async fn exchange(client: &Client, call: &Call) -> anyhow::Result<Outcome> {
-    let request = Request::builder()
-        .method(call.method.as_str())
-        .uri(&call.url)
-        .body(Empty::<bytes::Bytes>::new())?;
+    let mut request = Request::builder().method(call.method.as_str()).uri(&call.url);
+    let mut body = Full::default();
+    if call.grpc {
+        request = request
+            .method("POST")
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        body = Full::new(Bytes::from_static(&health::REQUEST));
+    }
+    let request = request.body(body)?;
     let response = client.request(request).await?;
     let status = response.status().as_u16();
     let mut headers = BTreeMap::new();
-    for (name, value) in response.headers() {
-        headers
-            .entry(name.to_string())
-            .or_insert_with(|| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    }
-    response
-        .into_body()
-        .collect()
-        .await
-        .map_err(|error| anyhow::anyhow!("reading the body: {error}"))?;
+    let mut note = |fields: &HeaderMap| {
+        for (name, value) in fields {
+            headers
+                .entry(name.to_string())
+                .or_insert_with(|| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        }
+    };
+    note(response.headers());
+    let body = response.into_body().collect().await;
+    let body = body.map_err(|error| anyhow::anyhow!("reading the body: {error}"))?;
+    body.trailers().into_iter().for_each(note);
     Ok(Outcome {
         status: Some(status),
         headers,

@@ -29,6 +29,7 @@ impl Caller {
         let call = Call {
             method: method.to_owned(),
             url: url.to_owned(),
+            grpc: false,
         };
         plain::ask(&self.authority, "/call", &call).await
     }
@@ -42,6 +43,7 @@ impl Caller {
                 url: url.to_owned(),
                 count,
                 width: 8,
+                grpc: false,
             },
         )
         .await

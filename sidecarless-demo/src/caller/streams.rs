@@ -55,6 +55,7 @@ async fn flow(client: Client, stream: Stream, kept: Arc<Kept>) {
     let call = Call {
         method: "GET".to_owned(),
         url: stream.url,
+        grpc: false,
     };
     loop {
         let began = Instant::now();

@@ -18,6 +18,9 @@ pub(crate) const ADMIN: u16 = 15000;
 /// How long a process may take to leave after SIGTERM before it is killed.
 const GRACE: Duration = Duration::from_secs(25);
 
+/// How long a process may take to say whether it is ready.
+const PROBE: Duration = Duration::from_secs(2);
+
 /// A running process. Dropping it kills what is left of it.
 pub(super) struct Process {
     child: Child,
@@ -106,7 +109,7 @@ impl Process {
 
 /// Whether the process behind this readiness page is ready.
 pub(super) async fn is_ready((authority, path): &(String, &'static str)) -> bool {
-    let answer = timeout(Duration::from_secs(1), plain::get(authority, path)).await;
+    let answer = timeout(PROBE, plain::get(authority, path)).await;
     matches!(answer, Ok(Ok(answer)) if answer.status.is_success())
 }
 
@@ -165,5 +168,8 @@ fn environment(
         // A line for every request of the load would be most of what the logs hold.
         ("RUST_LOG", rust_log),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned()),
+        // Waypoints send what Prometheus scrapes besides.
+        ("OTEL_METRICS_EXPORTER", "otlp".to_owned()),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "5000".to_owned()),
     ]
 }

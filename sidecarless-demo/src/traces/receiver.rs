@@ -9,6 +9,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+};
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
@@ -40,6 +43,7 @@ pub(super) async fn start(store: Arc<Store>) -> anyhow::Result<(SocketAddr, Join
     };
     let router = Router::new()
         .route("/v1/traces", post(receive))
+        .route("/v1/metrics", post(swallow))
         .route("/traces", get(list))
         .route("/traces/{id}", get(show))
         .layer(DefaultBodyLimit::max(MAX_BATCH))
@@ -70,6 +74,18 @@ async fn receive(State(store): State<Arc<Store>>, body: Bytes) -> Response {
     }
     let answer = ExportTraceServiceResponse::default().encode_to_vec();
     ([(header::CONTENT_TYPE, PROTOBUF)], answer).into_response()
+}
+
+/// Takes metrics, which Prometheus has already: that they can be sent is counted by whoever sends them.
+async fn swallow(body: Bytes) -> Response {
+    match ExportMetricsServiceRequest::decode(body) {
+        Ok(_) => (
+            [(header::CONTENT_TYPE, PROTOBUF)],
+            ExportMetricsServiceResponse::default().encode_to_vec(),
+        )
+            .into_response(),
+        Err(_) => (StatusCode::BAD_REQUEST, "not an ExportMetricsServiceRequest").into_response(),
+    }
 }
 
 fn read(span: opentelemetry_proto::tonic::trace::v1::Span, service: &str) -> Span {

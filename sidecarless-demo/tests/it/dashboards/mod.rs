@@ -17,7 +17,7 @@ use self::prometheus::Prometheus;
 use crate::town::{Town, eventually, program};
 
 /// How long a series may take to be there: a few scrapes, and a window of rates.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The variables that a person would choose; every other has the first value that Prometheus offers.
 const CHOSEN: [(&str, &str); 4] = [
