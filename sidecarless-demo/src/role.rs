@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use examples::bookinfo::{details, productpage, ratings, reviews};
-use inmesh::Mesh;
+use inmesh::MeshBuilder;
 
 use crate::caller;
 
@@ -30,9 +30,9 @@ fn serve(name: &str) -> anyhow::Result<()> {
         .enable_all()
         .worker_threads(2)
         .build()?;
-    let _telemetry = examples::telemetry()?;
+    let telemetry = examples::telemetry()?;
     runtime.block_on(async {
-        let mesh = Mesh::from_env().await?;
+        let mesh = telemetry.changeable(MeshBuilder::from_env()?).start().await?;
         match name {
             "productpage" => productpage::run(mesh).await,
             "details" => details::run(mesh).await,

@@ -13,7 +13,7 @@ use crate::town::Town;
 use crate::traces::Trace;
 
 /// How long something may take to be seen.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// The pause between two looks.
 const PAUSE: Duration = Duration::from_millis(25);
 /// How many pages in a row must look right: each comes from another reviews, which reads its configuration by itself.

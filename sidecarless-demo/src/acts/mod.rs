@@ -21,7 +21,7 @@ use crate::caller::Counts;
 use crate::town::Town;
 
 /// No act takes longer unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Titles of the acts, by number.
 pub(crate) const TITLES: [&str; 6] = [

@@ -11,6 +11,7 @@ mod tend;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, bail};
@@ -44,6 +45,8 @@ struct Shared {
     /// Told to end one pod each.
     stops: Mutex<BTreeMap<String, watch::Sender<bool>>>,
     tasks: Mutex<JoinSet<()>>,
+    /// Whether everything is being stopped.
+    closing: AtomicBool,
     /// How the processes that were told to stop ended.
     exits: Mutex<Vec<(String, String)>>,
 }
@@ -60,6 +63,7 @@ impl Kubelet {
             pods: watch::Sender::default(),
             stops: Mutex::default(),
             tasks: Mutex::default(),
+            closing: AtomicBool::new(false),
             exits: Mutex::default(),
         };
         Self {
@@ -154,6 +158,7 @@ impl Kubelet {
 
     /// Stops everything and waits for it.
     pub(crate) async fn shut_down(&self) {
+        self.shared.closing.store(true, Ordering::Relaxed);
         let keys: Vec<String> = self.shared.pods.borrow().keys().cloned().collect();
         keys.iter().for_each(|key| self.stop(key));
         let mut tasks =

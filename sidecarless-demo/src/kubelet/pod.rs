@@ -82,6 +82,8 @@ pub(crate) struct Pod {
     pub(crate) process: Option<u32>,
     /// How many processes it has had.
     pub(crate) started: u32,
+    /// How the last of those ended that ended by itself.
+    pub(crate) ended: Option<String>,
 }
 
 impl Pod {
@@ -96,6 +98,7 @@ impl Pod {
             labels,
             process: None,
             started: 0,
+            ended: None,
         }
     }
 

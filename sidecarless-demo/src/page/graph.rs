@@ -1,31 +1,32 @@
-//! Who calls whom: the calls that every process says it made, joined with what their callees saw.
+//! Who calls whom: what every process's live view says of its calls, joined with what their callees saw.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Shared;
-use super::exposition::{Point, points};
-use crate::ca::identity;
-use crate::kubelet::{Pod, Pods, Program};
-use crate::observability::metrics_of;
+use crate::kubelet::{ADMIN, Pod, Pods, Program};
 use crate::plain;
 
 /// How often every process is asked.
 const EVERY: Duration = Duration::from_secs(2);
 /// What is not to be seen for this long is not drawn any more.
 const FORGOTTEN: Duration = Duration::from_secs(10);
+/// What is asked: rates of the last seconds.
+const QUESTION: &str = "/live/graph?window=4";
+/// Longer than the first answer takes, which waits for its window.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// The graph as it was seen last.
 #[derive(Default)]
 pub(super) struct Graph(Mutex<Vec<Edge>>);
 
 /// Calls from one workload to the next: a waypoint is a workload.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Edge {
     from: String,
     to: String,
@@ -35,58 +36,68 @@ pub(super) struct Edge {
     failed: f64,
     /// Those of them that were refused: 401 and 403.
     denied: f64,
-    /// The mean time of a request, in milliseconds.
-    millis: f64,
+    /// The median and the 99th percentile of a request's time, in milliseconds.
+    p50: Option<f64>,
+    p99: Option<f64>,
     /// Whether the callee says that both ends proved who they are; nothing if it says nothing.
     mutual_tls: Option<bool>,
-    /// The identity that the callee is known to have.
+    /// The identities that caller and callee are known to have.
+    caller: String,
     identity: String,
 }
 
-/// What was counted of one edge since its processes began.
-#[derive(Clone, Debug, Default)]
-struct Count {
-    requests: f64,
-    failed: f64,
-    denied: f64,
-    millis: f64,
-    identity: String,
+/// A process's live view, as far as it is read here.
+#[derive(Debug, Default, Deserialize)]
+struct Told {
+    edges: Vec<Call>,
+}
+
+/// An edge of it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Call {
+    source: String,
+    target: String,
+    reporter: String,
+    mtls: Option<bool>,
+    source_identity: String,
+    target_identity: String,
+    rate: Option<f64>,
+    failed_share: f64,
+    denied_share: f64,
+    p50_ms: Option<f64>,
+    p99_ms: Option<f64>,
 }
 
 /// From and to.
 type Ends = (String, String);
 
 /// One look at all processes.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Look {
-    calls: BTreeMap<Ends, Count>,
-    /// What callees saw: workload and the caller's identity, and whether all of it was mutual TLS.
-    seen: BTreeMap<Ends, bool>,
+    calls: BTreeMap<Ends, Edge>,
+    /// What callees saw: whether all that came from a caller was mutual TLS, and who that proved to be.
+    seen: BTreeMap<Ends, (bool, String)>,
 }
 
 /// Looks at all processes again and again.
 pub(super) async fn follow(shared: Arc<Shared>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut before: Option<(Instant, Look)> = None;
     let mut last = BTreeMap::<Ends, Instant>::new();
     loop {
         ticks.tick().await;
         let pods = shared.town.kubelet.pods().borrow().clone();
-        let look = look(&pods).await;
+        let edges = look(&pods).await.edges();
         let now = Instant::now();
-        if let Some((then, earlier)) = &before {
-            let edges = edges(&pods, earlier, &look, now.duration_since(*then));
-            for edge in edges.iter().filter(|edge| edge.rate > 0.0) {
-                last.insert((edge.from.clone(), edge.to.clone()), now);
-            }
-            last.retain(|_, at| now.duration_since(*at) < FORGOTTEN);
-            let drawn = edges
-                .into_iter()
-                .filter(|edge| last.contains_key(&(edge.from.clone(), edge.to.clone())));
-            *shared.graph.0.lock().unwrap_or_else(PoisonError::into_inner) = drawn.collect();
+        for edge in edges.iter().filter(|edge| edge.rate > 0.0) {
+            last.insert((edge.from.clone(), edge.to.clone()), now);
         }
-        before = Some((now, look));
+        last.retain(|_, at| now.duration_since(*at) < FORGOTTEN);
+        let drawn = edges
+            .into_iter()
+            .filter(|edge| last.contains_key(&(edge.from.clone(), edge.to.clone())));
+        *shared.graph.0.lock().unwrap_or_else(PoisonError::into_inner) = drawn.collect();
     }
 }
 
@@ -101,99 +112,78 @@ impl Graph {
 async fn look(pods: &Pods) -> Look {
     let mut asked = JoinSet::new();
     for pod in pods.values() {
-        let ((authority, path), owner) = (metrics_of(pod), pod.spec.owner.clone());
+        let (admin, owner) = (format!("{}:{ADMIN}", pod.address), pod.spec.owner.clone());
         asked.spawn(async move {
-            let answer = tokio::time::timeout(EVERY, plain::get(&authority, path)).await;
-            Some((owner, answer.ok()?.ok()?.body))
+            let answer = timeout(PATIENCE, plain::get(&admin, QUESTION)).await.ok()?.ok()?;
+            Some((owner, serde_json::from_str::<Told>(&answer.body).ok()?))
         });
     }
     let mut look = Look::default();
-    for (owner, text) in asked.join_all().await.into_iter().flatten() {
-        look.read(pods, &owner, &text);
+    for (owner, told) in asked.join_all().await.into_iter().flatten() {
+        look.read(pods, &owner, told);
     }
     look
 }
 
 impl Look {
-    /// Reads what one process exposes.
-    fn read(&mut self, pods: &Pods, owner: &str, text: &str) {
-        let counts = points(text, "istio_requests_total{");
-        for point in counts.chain(points(text, "istio_request_duration_milliseconds_sum{")) {
-            let label = |key: &str| point.labels.get(key).map_or("", String::as_str);
-            if label("reporter") != "source" && point.name == "istio_requests_total" {
-                let ends = (owner.to_owned(), label("source_principal").to_owned());
-                *self.seen.entry(ends).or_insert(true) &= label("connection_security_policy") == "mutual_tls";
+    /// Reads what one process tells.
+    fn read(&mut self, pods: &Pods, owner: &str, told: Told) {
+        for call in told.edges {
+            let (from, to) = (workload(pods, &call.source), workload(pods, &call.target));
+            // What a process is sent it tells as the destination; a waypoint tells of both sides at once.
+            if let (Some(from), None, "destination" | "waypoint") = (&from, &to, &*call.reporter) {
+                let secured = call.mtls == Some(true);
+                let seen = self.seen.entry((from.clone(), owner.to_owned()));
+                let (all, who) = seen.or_insert((true, String::new()));
+                *all &= secured;
+                who.clone_from(&call.source_identity);
             }
-            // What a process sends it reports as source; a waypoint reports both ends of a call at once.
-            if label("reporter") == "destination" || label("destination_workload") == "unknown" {
-                continue;
+            // What it sends leads on to a workload, from it or from the Service that it called.
+            if let (Some(to), "source" | "waypoint") = (to, &*call.reporter) {
+                let ends = (owner.to_owned(), to);
+                self.calls.entry(ends).or_default().add(&call);
             }
-            let to = workload(pods, label("destination_workload"));
-            let count = self.calls.entry((owner.to_owned(), to)).or_default();
-            count.add(&point);
         }
+    }
+
+    fn edges(mut self) -> Vec<Edge> {
+        let seen = std::mem::take(&mut self.seen);
+        let edges = self.calls.into_iter().map(|((from, to), mut edge)| {
+            (edge.from, edge.to) = (from.clone(), to.clone());
+            if let Some((secured, who)) = seen.get(&(from, to)) {
+                edge.mutual_tls = Some(*secured);
+                edge.caller.clone_from(who);
+            }
+            edge
+        });
+        edges.collect()
     }
 }
 
-/// A workload as the town calls it: a pod that no Deployment made is named by itself in metrics.
-fn workload(pods: &Pods, name: &str) -> String {
+/// A workload's name in the town, by its id in a live view; nothing for a Service. A pod that no Deployment made is named by
+/// itself there.
+fn workload(pods: &Pods, id: &str) -> Option<String> {
+    let (_, name) = id.strip_prefix("workload:")?.split_once('/')?;
     let pod = pods.values().find(|pod| pod.spec.name == name);
-    pod.map_or_else(|| name.to_owned(), |pod| pod.spec.owner.clone())
+    Some(pod.map_or_else(|| name.to_owned(), |pod| pod.spec.owner.clone()))
 }
 
-impl Count {
-    fn add(&mut self, point: &Point<'_>) {
-        let label = |key: &str| point.labels.get(key).map_or("", String::as_str);
-        match point.name {
-            "istio_requests_total" => {
-                self.requests += point.value;
-                label("destination_principal").clone_into(&mut self.identity);
-                match label("response_code") {
-                    "401" | "403" => self.denied += point.value,
-                    code if code == "0" || code.starts_with('5') => self.failed += point.value,
-                    _ => {}
-                }
+impl Edge {
+    fn add(&mut self, call: &Call) {
+        let rate = call.rate.unwrap_or(0.0);
+        self.rate += rate;
+        self.failed += rate * call.failed_share;
+        self.denied += rate * call.denied_share;
+        // Of several Services' calls together no quantile is known but that it is none of these's worst.
+        for (worst, other) in [(&mut self.p50, call.p50_ms), (&mut self.p99, call.p99_ms)] {
+            if rate > 0.0 && other > *worst {
+                *worst = other;
             }
-            "istio_request_duration_milliseconds_sum" => self.millis += point.value,
-            _ => {}
+        }
+        if !call.target_identity.is_empty() {
+            self.identity.clone_from(&call.target_identity);
         }
     }
-}
-
-/// What happened between two looks. A process that began in between is counted from its beginning.
-fn edges(pods: &Pods, earlier: &Look, later: &Look, between: Duration) -> Vec<Edge> {
-    let seconds = between.as_secs_f64().max(0.001);
-    let none = Count::default();
-    let identities: BTreeMap<&str, String> = pods
-        .values()
-        .map(|pod| (&*pod.spec.owner, own_identity(pod)))
-        .collect();
-    let edges = later.calls.iter().map(|((from, to), now)| {
-        let then = earlier.calls.get(&(from.clone(), to.clone())).unwrap_or(&none);
-        let then = if then.requests > now.requests { &none } else { then };
-        let requests = now.requests - then.requests;
-        let caller = identities.get(from.as_str());
-        let seen = caller.and_then(|caller| later.seen.get(&(to.clone(), caller.clone())));
-        Edge {
-            from: from.clone(),
-            to: to.clone(),
-            rate: requests / seconds,
-            failed: (now.failed - then.failed) / seconds,
-            denied: (now.denied - then.denied) / seconds,
-            millis: if requests > 0.0 {
-                (now.millis - then.millis) / requests
-            } else {
-                0.0
-            },
-            mutual_tls: seen.copied(),
-            identity: now.identity.clone(),
-        }
-    });
-    edges.collect()
-}
-
-fn own_identity(pod: &Pod) -> String {
-    identity(&pod.spec.namespace, &pod.spec.account)
 }
 
 /// What a pod is in a picture.
@@ -208,59 +198,89 @@ pub(super) fn role(pod: &Pod) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
-    fn line(name: &str, labels: &str, value: f64) -> String {
-        format!("{name}{{{labels}}} {value}\n")
+    const SERVICE: &str = "service:reviews.bookinfo.svc.cluster.local";
+
+    fn call(reporter: &str, source: &str, target: &str, more: &Value) -> Value {
+        let mut call = json!({
+            "source": source, "target": target, "protocol": "http", "reporter": reporter, "mtls": true,
+            "sourceIdentity": "spiffe://td/c", "targetIdentity": "spiffe://td/r", "requests": 100, "failed": 0, "denied": 0,
+            "rate": 10.0, "failedShare": 0.0, "deniedShare": 0.0, "p50Ms": 2.0, "p99Ms": 9.0, "connections": null,
+        });
+        let (whole, more) = (call.as_object_mut().unwrap(), more.as_object().unwrap());
+        whole.extend(more.clone());
+        call
     }
 
-    fn look(requests: f64, refused: f64) -> Look {
-        let to =
-            "reporter=\"source\",destination_workload=\"reviews-v1\",destination_principal=\"spiffe://td/r\"";
-        let from = "reporter=\"destination\",source_principal=\"spiffe://td/c\",connection_security_policy=\"mutual_tls\"";
-        let sent = line(
-            "istio_requests_total",
-            &format!("{to},response_code=\"200\""),
-            requests,
-        ) + &line(
-            "istio_requests_total",
-            &format!("{to},response_code=\"403\""),
-            refused,
-        ) + &line("istio_request_duration_milliseconds_sum", to, requests * 2.0);
+    fn told(calls: &[Value]) -> Told {
+        serde_json::from_value(json!({ "generation": 1, "nodes": [], "edges": calls })).unwrap()
+    }
+
+    #[test]
+    fn a_call_leads_from_its_process_to_whom_it_reached_and_is_secured_as_that_one_saw() {
         let mut look = Look::default();
-        look.read(&Pods::new(), "curl", &sent);
-        look.read(
-            &Pods::new(),
-            "reviews-v1",
-            &line("istio_requests_total", from, requests),
+        let pods = Pods::new();
+        let calls = [
+            call("source", "workload:default/curl", SERVICE, &json!({})),
+            call(
+                "source",
+                SERVICE,
+                "workload:bookinfo/reviews-v1",
+                &json!({ "rate": 8.0, "failedShare": 0.25, "deniedShare": 0.5 }),
+            ),
+            call(
+                "source",
+                SERVICE,
+                "workload:bookinfo/waypoint",
+                &json!({ "rate": null }),
+            ),
+            // By its address.
+            call(
+                "source",
+                "workload:default/curl",
+                "workload:bookinfo/reviews-v1",
+                &json!({ "rate": 2.0, "p99Ms": 11.0 }),
+            ),
+        ];
+        look.read(&pods, "curl", told(&calls));
+        let seen = call(
+            "destination",
+            "workload:default/curl",
+            SERVICE,
+            &json!({ "mtls": false }),
         );
-        look
-    }
-
-    #[test]
-    fn an_edge_is_what_happened_between_two_looks() {
-        let edges = edges(
-            &Pods::new(),
-            &look(10.0, 0.0),
-            &look(30.0, 4.0),
-            Duration::from_secs(2),
-        );
-        assert_eq!(edges.len(), 1);
+        look.read(&pods, "reviews-v1", told(&[seen]));
+        let edges = look.edges();
+        assert_eq!(edges.len(), 2, "{edges:?}");
         let edge = &edges[0];
-        assert_eq!((edge.from.as_str(), edge.to.as_str()), ("curl", "reviews-v1"));
-        assert_eq!((edge.rate, edge.denied, edge.failed), (12.0, 2.0, 0.0));
-        assert!((edge.millis - 40.0 / 24.0).abs() < 1e-9);
-        assert_eq!(edge.identity, "spiffe://td/r");
+        assert_eq!((&*edge.from, &*edge.to), ("curl", "reviews-v1"));
+        assert_eq!((edge.rate, edge.failed, edge.denied), (10.0, 2.0, 4.0));
+        assert_eq!((edge.p50, edge.p99), (Some(2.0), Some(11.0)));
+        assert_eq!((edge.mutual_tls, &*edge.identity), (Some(false), "spiffe://td/r"));
+        assert_eq!(edge.caller, "spiffe://td/c");
+        assert_eq!(
+            (&*edges[1].to, edges[1].rate, edges[1].mutual_tls),
+            ("waypoint", 0.0, None)
+        );
     }
 
     #[test]
-    fn a_process_that_began_anew_is_counted_from_its_beginning() {
-        let edges = edges(
-            &Pods::new(),
-            &look(100.0, 0.0),
-            &look(6.0, 0.0),
-            Duration::from_secs(2),
-        );
-        assert_eq!(edges[0].rate, 3.0);
+    fn a_waypoint_is_called_and_calls() {
+        let mut look = Look::default();
+        let pods = Pods::new();
+        let calls = [
+            call("waypoint", "workload:default/curl", SERVICE, &json!({})),
+            call("waypoint", SERVICE, "workload:bookinfo/reviews-v2", &json!({})),
+        ];
+        look.read(&pods, "waypoint", told(&calls));
+        let sent = call("source", SERVICE, "workload:bookinfo/waypoint", &json!({}));
+        look.read(&pods, "curl", told(&[sent]));
+        let edges = look.edges();
+        let ends: Vec<(&str, &str)> = edges.iter().map(|edge| (&*edge.from, &*edge.to)).collect();
+        assert_eq!(ends, [("curl", "waypoint"), ("waypoint", "reviews-v2")]);
+        assert_eq!(edges[0].mutual_tls, Some(true));
     }
 }

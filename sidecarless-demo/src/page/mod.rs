@@ -4,12 +4,11 @@
 //! steps    what the buttons write into the watched folder, and take out of it again
 //! bench    carries a step out, and notes what is seen of it
 //! watch    requests that never stop: shares of a split, times with and without a waypoint, failures
-//! graph    who calls whom, from the metrics of every process
+//! graph    who calls whom, from the live view of every process
 //! server   the page, and its state as JSON
 //! ```
 
 mod bench;
-mod exposition;
 mod graph;
 mod log;
 mod observe;

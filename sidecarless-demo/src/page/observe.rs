@@ -295,7 +295,14 @@ async fn mtls(town: &Town, applied: Option<&str>, notes: &Notes) -> anyhow::Resu
         notes.saw("reviews-v2 answers plaintext, too");
     }
     if object["spec"]["mtls"]["mode"] == "DISABLE" {
-        complaints(town, KNOCKED, &["DISABLE is ignored"], notes).await?;
+        let ignored = "DISABLE is ignored";
+        eventually("the mode to be reported as ignored", async || {
+            let found = look::complaints(town, KNOCKED).await?.contains(ignored);
+            ensure!(found, "nothing says that {ignored}");
+            Ok(())
+        })
+        .await?;
+        complaints(town, KNOCKED, &[ignored], notes).await?;
     }
     let page = look::page(&town.caller("curl")?).await?;
     let hops = look::hops(&page)?;

@@ -65,6 +65,7 @@ fn pod(key: &str, pod: &Pod) -> Value {
         "address": pod.address.to_string(),
         "process": pod.process,
         "restarts": pod.started.saturating_sub(1),
+        "ended": pod.ended,
         "phase": match pod.phase {
             Phase::Starting => "starting",
             Phase::Ready => "ready",

@@ -22,6 +22,8 @@ use crate::town::Town;
 const SECONDS: usize = 600;
 /// How many requests for the page are listed.
 const LISTED: usize = 12;
+/// How many of the failures are told one by one.
+const TOLD: usize = 20;
 
 /// What was seen so far.
 #[derive(Default)]
@@ -76,8 +78,18 @@ pub(super) struct Request {
 pub(super) struct Totals {
     requests: u64,
     failed: u64,
-    /// How the last of those failed.
-    last_failure: Option<String>,
+    /// The last of those, the newest first.
+    failures: VecDeque<Failure>,
+}
+
+/// One request that failed.
+#[derive(Clone, Debug, Serialize)]
+struct Failure {
+    at: u64,
+    /// What it asked for.
+    stream: String,
+    /// How it failed.
+    fault: String,
 }
 
 /// Milliseconds since 1970.
@@ -212,7 +224,12 @@ impl Watch {
                 if let Some(fault) = &sample.fault {
                     second.failed += 1;
                     seen.totals.failed += 1;
-                    seen.totals.last_failure = Some(format!("{stream}: {fault}"));
+                    seen.totals.failures.truncate(TOLD - 1);
+                    seen.totals.failures.push_front(Failure {
+                        at,
+                        stream: stream.clone(),
+                        fault: fault.clone(),
+                    });
                 }
                 match stream.as_str() {
                     "page" => seen.page(at, sample),
@@ -320,6 +337,7 @@ mod tests {
         assert_eq!(seconds[0].through.unwrap().count, 1);
         let totals = watch.totals();
         assert_eq!((totals.requests, totals.failed), (4, 1));
-        assert_eq!(totals.last_failure.as_deref(), Some("reviews: status 503"));
+        let failure = &totals.failures[0];
+        assert_eq!((&*failure.stream, &*failure.fault), ("reviews", "status 503"));
     }
 }

@@ -1,7 +1,7 @@
 // The demo's page: asks for the state every second and shows it. Whatever comes from outside is put in as text.
 
 import { drawSplit, drawTimes } from "/plots.js";
-import { drawTown } from "/graph.js";
+import { drawTown, tell } from "/graph.js";
 
 const EVERY = 1000;
 /** More seconds than a plot shows. */
@@ -31,6 +31,10 @@ function actOf(step) {
     const summary = element("summary", {}, element("span", { class: "number" }, String(step.act)), element("span", { class: "title" }, step.actTitle), state);
     const card = element("details", { class: "act", id, name: "acts" }, summary);
     card.open = location.hash ? location.hash === `#${id}` : step.act === 3;
+    // Whoever loads the page anew is where they were.
+    card.addEventListener("toggle", () => {
+      if (card.open && location.hash !== `#${id}`) history.replaceState(null, "", `#${id}`);
+    });
     byId("acts").append(card);
     views.set(id, { card, state });
   }
@@ -67,6 +71,13 @@ function stepView(step) {
       view.choices.push([made, choice.yaml]);
       if (step.choices.length > 1) bar.append(made);
     }
+    // Somebody may have applied something in another window.
+    view.current = element("button", { type: "button", class: "choice current" }, "what is in force");
+    view.current.addEventListener("click", () => {
+      view.text.value = view.now;
+      press(view);
+    });
+    bar.append(view.current);
     bar.append(
       element("span", { class: "grow" }),
       button("Apply", "main apply", () => ({ do: "apply", yaml: view.text.value })),
@@ -85,10 +96,14 @@ const lineCount = (text) => text.trimEnd().split("\n").length;
 
 function press(view) {
   for (const [button, yaml] of view.choices) button.setAttribute("aria-pressed", String(yaml === view.text.value));
+  view.current.hidden = view.now == null || view.now === view.text.value || view.choices.some(([, yaml]) => yaml === view.now);
 }
 
 async function act(id, action) {
   const view = views.get(id);
+  // A second click of the same finger asks for nothing more.
+  if (view.asking) return;
+  view.asking = true;
   view.buttons.forEach((button) => (button.disabled = true));
   try {
     const answer = await fetch(`/api/steps/${id}`, {
@@ -101,6 +116,7 @@ async function act(id, action) {
   } catch (error) {
     complain(view, String(error));
   } finally {
+    view.asking = false;
     view.buttons.forEach((button) => (button.disabled = false));
   }
 }
@@ -120,6 +136,8 @@ function showSteps(steps, lines) {
   const inForce = new Map();
   for (const step of steps) {
     const view = stepView(step);
+    view.now = step.now;
+    if (view.text) press(view);
     const choice = step.choices.find((each) => each.yaml === step.now);
     const state = step.runs ? "" : step.now == null ? "not applied" : choice ? (step.choices.length > 1 ? `in force: ${choice.name}` : "in force") : "in force, changed";
     if (view.badge.textContent !== state) view.badge.textContent = state;
@@ -167,32 +185,60 @@ function link(text, href) {
   return element("a", { href, target: "_blank", rel: "noreferrer" }, text);
 }
 
-function showPods(pods) {
-  const rows = pods.map((pod) => {
-    const state = element("span", {}, element("i", { class: `dot ${pod.phase}` }), pod.phase);
-    const restarts = pod.restarts > 0 ? "n bad" : "n";
-    return row(pod.key, state, element("code", {}, pod.address), ["n", String(pod.process ?? "–")], [restarts, String(pod.restarts)], element("code", {}, pod.identity), link("admin", pod.admin));
-  });
-  byId("pods").tBodies[0].replaceChildren(...rows);
+/** Shows rows, if they are others than those that are shown: so that a link can be clicked that does not change. */
+function showRows(table, told, rows) {
+  const key = JSON.stringify(told);
+  if (table.dataset.key === key) return;
+  table.dataset.key = key;
+  table.tBodies[0].replaceChildren(...told.map(rows));
 }
 
+function showPods(pods) {
+  showRows(byId("pods"), pods, (pod) => {
+    const state = element("span", {}, element("i", { class: `dot ${pod.phase}` }), pod.phase);
+    const restarts = element("span", { class: pod.restarts > 0 ? "warn" : "" }, String(pod.restarts));
+    const ended = pod.ended ? element("small", {}, ` ${pod.ended}`) : "";
+    const made = row(pod.key, state, element("code", {}, pod.address), ["n", String(pod.process ?? "–")], element("span", {}, restarts, ended), element("code", {}, pod.identity), link("live view", pod.admin));
+    made.dataset.pod = pod.key;
+    return made;
+  });
+}
+
+const clock = (at) => new Date(at).toLocaleTimeString("en-GB");
+
 function showPages(pages, traces) {
-  const rows = pages.map((page) => {
+  showRows(byId("pages"), pages, (page) => {
     const answer = page.fault ? element("span", { class: "bad" }, page.fault) : "whole";
     const trace = page.trace ? link("trace", `${traces}/${encodeURIComponent(page.trace)}`) : "";
-    return row(new Date(page.at).toLocaleTimeString(), answer, page.served_by, element("code", {}, page.peer), ["n", `${(page.micros / 1000).toFixed(1)} ms`], trace);
+    return row(clock(page.at), answer, page.served_by, element("code", {}, page.peer), ["n", `${(page.micros / 1000).toFixed(1)} ms`], trace);
   });
-  byId("pages").tBodies[0].replaceChildren(...rows);
 }
 
 function showTotals(totals) {
   byId("requests").textContent = totals.requests.toLocaleString("en");
   byId("failed").textContent = totals.failed.toLocaleString("en");
   byId("failed").classList.toggle("bad", totals.failed > 0);
-  byId("failed").title = totals.last_failure ?? "";
+  byId("failures").hidden = totals.failed === 0;
+  const which = totals.failures.length < totals.failed ? `the last ${totals.failures.length} of ${totals.failed.toLocaleString("en")}` : "all of them";
+  byId("failures-title").textContent = `Requests that failed, ${which}`;
+  showRows(byId("failures-table"), totals.failures, (failure) => row(clock(failure.at), failure.stream, element("span", { class: "bad" }, failure.fault)));
   const recent = seconds.slice(-5);
   const asked = recent.flatMap((second) => [...Object.values(second.split), second.direct?.count ?? 0, second.through?.count ?? 0]);
   byId("rate").textContent = recent.length ? (asked.reduce((all, each) => all + each, 0) / recent.length).toFixed(0) : "–";
+}
+
+// ===== the call that somebody points at
+
+let pointed = null;
+
+function point(call) {
+  pointed = [call.from, call.to];
+  showCall(call);
+}
+
+function showCall(call) {
+  const { ends, figures, identities } = tell(call);
+  byId("call").replaceChildren(element("b", {}, ends), element("span", {}, figures), element("code", {}, identities));
 }
 
 // ===== the whole
@@ -205,7 +251,9 @@ function show(state) {
   byId("prometheus").textContent = state.prometheus;
   showTotals(state.totals);
   showSteps(state.steps, state.lines);
-  drawTown(byId("town"), state.pods, state.edges);
+  drawTown(byId("town"), state.pods, state.edges, point);
+  const call = pointed && state.edges.find((edge) => edge.from === pointed[0] && edge.to === pointed[1]);
+  if (call) showCall(call);
   drawSplit(byId("split"), byId("split-figures"), seconds, state.at);
   drawTimes(byId("time"), byId("time-figures"), seconds, state.at);
   showPods(state.pods);

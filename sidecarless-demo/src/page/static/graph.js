@@ -71,17 +71,32 @@ function curve(from, to) {
 
 const rate = (value) => (value >= 100 ? value.toFixed(0) : value.toFixed(1));
 
-function edge(call, spots) {
-  const line = curve(spots.get(call.from), spots.get(call.to));
-  const kind = call.failed > 0 ? "failing" : call.denied > 0 ? "denied" : call.mutual_tls ? "mutual" : "";
-  const group = svg("g", { class: `edge ${kind}`, "data-from": call.from, "data-to": call.to });
+const kindOf = (call) => (call.failed > 0 ? "failing" : call.denied > 0 ? "denied" : call.mutual_tls ? "mutual" : "");
+
+/** Everything that is known of a call, in words. */
+export function tell(call) {
   const security = { true: "mutual TLS", false: "not mutual TLS", null: "security not known" }[call.mutual_tls];
-  const told = `${call.from} → ${call.to}\n${rate(call.rate)} requests per second, ${call.millis.toFixed(2)} ms on average\n${security}, to ${call.identity || "unknown"}`;
-  const bad = call.failed > 0 ? `\n${rate(call.failed)} per second failed` : "";
-  const refused = call.denied > 0 ? `\n${rate(call.denied)} per second refused` : "";
-  group.append(svg("title", {}, told + bad + refused));
+  const ms = (value) => (value === null ? "–" : `${value.toFixed(value < 10 ? 1 : 0)} ms`);
+  const parts = [`${rate(call.rate)} requests per second`, `median ${ms(call.p50)}, p99 ${ms(call.p99)}`, security];
+  if (call.failed > 0) parts.push(`${rate(call.failed)} per second failed`);
+  if (call.denied > 0) parts.push(`${rate(call.denied)} per second refused`);
+  return {
+    ends: `${call.from} → ${call.to}`,
+    figures: parts.join(" · "),
+    identities: `${call.caller || "unknown"} → ${call.identity || "unknown"}`,
+  };
+}
+
+function edge(call, spots, pick) {
+  const line = curve(spots.get(call.from), spots.get(call.to));
+  const told = tell(call);
+  const group = svg("g", {
+    class: `edge ${kindOf(call)}`, "data-from": call.from, "data-to": call.to, tabindex: "0", role: "button", "aria-label": `${told.ends}: ${told.figures}`,
+  });
+  for (const event of ["click", "focus", "pointerenter"]) group.addEventListener(event, () => pick(call));
+  group.append(svg("title", {}, `${told.ends}\n${told.figures}\n${told.identities}`));
   const width = 1.4 + Math.min(3.2, Math.log10(1 + call.rate) * 1.5);
-  group.append(svg("path", { d: line.d, "stroke-width": width }));
+  group.append(svg("path", { d: line.d, class: "hit" }), svg("path", { d: line.d, "stroke-width": width }));
   if (call.rate > 0) group.append(svg("path", { d: line.d, class: "flow", "stroke-width": Math.max(1.2, width - 1) }));
   const extra = call.denied > 0 ? ` · ${rate(call.denied)} refused` : call.failed > 0 ? ` · ${rate(call.failed)} failed` : "";
   group.append(svg("text", { x: line.x, y: line.y - 4 }, `${rate(call.rate)}/s${extra}`));
@@ -102,12 +117,16 @@ function node(pod, spot, quiet) {
 
 const short = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
-export function drawTown(canvas, pods, edges) {
+/** Draws the town; `pick` is told of the call that somebody points at. */
+export function drawTown(canvas, pods, edges, pick) {
   const [, , width, height] = canvas.getAttribute("viewBox").split(" ").map(Number);
   const spots = places(pods, width, height);
   const known = edges.filter((call) => spots.has(call.from) && spots.has(call.to));
   const busy = new Set(known.flatMap((call) => [call.from, call.to]));
-  const lines = known.map((call) => edge(call, spots));
+  // What somebody is at by keyboard stays so when it is drawn anew.
+  const { from, to } = canvas.contains(document.activeElement) ? document.activeElement.dataset : {};
+  const lines = known.map((call) => edge(call, spots, pick));
   const boxes = pods.map((pod) => node(pod, spots.get(pod.workload), !busy.has(pod.workload)));
   canvas.replaceChildren(...lines, ...boxes);
+  if (from) lines.find((line) => line.dataset.from === from && line.dataset.to === to)?.focus({ preventScroll: true });
 }
