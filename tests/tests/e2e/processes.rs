@@ -269,7 +269,10 @@ async fn a_waypoint_that_is_told_lets_go_of_its_log() -> Result<()> {
         asked.is_ok() && text(asked.expect("it is answered")).await.is_ok()
     };
     let has = |word: &str| fs::read_to_string(&file).is_ok_and(|lines| lines.contains(word));
-    until("requests are logged", async || ask("before").await && has("/before")).await;
+    until("requests are logged", async || {
+        ask("before").await && has("/before")
+    })
+    .await;
     // The last of them, so that no line is on its way when the file is moved.
     assert!(ask("last").await);
     until("the last request is logged", async || has("/last")).await;
@@ -287,7 +290,10 @@ async fn a_waypoint_that_is_told_lets_go_of_its_log() -> Result<()> {
     );
     process.signal("HUP")?;
     until("it lets go of the file that was moved", async || !holds()).await;
-    until("and writes to another", async || ask("after").await && has("/after")).await;
+    until("and writes to another", async || {
+        ask("after").await && has("/after")
+    })
+    .await;
     assert!(!fs::read_to_string(&moved)?.contains("/after"));
     assert_eq!(status(town.curl.get(URL).await), 200, "it serves as before");
     Ok(())

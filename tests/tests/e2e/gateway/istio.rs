@@ -115,12 +115,11 @@ async fn tls_and_bytes_are_led_by_virtual_services() -> Result<()> {
     let clash = format!("{servers}, {{port: {{number: 7000, name: web, protocol: HTTP}}, hosts: ['*']}}");
     town.cluster.apply("edge", &edge(&clash))?;
     until("the clash is told", || async {
-        let status = town.front.mesh().status();
-        let told = status.borrow().problems.iter().any(|it| {
-            let text = it.to_string();
-            text.contains("spec.servers[4].port.protocol") && text.contains("edge.yaml:")
-        });
-        told
+        let problems = town.front.mesh().status().borrow().problems.clone();
+        problems
+            .iter()
+            .map(ToString::to_string)
+            .any(|text| text.contains("spec.servers[4].port.protocol") && text.contains("edge.yaml:"))
     })
     .await;
     ensure!(asked(&mut town.visitor(7000).connect().await?, "whatever").await == "a");
