@@ -146,15 +146,7 @@ impl<F: Fn(&Snapshot, &Snapshot, &Report) + Send + Sync + 'static> Control<F> {
         let next = Arc::new(snapshot);
         span.record(field::GENERATION, next.generation);
         let old = self.live.publish(Arc::clone(&next));
-        tracing::info!(
-            generation = next.generation,
-            services = next.services.len(),
-            resources = self.inbox.store.len(),
-            problems = report.problems,
-            compile = ?report.compile,
-            "published",
-        );
-        self.follow_up(old, &next, report).await;
+        // Whoever meets the new snapshot finds its problems told; what has changed takes some reading.
         self.tell.send_replace(Arc::new(Status {
             generation: next.generation,
             synced: true,
@@ -165,6 +157,18 @@ impl<F: Fn(&Snapshot, &Snapshot, &Report) + Send + Sync + 'static> Control<F> {
             history: self.history.told(),
             failed: None,
         }));
+        tracing::info!(
+            generation = next.generation,
+            services = next.services.len(),
+            resources = self.inbox.store.len(),
+            problems = report.problems,
+            compile = ?report.compile,
+            "published",
+        );
+        self.follow_up(old, &next, report).await;
+        let history = self.history.told();
+        self.tell
+            .send_modify(|status| Arc::make_mut(status).history = history);
     }
 
     /// Does what follows a swap: tells whoever asked for it, and notes what is new. All of it is read for that, which is

@@ -57,6 +57,7 @@ pub struct Echo {
     client: Option<Client>,
     served: Arc<AtomicUsize>,
     sunk: Arc<AtomicU64>,
+    sinking: Arc<AtomicU64>,
     failed: Arc<Mutex<BTreeMap<String, usize>>>,
     pause: Duration,
 }
@@ -69,6 +70,7 @@ impl Echo {
             client,
             served: Arc::default(),
             sunk: Arc::default(),
+            sinking: Arc::default(),
             failed: Arc::default(),
             pause: Duration::ZERO,
         }
@@ -83,6 +85,11 @@ impl Echo {
     /// How many bytes `/sink` has read to the end of a body.
     pub fn sunk(&self) -> u64 {
         self.sunk.load(Ordering::SeqCst)
+    }
+
+    /// How many bytes `/sink` has read, of bodies that go on too.
+    pub fn sinking(&self) -> u64 {
+        self.sinking.load(Ordering::SeqCst)
     }
 
     /// The code that `/fail/CODE/TIMES/…`, or another such path, still has to give.
@@ -144,7 +151,7 @@ impl Echo {
         }
         match path.as_str() {
             "/sink" => {
-                let bytes = sink(request.into_body()).await;
+                let bytes = counted(request.into_body(), &self.sinking).await;
                 self.sunk.fetch_add(bytes, Ordering::SeqCst);
                 Response::new(Body::from(bytes.to_string()))
             }
@@ -273,10 +280,17 @@ pub fn with_trailers(
 }
 
 /// Reads a body to its end and says how long it was.
-pub async fn sink(mut body: Body) -> u64 {
+pub async fn sink(body: Body) -> u64 {
+    counted(body, &AtomicU64::new(0)).await
+}
+
+/// As [`sink`], telling meanwhile.
+async fn counted(mut body: Body, so_far: &AtomicU64) -> u64 {
     let mut bytes = 0;
     while let Some(Ok(frame)) = body.frame().await {
-        bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+        let more = frame.data_ref().map_or(0, |data| data.len() as u64);
+        so_far.fetch_add(more, Ordering::SeqCst);
+        bytes += more;
     }
     bytes
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use http::Method;
 use inmesh::Body;
-use inmesh_tests::kit::echo::source;
+use inmesh_tests::kit::echo::{Echo, source};
 use inmesh_tests::kit::wait::until;
 use inmesh_tests::kit::world::{request, seen, status, text};
 use inmesh_tests::kit::{Shape, World};
@@ -85,8 +85,8 @@ async fn a_streamed_body_reaches_both_whole(shape: Shape) -> Result<()> {
     const BYTES: u64 = 8 << 20;
     let world = World::start(shape, &[("route", &route(&mirror("")))]).await?;
     let mut asked = request(Method::POST, &format!("{URL}/sink"), &[]);
-    // Paced by the reader: a copy may lag behind by little.
-    *asked.body_mut() = Body::new(paced(BYTES));
+    // Paced by whoever reads the copy, which may lag behind by little.
+    *asked.body_mut() = Body::new(paced(BYTES, &world.v2.echo));
     let answer = world.curl.request(asked).await.map_err(|e| anyhow!("{e}"))?;
     assert_eq!(text(answer).await?, BYTES.to_string());
     until("the copy has every byte", || async {
@@ -96,15 +96,23 @@ async fn a_streamed_body_reaches_both_whole(shape: Shape) -> Result<()> {
     Ok(())
 }
 
-/// Frames with time in between, in which whoever is a little behind can follow.
-fn paced(bytes: u64) -> impl http_body::Body<Data = bytes::Bytes, Error = std::convert::Infallible> + Send {
+/// Frames, each when the one but few before has been read there.
+fn paced(
+    bytes: u64,
+    reader: &Echo,
+) -> impl http_body::Body<Data = bytes::Bytes, Error = std::convert::Infallible> + Send + use<> {
     use futures_util::StreamExt;
+    // Three frames are less than a copy may lag behind.
+    const AHEAD: u64 = 2;
     let frame = bytes::Bytes::from(vec![b'x'; 64 << 10]);
-    let frames = bytes / frame.len() as u64;
-    let stream = futures_util::stream::iter(0..frames).then(move |_| {
-        let frame = frame.clone();
+    let (size, reader) = (frame.len() as u64, reader.clone());
+    let stream = futures_util::stream::iter(0..bytes / size).then(move |at| {
+        let (frame, reader) = (frame.clone(), reader.clone());
         async move {
-            tokio::time::sleep(Duration::from_millis(4)).await;
+            until("the reader follows", || async {
+                reader.sinking() >= at.saturating_sub(AHEAD) * size
+            })
+            .await;
             Ok(http_body::Frame::data(frame))
         }
     });

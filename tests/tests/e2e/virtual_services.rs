@@ -212,7 +212,7 @@ async fn istios_gateway_ends_tls_with_its_secrets_and_asks_clients_where_it_must
                    ingressgateway}\n  servers:\n  - {port: {number: 8443, name: https, protocol: HTTPS}, hosts: [open.test], tls: {mode: SIMPLE, \
                    credentialName: open}}\n  - {port: {number: 8443, name: https-b, protocol: HTTPS}, hosts: [closed.test], tls: {mode: MUTUAL, \
                    credentialName: closed}}\n  - {port: {number: 8080, name: http, protocol: HTTP}, hosts: ['*'], tls: {httpsRedirect: true}}\n  - \
-                   {port: {number: 9000, name: tcp, protocol: TCP}, hosts: ['*']}\n";
+                   {port: {number: 8080, name: tcp, protocol: TCP}, hosts: ['*']}\n";
     let issuer = Issuer::new();
     let http = format!(
         "[{{match: [{{headers: {{'@request.auth.claims[groups]': {{exact: testers}}}}}}], {}}}, {{{}}}]",

@@ -26,6 +26,8 @@ pub(super) struct Seen {
     pub(super) times: Vec<Duration>,
     /// Who has answered those, where they said so.
     pub(super) by: BTreeMap<String, usize>,
+    /// How many were under way at once, at most.
+    pub(super) most_under_way: usize,
     /// Everything else, by what it was.
     pub(super) failed: BTreeMap<String, usize>,
 }
@@ -65,17 +67,22 @@ impl Paced {
         let task = tokio::spawn(async move {
             let seen = Arc::new(Mutex::new(Seen::default()));
             let mut requests = JoinSet::new();
+            let mut most = 0;
             let mut ticks = tokio::time::interval(Duration::from_micros(1_000_000 / rate));
             ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
             while !*stopped.borrow() {
                 ticks.tick().await;
                 requests.spawn(one(client.clone(), url.clone(), Arc::clone(&seen)));
                 while requests.try_join_next().is_some() {}
+                most = most.max(requests.len());
             }
             while requests.join_next().await.is_some() {}
-            Arc::into_inner(seen)
-                .map(|it| it.into_inner().unwrap_or_else(PoisonError::into_inner))
-                .unwrap_or_default()
+            let seen = Arc::into_inner(seen);
+            let seen = seen.map(|it| it.into_inner().unwrap_or_else(PoisonError::into_inner));
+            Seen {
+                most_under_way: most,
+                ..seen.unwrap_or_default()
+            }
         });
         Self { stop, task }
     }
