@@ -149,25 +149,34 @@ async fn a_pod_is_bound_to_a_waypoint_for_workloads() -> Result<()> {
 async fn a_waypoint_that_has_lost_a_service_is_unavailable_not_closed() -> Result<()> {
     let house = House::build(Door::Waypoint, &[]).await?;
     let io = TokioIo::new(house.knock().await?);
-    let (mut sender, connection) = hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(io).await?;
+    let (sender, connection) = hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(io).await?;
     tokio::spawn(connection);
-    let mut ask = async || {
+    let sender = tokio::sync::Mutex::new(sender);
+    let ask = async || {
         let asked = http::Request::get("/").header("host", "reviews:9080");
-        let answer = sender.send_request(asked.body(Empty::new())?).await?;
+        let asked = asked.body(Empty::new()).expect("it is a request");
+        let mut sender = sender.lock().await;
+        sender.ready().await.expect("the tunnel is there");
+        let answer = sender.send_request(asked).await.expect("it is answered");
         let status = answer.status().as_u16();
-        answer.into_body().collect().await?;
-        anyhow::Ok(status)
+        answer.into_body().collect().await.expect("it has an end");
+        status
     };
-    ensure!(ask().await? == 200);
+    ensure!(ask().await == 200);
     house.world.cluster.remove("service-reviews")?;
-    house.world.settled().await?;
-    ensure!(ask().await? == 503);
+    until("the service is gone", async || match ask().await {
+        200 => false,
+        status => {
+            assert_eq!(status, 503);
+            true
+        }
+    })
+    .await;
     let served = house.served();
+    ensure!(ask().await == 503 && house.served() == served);
     // As soon as it is known again the same tunnel is good again.
     house.world.cluster.service("reviews", "reviews", None)?;
-    house.world.settled().await?;
-    ensure!(ask().await? == 200);
-    ensure!(house.served() == served + 1);
+    until("the service is back", async || ask().await == 200).await;
     Ok(())
 }
 
