@@ -258,8 +258,13 @@ async fn a_process_that_is_out_of_descriptors_waits_for_some() -> Result<()> {
 async fn a_waypoint_that_is_told_lets_go_of_its_log() -> Result<()> {
     let town = town(1).await?;
     let file = town.cluster.path().join("access.log");
+    // Of the waypoint alone: the pods would write to the same file.
     let mesh = format!(
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |\n    accessLogFile: {}\n",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |\n    \
+         extensionProviders: [{{name: file, envoyFileAccessLog: {{path: {}}}}}]\n---\n\
+         apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {{name: waypoint, namespace: default}}\nspec:\n  \
+         targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: waypoint}}]\n  \
+         accessLogging: [{{providers: [{{name: file}}]}}]\n",
         file.display()
     );
     town.cluster.apply("mesh", &mesh)?;
