@@ -127,6 +127,12 @@ pub(super) fn sent_nowhere(view: &Snapshot, protocol: Protocol) -> RequestLabels
     labels
 }
 
+/// Istio's name for what is of no service, if that is what the labels say.
+pub(super) fn of_no_service(labels: &RequestLabels) -> Option<&str> {
+    let service = &labels.service;
+    (service.host.is_empty() && !service.name.is_empty()).then_some(&*service.name)
+}
+
 fn party(workload: &Workload, identity: Option<&SpiffeId>) -> PartyLabels {
     PartyLabels {
         workload: Arc::clone(&workload.owner),

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, V
 use tracing::Span;
 
 use super::call::Served;
+use super::labels;
 use super::traced::Traced;
 use super::{MeshBody, Origin, Reason, Refusal};
 use crate::policy::authz::remote_addr;
@@ -259,7 +260,8 @@ impl Line {
             received: ended.received,
             sent: ended.sent,
             upstream: answer.upstream,
-            cluster: answer.cluster.as_deref(),
+            // As metrics have it.
+            cluster: labels::of_no_service(labels).or(answer.cluster.as_deref()),
             attempts: answer.attempts,
             failure: answer.failure.as_deref(),
             local: self.addresses.map(|it| it.local),

@@ -170,6 +170,43 @@ async fn a_request_is_told_with_the_standard_labels_in_their_order(shape: Shape)
     Ok(())
 }
 
+/// What goes to an address and not to a service has names of Istio's instead, at both ends and in the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_for_no_service_is_told_as_passed_through() -> Result<()> {
+    const PORT: u16 = 9_999;
+    let log = tempfile::NamedTempFile::new()?;
+    let mesh = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |\n    accessLogFile: {}\n",
+        log.path().display()
+    );
+    let world = World::start(Shape::InProcess, &[("mesh", &mesh)]).await?;
+    world.v1.mesh.attach(PORT, world.v1.echo.clone()).await?;
+    let url = format!("http://{}:{PORT}/direct", world.v1.spec.ip);
+    assert_eq!(status(world.curl.get(url.as_str()).await), 200);
+    for (mesh, reporter, name) in [
+        (&world.meshes()[0], "source", "PassthroughCluster"),
+        (&world.v1.mesh, "destination", "InboundPassthroughCluster"),
+    ] {
+        let labels = [("reporter", reporter), ("destination_service_name", name)];
+        let told = series(mesh, REQUESTS, &labels).await;
+        is(
+            &told,
+            &[
+                ("destination_service", "unknown"),
+                ("destination_service_namespace", "unknown"),
+                ("destination_workload", "reviews-v1"),
+                ("response_code", "200"),
+            ],
+        );
+    }
+    until("it is logged", || async {
+        let lines = std::fs::read_to_string(log.path()).unwrap_or_default();
+        lines.contains("GET /direct ") && lines.contains(" InboundPassthroughCluster ")
+    })
+    .await;
+    Ok(())
+}
+
 const POLICY: &str = "
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
