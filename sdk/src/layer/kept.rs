@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use http::header::HOST;
 use http::uri::Authority;
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 
-use super::call::{Served, authority};
+use super::call::Served;
 use super::notes::Notes;
 use super::record::{Counted, Record};
 use super::{MeshBody, Refusal};
@@ -22,7 +23,8 @@ pub(super) struct Kept {
     wanted: Wanted,
     method: Method,
     uri: Uri,
-    authority: Box<str>,
+    /// The host that it names, where its URI does not say. Shared with the request, as the URI is.
+    host: Option<HeaderValue>,
     dialled: Option<Authority>,
     headers: Option<HeaderMap>,
     /// The id of the trace that it belongs to, whoever records that.
@@ -43,9 +45,9 @@ impl Kept {
             live: Arc::clone(live),
             wanted,
             method: request.method().clone(),
-            authority: match uri.authority() {
-                Some(_) => Box::default(),
-                None => authority(request).into(),
+            host: match uri.authority() {
+                Some(_) => None,
+                None => request.headers().get(HOST).cloned(),
             },
             headers: (wanted == Wanted::All).then(|| request.headers().clone()),
             uri,
@@ -104,7 +106,12 @@ impl Kept {
             view: Arc::clone(&record.view),
             method: self.method.clone(),
             uri: self.uri.clone(),
-            authority: self.authority.clone(),
+            authority: self
+                .host
+                .as_ref()
+                .and_then(|host| host.to_str().ok())
+                .unwrap_or_default()
+                .into(),
             dialled: self.dialled.clone(),
             headers: self.headers.clone(),
             trace: context_of(&record.span)
