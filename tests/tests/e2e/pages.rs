@@ -23,6 +23,8 @@ use tokio::net::TcpListener;
 const URL: &str = "http://reviews:9080";
 const ESCAPE: &str = "\u{e00c}";
 const ENTER: &str = "\u{e007}";
+const DOWN: &str = "\u{e015}";
+const RIGHT: &str = "\u{e014}";
 
 const RULES: &str = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: reviews}\nspec:\n  parentRefs:\n  \
     - {group: '', kind: Service, name: reviews, port: 9080}\n  rules:\n  - matches:\n    - headers: [{name: end-user, value: jason}]\n    \
@@ -62,6 +64,43 @@ async fn is_quiet(browser: &Browser, origin: SocketAddr) -> Result<()> {
     let complaints: Vec<String> = complaints.filter(|it| !meant(it)).collect();
     assert_eq!(complaints, Vec::<String>::new());
     Ok(())
+}
+
+/// Whatever can be pressed or filled in says what it is to those who do not see it, and each view says what it is of.
+async fn is_accessible(browser: &Browser) -> Result<()> {
+    let nameless = "const named = it => it.getAttribute('aria-label') || it.labels?.length || it.textContent.trim() || it.title;\
+         return [...document.querySelectorAll('button, input, select, textarea, a, [role=tab], [role=button], [role=tabpanel]')]\
+         .filter(it => !named(it) && !it.getAttribute('aria-labelledby')).map(it => it.outerHTML.slice(0, 120))";
+    assert_eq!(browser.run(nameless).await?, json!([]));
+    let lost = "return [...document.querySelectorAll('[aria-controls], [aria-labelledby]')].flatMap(it => [it.getAttribute('aria-controls'), it.getAttribute('aria-labelledby')])\
+         .filter(id => id && !document.getElementById(id))";
+    assert_eq!(browser.run(lost).await?, json!([]));
+    let said = "return [document.documentElement.lang, document.querySelectorAll('[role=tab][aria-selected=true]').length, document.querySelectorAll('[role=tabpanel]:not([hidden])').length]";
+    assert_eq!(browser.run(said).await?, json!(["en", 1, 1]));
+    Ok(())
+}
+
+/// Every view fits on a desk, on half of one, and on a telephone: nothing is wider than the window.
+async fn fits(browser: &Browser) -> Result<()> {
+    for (width, height) in [(1440, 900), (1024, 768), (390, 844)] {
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        browser
+            .devtools("Emulation.setDeviceMetricsOverride", size)
+            .await?;
+        browser.until(&format!("innerWidth === {width}")).await;
+        for view in ["graph", "requests", "config", "generations", "certificates"] {
+            browser.run(&format!("location.hash = '#{view}'")).await?;
+            browser
+                .until(&format!("!document.getElementById('{view}').hidden"))
+                .await;
+            let wide = "return document.documentElement.scrollWidth - innerWidth";
+            assert_eq!(browser.run(wide).await?, 0, "{view} at {width}");
+            picture(browser, &format!("{view}-{width}")).await?;
+        }
+    }
+    browser
+        .devtools("Emulation.clearDeviceMetricsOverride", json!({}))
+        .await
 }
 
 /// What is drawn: from whom to whom.
@@ -117,6 +156,11 @@ async fn the_page_shows_who_calls_whom_and_what_became_of_it() -> Result<()> {
     for name in ["curl", "other", "reviews-v1"] {
         assert!(text.to_string().contains(name), "{text}");
     }
+    // What is wrong comes before what is busy.
+    let listed = browser.text("#graph-side").await?.to_lowercase();
+    let first = listed.find("look at these").zip(listed.find("busiest calls"));
+    assert!(first.is_some_and(|(wrong, busy)| wrong < busy), "{listed}");
+    assert!(listed.contains("mutual tls"), "{listed}");
     assert!(browser.text("#identity").await?.ends_with("/sa/waypoint"));
     browser
         .run("document.querySelector('[data-id$=\"/curl\"]').dispatchEvent(new MouseEvent('click'))")
@@ -191,7 +235,7 @@ async fn the_page_shows_who_calls_whom_and_what_became_of_it() -> Result<()> {
         .await;
     // By keyboard alone.
     browser.press("j").await?;
-    browser.press("j").await?;
+    browser.press(DOWN).await?;
     browser
         .until("document.querySelectorAll('#rows tr')[1].classList.contains('picked')")
         .await;
@@ -236,9 +280,20 @@ async fn the_page_shows_who_calls_whom_and_what_became_of_it() -> Result<()> {
         .await;
     picture(&browser, "certificates").await?;
     browser.prefer("light").await?;
-    browser.press("1").await?;
+    // Tabs as tabs are, and the address as addresses are.
+    browser
+        .run("document.getElementById('tab-certificates').focus()")
+        .await?;
+    browser.press(RIGHT).await?;
+    browser
+        .until("!document.getElementById('graph').hidden && document.activeElement.id === 'tab-graph'")
+        .await;
     browser.until("document.querySelector('#graph-svg .edge')").await;
     picture(&browser, "light").await?;
+    browser.run("location.hash = '#requests'").await?;
+    browser.until("!document.getElementById('requests').hidden").await;
+    is_accessible(&browser).await?;
+    fits(&browser).await?;
     is_quiet(&browser, admin.addr()).await
 }
 
@@ -416,6 +471,11 @@ fn documents() -> BTreeMap<&'static str, Value> {
         ("/live/requests/*", whole),
         ("/live/stream", event(&exchange)),
         (
+            "/live/summary",
+            json!({ "generation": 1, "publishedMs": 1_700_000_000_000_u64, "resources": 1, "ready": true, "identity": "i",
+                "failed": { "strict": true, "text": "t" }, "problems": { "errors": 1, "warnings": 0, "ignored": 1 } }),
+        ),
+        (
             "/live/config",
             json!({ "generation": 1, "publishedMs": 1_700_000_000_000_u64, "resources": 1, "ready": true, "identity": "i",
                 "failed": { "strict": true, "text": "t" }, "problems": problems, "unserved": [{ "listener": "l", "text": "t" }],
@@ -547,6 +607,13 @@ async fn a_thousand_services_can_be_found_one_by_one() -> Result<()> {
         .await;
     browser.until("document.getElementById('graph-note').textContent.startsWith('40 of 2,000 calls, 2,000 workloads and services')").await;
     picture(&browser, "thousand").await?;
+    // Beside it, too, no more than one reads, and how many there are besides.
+    browser
+        .run("const it = document.getElementById('graph-most'); it.value = '120'; it.dispatchEvent(new Event('input', { bubbles: true }))")
+        .await?;
+    browser
+        .until("document.querySelectorAll('#graph-side .call').length === 60 && document.getElementById('graph-side').innerText.includes('and 60 more')")
+        .await;
     // The most that can be drawn; the page answers meanwhile.
     browser
         .run("const it = document.getElementById('graph-most'); it.value = '400'; it.dispatchEvent(new Event('input', { bubbles: true }))")

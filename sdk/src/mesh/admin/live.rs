@@ -16,6 +16,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::super::{Inner, Mesh};
 use super::show::{self, problem};
 use super::{document, text};
+use crate::config::Severity;
 use crate::control::{Change, Generation};
 use crate::identity::CertificateFacts;
 use crate::layer::{BoxError, MeshBody};
@@ -118,6 +119,7 @@ pub(super) async fn answer(mesh: &Mesh, uri: &Uri) -> Option<Response<MeshBody>>
                 None => text(StatusCode::SERVICE_UNAVAILABLE, "too many look on already\n"),
             },
         },
+        "summary" => document(&summary(mesh)),
         "config" => document(&config(mesh)),
         "generations" => {
             let status = mesh.status().borrow().clone();
@@ -229,12 +231,17 @@ impl Stream {
 
 // ===== configuration =====
 
-fn config(mesh: &Mesh) -> Value {
+/// How it is, in a few figures: for those who ask every few seconds, however much is configured.
+fn summary(mesh: &Mesh) -> Value {
     let status = mesh.status().borrow().clone();
-    let unserved = mesh.unserved().borrow().clone();
-    let unserved = unserved
-        .iter()
-        .map(|(listener, why)| json!({ "listener": &**listener, "text": why.to_string() }));
+    let unserved = mesh.unserved().borrow().len();
+    let count = |severity| {
+        status
+            .problems
+            .iter()
+            .filter(|it| it.severity == severity)
+            .count()
+    };
     json!({
         "generation": status.generation,
         "publishedMs": status.published.map(millis),
@@ -242,11 +249,26 @@ fn config(mesh: &Mesh) -> Value {
         "ready": mesh.is_ready(),
         "identity": mesh.identity().as_str(),
         "failed": status.failed.as_ref().map(|failed| json!({ "strict": failed.strict, "text": failed.text })),
-        "problems": status.problems.iter().map(problem).collect::<Vec<_>>(),
-        "unserved": unserved.collect::<Vec<_>>(),
-        "conditions": mesh.statuses(),
-        "dump": show::dump(&mesh.snapshot()),
+        "problems": {
+            "errors": count(Severity::Error) + unserved,
+            "warnings": count(Severity::Warning),
+            "ignored": count(Severity::Ignored),
+        },
     })
+}
+
+fn config(mesh: &Mesh) -> Value {
+    let status = mesh.status().borrow().clone();
+    let unserved = mesh.unserved().borrow().clone();
+    let unserved = unserved
+        .iter()
+        .map(|(listener, why)| json!({ "listener": &**listener, "text": why.to_string() }));
+    let mut told = summary(mesh);
+    told["problems"] = status.problems.iter().map(problem).collect();
+    told["unserved"] = unserved.collect();
+    told["conditions"] = json!(mesh.statuses());
+    told["dump"] = show::dump(&mesh.snapshot());
+    told
 }
 
 fn generation(it: &Generation, whole: bool) -> Value {

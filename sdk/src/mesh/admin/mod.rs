@@ -105,6 +105,7 @@ const INDEX: &str = "inmesh admin; a browser is shown the live view at /\n\n\
     /live/requests          the last requests; ?filter=from=curl+status>=400&limit=100&watch=SECONDS\n\
     /live/requests/ID       one of them: where its time went, and why it was treated as it was\n\
     /live/stream            requests as they end, as server-sent events; ?filter=\n\
+    /live/summary           generation, readiness, how much is wrong: a few figures\n\
     /live/config            the configuration in force, with all that is wrong with it\n\
     /live/generations       what changed when; /live/generations/N field by field\n\
     /live/certificates      certificates, and until when they are valid\n";

@@ -1,6 +1,6 @@
 // The page: tabs, what is asked for while one of them is seen, and the keyboard.
 
-import { account, ago, ask, bytes, clock, day, duration, h, lasting, milliseconds, plain, put, send, share } from './data.js';
+import { account, ago, ask, bytes, clock, day, duration, h, lasting, many, milliseconds, plain, put, send, share } from './data.js';
 import { Drawing, choose, side } from './graph.js';
 
 const $ = id => document.getElementById(id);
@@ -14,21 +14,19 @@ let tab = 'graph';
 
 async function pulse() {
   try {
-    const config = await ask('/live/config');
-    put($('identity'), config.identity);
-    put($('generation'), `generation ${config.generation}`);
-    health(config.ready && !config.failed ? 'good' : 'bad', config.failed ? 'not in force' : config.ready ? 'ready' : 'not ready');
-    const count = word => config.problems.filter(problem => problem.severity === word).length;
-    const wrong = count('error') + count('warning') + config.unserved.length;
-    $('badge').hidden = wrong + count('ignored') === 0;
-    $('badge').className = `badge ${count('error') + config.unserved.length ? 'bad' : wrong ? 'warn' : 'dim'}`;
-    put($('badge'), wrong || count('ignored'));
-    $('badge').title = `${count('error')} errors, ${count('warning')} warnings, ${count('ignored')} ignored fields`;
-    document.title = `${wrong ? `(${wrong}) ` : ''}${account(config.identity)} · inmesh`;
-    return config;
-  } catch (error) {
+    const now = await ask('/live/summary');
+    put($('identity'), now.identity);
+    put($('generation'), `generation ${now.generation}`);
+    health(now.ready && !now.failed ? 'good' : 'bad', now.failed ? 'not in force' : now.ready ? 'ready' : 'not ready');
+    const { errors, warnings, ignored } = now.problems;
+    const wrong = errors + warnings;
+    $('badge').hidden = wrong + ignored === 0;
+    $('badge').className = `badge ${errors ? 'bad' : wrong ? 'warn' : 'dim'}`;
+    put($('badge'), wrong || ignored);
+    $('badge').title = [many(errors, 'error'), many(warnings, 'warning'), many(ignored, 'ignored field')].join(', ');
+    document.title = `${wrong ? `(${wrong}) ` : ''}${plain(account(now.identity))} · inmesh`;
+  } catch {
     health('gone', 'no answer');
-    return null;
   }
 }
 
@@ -145,7 +143,9 @@ function note(text) {
 }
 
 const who = end => (end.workload ? [end.namespace, end.workload].filter(Boolean).join('/') : account(end.identity) || end.address || 'unknown');
-const whom = end => (end.workload ? who(end) : end.service || who(end));
+/** The name first: where there is little room, the namespace goes. */
+const party = (end, whom) => (end.workload ? [h('bdi', {}, end.workload), end.namespace ? h('span', { class: 'dim' }, ' ', h('bdi', {}, end.namespace)) : null]
+  : h('bdi', {}, (whom && end.service) || who(end)));
 
 function row(request) {
   const status = request.status === 0 ? '–' : request.grpcStatus === null ? request.status : `${request.status} · grpc ${request.grpcStatus}`;
@@ -154,8 +154,8 @@ function row(request) {
     h('td', {}, h('span', { class: `status ${request.outcome}` }, status)),
     h('td', { class: 'mono' }, request.method),
     h('td', { class: 'mono path', title: plain(`${request.host}${request.path}`) }, h('bdi', {}, request.path)),
-    h('td', { title: plain(request.source.identity) }, request.mtls ? '' : h('span', { class: 'open', title: 'not mutual TLS' }, '⚠ '), h('bdi', {}, who(request.source))),
-    h('td', { title: plain(request.destination.address) }, h('bdi', {}, whom(request.destination))),
+    h('td', { title: plain(request.source.identity) }, request.mtls ? '' : h('span', { class: 'open', title: 'not mutual TLS' }, '⚠ '), party(request.source, false)),
+    h('td', { title: plain(request.destination.address) }, party(request.destination, true)),
     h('td', { class: 'mono' }, h('bdi', {}, request.outcome === 'denied' ? request.policy ?? request.refused ?? '' : request.rule ?? request.refused ?? '')),
     h('td', { class: 'mono' }, request.flags === '-' ? '' : request.flags, request.attempts > 1 ? ` ×${request.attempts}` : ''),
     h('td', { class: 'n mono' }, milliseconds(request.durationUs / 1000)));
@@ -257,7 +257,7 @@ function routing(it) {
       h('span', { class: 'dim' }, ` ${candidate.verdict}`), asks(candidate.asks, ask => ask.of)))) : null,
     routing.backends.length ? h('ul', { class: 'verdicts' }, routing.backends.map(backend => h('li', {},
       h('span', { class: 'verdict' }, '→'), h('b', {}, backend.service ?? 'nobody'), ` ${share(backend.share)}`,
-      h('span', { class: 'dim' }, ` ${backend.via ?? ''}, ${backend.endpointCount} endpoints`), backend.error ? h('span', { class: 'bad' }, ` ${backend.error}`) : null))) : null];
+      h('span', { class: 'dim' }, ` ${backend.via ?? ''}, ${many(backend.endpointCount, 'endpoint')}`), backend.error ? h('span', { class: 'bad' }, ` ${backend.error}`) : null))) : null];
 }
 
 function attempts(list) {
@@ -290,8 +290,8 @@ function pause() {
 // ===== configuration =====
 
 async function readConfig() {
-  const config = await pulse();
-  if (!config) return;
+  pulse();
+  const config = await ask('/live/config');
   const problems = config.problems.filter(problem => problem.severity !== 'ignored');
   const ignored = config.problems.filter(problem => problem.severity === 'ignored');
   const { dump } = config;
@@ -384,7 +384,7 @@ async function readGenerations() {
       h('span', { class: 'dim right' }, `${clock(it.publishedMs).slice(0, 8)} · ${duration(it.compileMs)}`),
       h('span', { class: 'line' }, it.summary.length ? [it.summary.map(text => h('span', { class: `change ${text.split(' ')[0]}` }, h('bdi', {}, text))),
         it.changeCount > it.summary.length ? h('span', { class: 'dim' }, ` and ${it.changeCount - it.summary.length} more`) : null] : h('span', { class: 'dim' }, 'nothing that is written: time, names or files changed')),
-      it.appeared || it.resolved ? h('span', { class: 'line' }, it.appeared ? h('span', { class: 'bad' }, `+${it.appeared} problems `) : null, it.resolved ? h('span', { class: 'good' }, `${it.resolved} resolved`) : null) : null)))));
+      it.appeared || it.resolved ? h('span', { class: 'line' }, it.appeared ? h('span', { class: 'bad' }, `+${many(it.appeared, 'problem')} `) : null, it.resolved ? h('span', { class: 'good' }, `${it.resolved} resolved`) : null) : null)))));
   if (past.at === null && generations.length) openGeneration(generations[0].generation);
 }
 
@@ -394,7 +394,7 @@ async function openGeneration(number) {
   const it = await ask(`/live/generations/${number}`);
   put($('generation-detail'),
     h('h2', {}, `Generation ${it.generation}`),
-    h('p', { class: 'dim' }, `${day(it.publishedMs)}, compiled in ${duration(it.compileMs)} from ${it.resources} resources, ${it.problems} problems`),
+    h('p', { class: 'dim' }, `${day(it.publishedMs)}, compiled in ${duration(it.compileMs)} from ${many(it.resources, 'resource')}, ${many(it.problems, 'problem')}`),
     it.changes.map(change => h('div', { class: `diff ${change.kind}` },
       h('h3', {}, h('span', { class: `change ${change.kind}` }, change.kind), ' ', h('bdi', {}, change.resource), h('span', { class: 'mono dim right' }, h('bdi', {}, change.place))),
       change.fields.length ? h('table', { class: 'fields' }, h('tbody', {}, change.fields.map(field => h('tr', {},
@@ -410,7 +410,9 @@ async function openGeneration(number) {
 
 async function readCertificates() {
   const { certificates, nowMs } = await ask('/live/certificates');
-  put($('certificate-body'), h('div', { class: 'certificates' }, certificates.map(it => {
+  // What ends first comes first, but our own before all.
+  const order = it => (it.role === 'own' ? 0 : it.notAfterMs);
+  put($('certificate-body'), h('div', { class: 'certificates' }, [...certificates].sort((a, b) => order(a) - order(b)).map(it => {
     const whole = Math.max(1, it.notAfterMs - it.notBeforeMs);
     const left = Math.max(0, Math.min(1, (it.notAfterMs - nowMs) / whole));
     const bar = h('span', { class: `life ${it.expired ? 'bad' : left < 0.1 ? 'bad' : left < 0.25 ? 'warn' : ''}` }, h('i'));
@@ -452,6 +454,24 @@ setInterval(() => {
   if (!document.hidden) pulse();
 }, 4000);
 
+// Somebody went back, or wrote another address.
+window.addEventListener('hashchange', () => {
+  const [to, id] = location.hash.slice(1).split('/');
+  if (!TABS.includes(to)) return;
+  if (to !== tab) go(to);
+  if (to === 'requests' && /^\d+$/.test(id ?? '') && Number(id) !== tap.opened) open(Number(id));
+});
+
+// Among tabs as tabs are: arrows lead from one to the next.
+document.querySelector('nav').addEventListener('keydown', event => {
+  const step = { ArrowLeft: -1, ArrowRight: 1, Home: -TABS.length, End: TABS.length }[event.key];
+  if (!step) return;
+  event.preventDefault();
+  const at = TABS.indexOf(tab) + step;
+  go(TABS[Math.abs(step) > 1 ? Math.max(0, Math.min(TABS.length - 1, at)) : (at + TABS.length) % TABS.length]);
+  $(`tab-${tab}`).focus();
+});
+
 document.addEventListener('keydown', event => {
   const typing = event.target.matches('input, select, textarea');
   if (event.key === 'Escape') {
@@ -466,19 +486,22 @@ document.addEventListener('keydown', event => {
   else if (event.key === '/') (tab === 'requests' ? $('filter') : tab === 'graph' ? $('graph-search') : document.body).focus();
   else if (event.key === 't') turn();
   else if (tab === 'requests' && event.key === 'p') pause();
-  else if (tab === 'requests' && (event.key === 'j' || event.key === 'k' || event.key === 'Enter')) step(event.key);
+  else if (tab === 'requests' && event.target.closest('button') === null && event.key in STEPS) step(STEPS[event.key]);
   else return;
   event.preventDefault();
 });
 
-function step(key) {
+/** Keys among requests: one down, one up, open it. */
+const STEPS = { j: 1, ArrowDown: 1, k: -1, ArrowUp: -1, Enter: 0 };
+
+function step(by) {
   const rows = [...$('rows').children];
   if (!rows.length) return;
-  if (key !== 'Enter') {
+  if (by) {
     const now = rows.findIndex(row => row.classList.contains('picked'));
-    tap.at = Math.max(0, Math.min(rows.length - 1, now + (key === 'j' ? 1 : -1)));
+    tap.at = Math.max(0, Math.min(rows.length - 1, now + by));
   }
-  const row = rows[Math.max(0, tap.at)];
+  const row = rows[Math.max(0, Math.min(rows.length - 1, tap.at))];
   row.scrollIntoView({ block: 'nearest' });
   open(Number(row.dataset.id));
 }

@@ -89,6 +89,9 @@ export function bytes(count) {
   return `${index === 0 ? count : count.toFixed(1)} ${units[index]}`;
 }
 
+/** So many of them. */
+export const many = (count, name) => `${count.toLocaleString('en')} ${name}${count === 1 ? '' : 's'}`;
+
 export function clock(ms) {
   const time = new Date(ms);
   const two = number => String(number).padStart(2, '0');

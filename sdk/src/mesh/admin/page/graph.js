@@ -2,10 +2,14 @@
 
 import { account, bytes, h, milliseconds, plain, put, rate, s, share } from './data.js';
 
-const WIDTH = 190;
+const WIDTH = 180;
 const HEIGHT = 50;
-const COLUMN = WIDTH + 150;
+const COLUMN = WIDTH + 140;
 const ROW = HEIGHT + 36;
+/** How many calls are listed beside the drawing. */
+const LISTED = 60;
+/** How many bends are thought about; beyond, long lines are drawn straight through what is in their way. */
+const BENDS = 1500;
 
 /** The part of a graph that is drawn: what is looked for and its neighbours, else the busiest calls. */
 export function choose(graph, { search, most, collapse, fold, idle }) {
@@ -84,7 +88,10 @@ function byNamespace(graph) {
   return { nodes: [...nodes.values()], edges: [...edges.values()] };
 }
 
-/** Places nodes: those that have to do with each other together, the largest group first, and the groups in rows. */
+/**
+ * Places nodes: those that have to do with each other together, the largest group first, and the groups in rows. A line that
+ * passes columns gets a place in each, as if something stood there.
+ */
 export function layout(nodes, edges, aspect = 1.6) {
   const group = new Map(nodes.map(node => [node.id, node.id]));
   const root = id => {
@@ -98,7 +105,8 @@ export function layout(nodes, edges, aspect = 1.6) {
   const groups = new Map();
   for (const node of nodes) groups.set(root(node.id), [...groups.get(root(node.id)) ?? [], node]);
   const parts = [...groups].map(([id, members]) => {
-    const places = columns(members, edges.filter(edge => group.has(edge.source) && root(edge.source) === id), groups.size > 1 ? Infinity : aspect);
+    const here = edges.filter(edge => group.has(edge.source) && group.has(edge.target) && root(edge.source) === id);
+    const places = columns(members, here, groups.size > 1 ? Infinity : aspect);
     const [xs, ys] = [[...places.values()].map(place => place.x), [...places.values()].map(place => place.y)];
     const top = Math.min(...ys);
     return { places, top, w: Math.max(...xs) + COLUMN, h: Math.max(...ys) - top + ROW + 16 };
@@ -116,6 +124,9 @@ export function layout(nodes, edges, aspect = 1.6) {
   }
   return places;
 }
+
+/** The name of the place that a line has in the columns between its ends, counted from 1. */
+const bendOf = (edge, index) => `${id(edge)} ${index}`;
 
 /** Places nodes in columns by who calls them, and in each near what they are connected to. */
 function columns(nodes, edges, aspect) {
@@ -158,6 +169,24 @@ function columns(nodes, edges, aspect) {
   }
   const ranks = [];
   for (const node of nodes) (ranks[rank.get(node.id)] ??= []).push(node.id);
+  let bends = 0;
+  for (const edge of edges) {
+    const [from, to] = [rank.get(edge.source), rank.get(edge.target)];
+    if (to - from < 2 || (bends += to - from - 1) > BENDS) continue;
+    out.get(edge.source).splice(out.get(edge.source).indexOf(edge.target), 1);
+    into.get(edge.target).splice(into.get(edge.target).indexOf(edge.source), 1);
+    let before = edge.source;
+    for (let column = from + 1; column < to; column += 1) {
+      const bend = bendOf(edge, column - from);
+      ranks[column].push(bend);
+      into.set(bend, [before]);
+      out.set(bend, []);
+      out.get(before).push(bend);
+      before = bend;
+    }
+    out.get(before).push(edge.target);
+    into.get(edge.target).push(before);
+  }
   const at = new Map();
   ranks.forEach(column => column.sort().forEach((id, index) => at.set(id, index - (column.length - 1) / 2)));
   const middle = (ids, fallback) => (ids.length ? ids.reduce((sum, id) => sum + at.get(id), 0) / ids.length : fallback);
@@ -184,7 +213,7 @@ function columns(nodes, edges, aspect) {
   }
   // Few rows are drawn further apart, as far as there is room: then what is written on the lines has it, too.
   const spread = Math.max(...at.values()) - Math.min(...at.values());
-  const row = Math.min(ROW * 1.9, Math.max(ROW, ranks.length * COLUMN / aspect / (spread + 2)));
+  const row = Math.min(ROW * 2.3, Math.max(ROW, ranks.length * COLUMN / aspect / (spread + 1.5)));
   const places = new Map();
   ranks.forEach((column, index) => column?.forEach(id => places.set(id, { x: index * COLUMN, y: at.get(id) * row })));
   return places;
@@ -257,7 +286,7 @@ export class Drawing {
     const ys = places.map(place => place.y);
     const [left, top] = [Math.min(...xs) - 40, Math.min(...ys) - 50];
     let w = Math.max(...xs) + WIDTH + 40 - left;
-    let hh = Math.max(...ys) + HEIGHT + 50 - top;
+    let hh = Math.max(...ys) + HEIGHT + 80 - top;
     const box = this.svg.getBoundingClientRect();
     const aspect = box.width && box.height ? box.width / box.height : 1.6;
     // No larger than it is meant to be, and in the middle.
@@ -294,7 +323,10 @@ export class Drawing {
       const [from, to] = [this.places.get(edge.source), this.places.get(edge.target)];
       if (!from || !to) continue;
       // Where several leave or arrive, nearer to the other end.
-      const { path, x, y } = curve(from, to, 0.5 + (leaving.get(edge.source) > 1 ? 0.12 : 0) - (arriving.get(edge.target) > 1 ? 0.12 : 0));
+      const bends = [];
+      for (let index = 1, bend; (bend = this.places.get(bendOf(edge, index))); index += 1) bends.push(bend);
+      const { path, x, y } = bends.length ? detour(from, bends, to)
+        : curve(from, to, 0.5 + (leaving.get(edge.source) > 1 ? 0.12 : 0) - (arriving.get(edge.target) > 1 ? 0.12 : 0));
       const pick = () => this.pick('edge', id(edge));
       const line = s('path', { class: 'line', d: path });
       const flow = s('path', { class: 'flow', d: path });
@@ -374,6 +406,25 @@ function describe(edge) {
   return `${edge.protocol}, ${secured}\n${account(edge.sourceIdentity)} → ${account(edge.targetIdentity)}\n${edge.requests} requests, ${edge.failed} failed, ${edge.denied} denied`;
 }
 
+/** The line from one to another past what stands between them, and a point on its way. */
+function detour(from, bends, to) {
+  let [x, y] = [from.x + WIDTH, from.y + HEIGHT / 2];
+  let path = `M${x} ${y}`;
+  const lead = (toX, toY) => {
+    const bend = Math.max(40, (toX - x) * 0.5);
+    path += `C${x + bend} ${y} ${toX - bend} ${toY} ${toX} ${toY}`;
+    [x, y] = [toX, toY];
+  };
+  for (const bend of bends) {
+    lead(bend.x, bend.y + HEIGHT / 2);
+    x += WIDTH;
+    path += `L${x} ${y}`;
+  }
+  lead(to.x - 3, to.y + HEIGHT / 2);
+  const middle = bends[Math.floor((bends.length - 1) / 2)];
+  return { path, x: middle.x + WIDTH / 2, y: middle.y + HEIGHT / 2 };
+}
+
 /** The line from one to another, and the point at a share of it. */
 function curve(from, to, share) {
   const [x1, y1] = [from.x + WIDTH, from.y + HEIGHT / 2];
@@ -407,32 +458,53 @@ function cut(text, most) {
   return shown.length > most ? shown.slice(0, most - 1).join('') + '…' : shown.join('');
 }
 
-/** The calls as a list: all that are drawn, or those of what was picked. */
+/** The calls as a list: all that are drawn, what is wrong first, or those of what was picked. */
 export function side(chosen, picked, pick) {
   const name = id => {
     const node = chosen.known.get(id);
     return node ? `${node.namespace ? node.namespace + '/' : ''}${node.name}` : id;
   };
-  const node = chosen.known.get(picked);
-  const edges = node ? chosen.edges.filter(edge => edge.source === picked || edge.target === picked)
-    : picked ? chosen.edges.filter(edge => id(edge) === picked) : chosen.edges;
-  const head = node
-    ? h('div', { class: 'card' }, h('h2', {}, node.name), h('dl', {},
-      h('dt', {}, node.kind === 'both' ? 'service' : node.kind), h('dd', {}, `${node.namespace ? node.namespace + '/' : ''}${node.name}`),
-      node.workload ? [h('dt', {}, 'workload'), h('dd', {}, node.workload)] : [],
-      node.version ? [h('dt', {}, 'version'), h('dd', {}, node.version)] : [],
-      node.identity ? [h('dt', {}, 'identity'), h('dd', { class: 'mono wrap' }, node.identity)] : []),
-      h('button', { class: 'quiet', onclick: () => pick(null) }, 'show all  (Esc)'))
-    : h('h2', {}, picked ? 'One call' : 'Busiest calls');
-  const items = edges.slice(0, 60).map(edge => h('button', { class: `call ${health(edge)}`, onclick: () => pick('edge', id(edge)) },
+  const item = edge => h('button', { class: `call ${health(edge)} ${edge.mtls === false ? 'plain' : ''}`, onclick: () => pick('edge', id(edge)) },
     h('span', { class: 'pair' }, h('bdi', {}, name(edge.source)), h('span', { class: 'arrow' }, ' → '), h('bdi', {}, name(edge.target))),
     h('span', { class: 'figures' },
       h('b', {}, edge.connections && !edge.requests ? `${edge.connections.open} open` : edge.rate === null ? `${edge.requests} calls` : `${rate(edge.rate)}/s`),
-      h('span', {}, `p50 ${milliseconds(edge.p50Ms)}`), h('span', {}, `p99 ${milliseconds(edge.p99Ms)} ms`),
+      h('span', {}, `p50 ${milliseconds(edge.p50Ms)}`), h('span', {}, edge.p99Ms === null ? 'p99 –' : `p99 ${milliseconds(edge.p99Ms)} ms`),
       edge.failedShare > 0 ? h('span', { class: 'bad' }, `${share(edge.failedShare)} failed`) : null,
-      edge.deniedShare > 0 ? h('span', { class: 'denied' }, `${share(edge.deniedShare)} denied`) : null),
-    picked && !node ? whole(edge) : null));
-  return [head, ...items];
+      edge.deniedShare > 0 ? h('span', { class: 'denied' }, `${share(edge.deniedShare)} denied`) : null,
+      edge.mtls === false ? h('span', { class: 'open' }, 'not mutual TLS') : null));
+  const list = edges => [edges.slice(0, LISTED).map(item),
+    edges.length > LISTED ? h('p', { class: 'dim' }, `and ${(edges.length - LISTED).toLocaleString('en')} more: look for one above, or pick it in the drawing`) : null];
+  const back = h('button', { class: 'quiet', onclick: () => pick(null) }, 'show all  (Esc)');
+  const node = chosen.known.get(picked);
+  if (node) return [card(node, back), list(chosen.edges.filter(edge => edge.source === picked || edge.target === picked))];
+  if (picked) return [h('h2', {}, 'One call'), chosen.edges.filter(edge => id(edge) === picked).map(edge => [item(edge), whole(edge)]), back];
+  const odd = chosen.edges.filter(edge => health(edge) !== 'ok' || edge.mtls === false);
+  const fine = chosen.edges.filter(edge => !odd.includes(edge));
+  return [sum(chosen), odd.length ? [h('h3', {}, 'Look at these'), list(odd)] : null, fine.length ? [h('h3', {}, 'Busiest calls'), list(fine)] : null];
+}
+
+function card(node, back) {
+  return h('div', { class: 'card' }, h('h2', {}, node.name), h('dl', {},
+    h('dt', {}, node.kind === 'both' ? 'service' : node.kind), h('dd', {}, `${node.namespace ? node.namespace + '/' : ''}${node.name}`),
+    node.workload ? [h('dt', {}, 'workload'), h('dd', {}, node.workload)] : [],
+    node.version ? [h('dt', {}, 'version'), h('dd', {}, node.version)] : [],
+    node.identity ? [h('dt', {}, 'identity'), h('dd', { class: 'mono wrap' }, node.identity)] : []), back);
+}
+
+/** All that is drawn, in four figures. A call counts once: on its way to a service, not on from there. */
+function sum(chosen) {
+  const counted = chosen.edges.filter(edge => chosen.known.get(edge.source)?.kind !== 'service');
+  const total = of => counted.reduce((all, edge) => all + of(edge), 0);
+  const calls = total(edge => edge.rate ?? 0);
+  const part = of => (calls ? total(edge => (edge.rate ?? 0) * of(edge)) / calls : 0);
+  const [failed, denied] = [part(edge => edge.failedShare), part(edge => edge.deniedShare)];
+  const open = chosen.edges.filter(edge => edge.mtls === false).length;
+  const figure = (figure, name, kind) => h('div', { class: kind ?? '' }, h('b', {}, figure), h('span', {}, name));
+  return h('div', { class: 'sum', id: 'graph-sum' },
+    figure(`${rate(calls)}/s`, 'requests'),
+    figure(share(failed), 'failed', failed >= 0.05 ? 'bad' : failed ? 'warn' : ''),
+    figure(share(denied), 'denied', denied ? 'denied' : ''),
+    figure(open || '✓', open ? 'not mutual TLS' : 'mutual TLS', open ? 'warn' : 'good'));
 }
 
 function whole(edge) {
