@@ -262,6 +262,20 @@ async fn a_running_waypoint_can_be_asked() -> Result<()> {
         code == 0 && text.contains("CALLED") && text.contains("default/reviews (service)"),
         "{text}"
     );
+    let (code, text) = ask(&["top", "-o", "json"]).await??;
+    let top: serde_json::Value = serde_json::from_str(&text)?;
+    let called = top["called"].as_array().map(Vec::as_slice).unwrap_or_default();
+    assert!(
+        code == 0 && called.iter().any(|it| it["name"] == "default/reviews (service)"),
+        "{text}"
+    );
+    let (code, text) = ask(&["tap", "--last", "-o", "json", "is:denied"]).await??;
+    let refused: serde_json::Value = serde_json::from_str(text.lines().next().unwrap_or_default())?;
+    assert!(code == 0 && refused["status"] == 403, "{text}");
+    let id = refused["id"].to_string();
+    let (code, text) = ask(&["dump", "requests", &id, "-o", "json"]).await??;
+    let whole: serde_json::Value = serde_json::from_str(&text)?;
+    assert!(code == 0 && whole["refusal"]["reason"] == "denied", "{text}");
     let (code, text) = ask(&["top", "-o", "yaml"]).await??;
     assert!(code == 0 && text.contains("called:"), "{text}");
     for (what, sign) in [

@@ -348,3 +348,115 @@ async fn the_page_is_our_own_and_nothing_is_for_other_pages() -> Result<()> {
     assert_eq!(admin.post("/live/requests", "{}").await?.status, 405);
     Ok(())
 }
+
+/// An address of this machine that is not a loopback one. Nothing is sent to find it.
+fn elsewhere() -> Option<std::net::IpAddr> {
+    let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).ok()?;
+    socket.connect(("192.0.2.1", 9)).ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_loopback() && !ip.is_unspecified()).then_some(ip)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_not_on_this_machine_gets_readiness_and_metrics_alone() -> Result<()> {
+    let Some(ip) = elsewhere() else {
+        eprintln!("SKIPPED: this machine has no address but loopback: nobody comes from elsewhere");
+        return Ok(());
+    };
+    let world = World::start(Shape::InProcess, &[]).await?;
+    for remote in [false, true] {
+        let mut port = 0;
+        let mut mesh = None;
+        // Somebody else may take the port in between.
+        for _ in 0..20 {
+            port = std::net::TcpListener::bind((ip, 0))?.local_addr()?.port();
+            let participant = world.cluster.participant("default", "curl")?;
+            let started = participant
+                .admin((ip, port).into())
+                .admin_remote(remote)
+                .start()
+                .await;
+            if let Ok(started) = started {
+                mesh = Some(started);
+                break;
+            }
+        }
+        let _mesh = mesh.expect("a port is free");
+        let admin = Admin::at((ip, port).into());
+        for path in ["/ready", "/healthz/ready", "/metrics", "/stats/prometheus"] {
+            assert_eq!(admin.get(path).await?.status, 200, "{path}");
+        }
+        let expected = if remote { 200 } else { 403 };
+        for path in [
+            "/",
+            "/status",
+            "/config_dump",
+            "/live/summary",
+            "/live/requests",
+            "/live/stream",
+            "/live/app.js",
+        ] {
+            // A stream has no end: its head is enough.
+            let status = match (path, remote) {
+                ("/live/stream", true) => continue,
+                _ => admin.get(path).await?.status,
+            };
+            assert_eq!(status, expected, "{path}");
+        }
+        let asked = admin.post("/logging", r#"{"level": "debug"}"#).await?;
+        assert_eq!(asked.status, if remote { 501 } else { 403 }, "{asked:?}");
+        // Rules in full are for this machine, whoever else is let in.
+        assert_eq!(admin.post("/explain", "{}").await?.status, 403);
+    }
+    Ok(())
+}
+
+/// A process that links the library and gave the mesh its filter: as a waypoint's, module by module.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_application_logs_is_changed_while_it_runs() -> Result<()> {
+    use tracing_subscriber::filter::Targets;
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::reload;
+
+    let world = World::start(Shape::InProcess, &[]).await?;
+    let targets = |text: &str| text.parse::<Targets>().map_err(|error| error.to_string());
+    let (layer, handle) = reload::Layer::new(targets("info").expect("it is a level"));
+    let subscriber = tracing::Dispatch::new(tracing_subscriber::registry().with(layer));
+    let enabled = |target: &'static str| {
+        tracing::dispatcher::with_default(&subscriber, || match target {
+            "inmesh::control" => tracing::enabled!(target: "inmesh::control", tracing::Level::DEBUG),
+            _ => tracing::enabled!(target: "shop", tracing::Level::DEBUG),
+        })
+    };
+    let filter = inmesh::telemetry::LogFilter::new("info", move |text| {
+        handle.reload(targets(text)?).map_err(|error| error.to_string())
+    });
+    let ip = world.cluster.address();
+    let participant = world.cluster.participant("default", "curl")?;
+    let _mesh = participant
+        .admin((ip, 15000).into())
+        .log_filter(filter)
+        .start()
+        .await?;
+    let admin = Admin::of(ip);
+    assert!(!enabled("inmesh::control"));
+    let told = admin
+        .post("/logging", r#"{"module": "inmesh::control", "level": "debug"}"#)
+        .await?;
+    assert!(
+        told.status == 200 && told.text.contains("info,inmesh::control=debug"),
+        "{told:?}"
+    );
+    assert!(enabled("inmesh::control") && !enabled("shop"));
+    assert_eq!(
+        admin
+            .post("/logging", r#"{"module": "a b", "level": "debug"}"#)
+            .await?
+            .status,
+        400
+    );
+    assert_eq!(admin.post("/logging", r#"{"level": "loud"}"#).await?.status, 400);
+    assert_eq!(admin.post("/logging", r#"{"reset": true}"#).await?.status, 200);
+    assert!(!enabled("inmesh::control"));
+    Ok(())
+}
