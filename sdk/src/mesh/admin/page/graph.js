@@ -6,6 +6,8 @@ const WIDTH = 180;
 const HEIGHT = 50;
 const COLUMN = WIDTH + 140;
 const ROW = HEIGHT + 36;
+/** How much of the drawing's foot the legend takes, in pixels. */
+const LEGEND = 38;
 /** How many calls are listed beside the drawing. */
 const LISTED = 60;
 /** How many bends are thought about; beyond, long lines are drawn straight through what is in their way. */
@@ -285,14 +287,16 @@ export class Drawing {
     const xs = places.map(place => place.x);
     const ys = places.map(place => place.y);
     const [left, top] = [Math.min(...xs) - 40, Math.min(...ys) - 50];
-    let w = Math.max(...xs) + WIDTH + 40 - left;
-    let hh = Math.max(...ys) + HEIGHT + 80 - top;
+    const w = Math.max(...xs) + WIDTH + 40 - left;
+    const hh = Math.max(...ys) + HEIGHT + 50 - top;
     const box = this.svg.getBoundingClientRect();
-    const aspect = box.width && box.height ? box.width / box.height : 1.6;
+    // Below, the legend stands.
+    const room = Math.max(box.height - LEGEND, box.height / 2);
+    const aspect = box.width && room ? box.width / room : 1.6;
     // No larger than it is meant to be, and in the middle.
     const grown = Math.max(w, hh * aspect, Math.min(box.width, 1100) / 1.15);
-    const view = { w: grown, h: grown / aspect };
-    this.look({ ...view, x: left - (view.w - w) / 2, y: top - (view.h - hh) / 2 }, false);
+    const view = { w: grown, h: room ? grown * box.height / box.width : grown / aspect };
+    this.look({ ...view, x: left - (grown - w) / 2, y: top - (grown / aspect - hh) / 2 }, false);
   }
 
   show(chosen) {
