@@ -146,7 +146,15 @@ impl<F: Fn(&Snapshot, &Snapshot, &Report) + Send + Sync + 'static> Control<F> {
         let next = Arc::new(snapshot);
         span.record(field::GENERATION, next.generation);
         let old = self.live.publish(Arc::clone(&next));
-        // Whoever meets the new snapshot finds its problems told; what has changed takes some reading.
+        tracing::info!(
+            generation = next.generation,
+            services = next.services.len(),
+            resources = self.inbox.store.len(),
+            problems = report.problems,
+            compile = ?report.compile,
+            "published",
+        );
+        let old = self.announce(old, &next, report).await;
         self.tell.send_replace(Arc::new(Status {
             generation: next.generation,
             synced: true,
@@ -157,38 +165,45 @@ impl<F: Fn(&Snapshot, &Snapshot, &Report) + Send + Sync + 'static> Control<F> {
             history: self.history.told(),
             failed: None,
         }));
-        tracing::info!(
-            generation = next.generation,
-            services = next.services.len(),
-            resources = self.inbox.store.len(),
-            problems = report.problems,
-            compile = ?report.compile,
-            "published",
-        );
-        self.follow_up(old, &next, report).await;
-        let history = self.history.told();
-        self.tell
-            .send_modify(|status| Arc::make_mut(status).history = history);
+        self.remember(next.generation, report.compile).await;
+        if let Some(old) = old {
+            self.retired.add(old);
+        }
     }
 
-    /// Does what follows a swap: tells whoever asked for it, and notes what is new. All of it is read for that, which is
-    /// no work for the application's threads.
-    async fn follow_up(&mut self, old: Arc<Snapshot>, next: &Arc<Snapshot>, report: Report) {
+    /// Tells whoever asked for it of a swap. All of both snapshots may be read for that, which is no work for the
+    /// application's threads.
+    async fn announce(
+        &self,
+        old: Arc<Snapshot>,
+        next: &Arc<Snapshot>,
+        report: Report,
+    ) -> Option<Arc<Snapshot>> {
+        let (published, next) = (Arc::clone(&self.published), Arc::clone(next));
+        let told = tokio::task::spawn_blocking(move || {
+            published(&old, &next, &report);
+            old
+        });
+        told.await
+            .inspect_err(|error| tracing::error!(%error, "not everybody could be told of the swap"))
+            .ok()
+    }
+
+    /// Notes what is new, and tells it after the rest: what is compared is read for that.
+    async fn remember(&mut self, generation: u64, compile: Duration) {
         let (store, problems) = (self.inbox.store.clone(), Arc::clone(&self.shown));
         let mut history = std::mem::take(&mut self.history);
-        let (published, next) = (Arc::clone(&self.published), Arc::clone(next));
         let noted = tokio::task::spawn_blocking(move || {
-            published(&old, &next, &report);
-            history.add(next.generation, report.compile, store, problems);
-            (history, old)
+            history.add(generation, compile, store, problems);
+            history
         });
         match noted.await {
-            Ok((history, old)) => {
-                self.history = history;
-                self.retired.add(old);
-            }
+            Ok(history) => self.history = history,
             Err(error) => tracing::error!(%error, "what changed could not be told"),
         }
+        let told = self.history.told();
+        self.tell
+            .send_modify(|status| Arc::make_mut(status).history = told);
     }
 
     async fn compile(&mut self) -> Option<Compiled> {

@@ -213,3 +213,28 @@ async fn stopping_leaves_the_last_generation_in_force() {
     world.control.stop();
     assert!(world.via().is_some());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_of_pushes_is_a_few_generations_and_ends_with_the_last() {
+    let mut world = world(false);
+    world.tell.synced().unwrap();
+    world.generation(1).await;
+    // A thousand in ten seconds.
+    for push in 0..1_000 {
+        let text = SERVICE.replace("port: 80", &format!("port: {}", 1_000 + push));
+        world.tell.apply_yaml("a", &text, None).unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let live = Arc::clone(&world.live);
+    let is_last = move |_: &Arc<Status>| {
+        let view = live.pin();
+        let web = Host::parse("web")
+            .ok()
+            .and_then(|host| view.service(view.service_by_host(&host)?).cloned());
+        web.is_some_and(|web| web.port(1_999).is_some())
+    };
+    let reached = tokio::time::timeout(Duration::from_secs(60), world.status.wait_for(is_last));
+    reached.await.expect("it is published").expect("the loop runs");
+    let generations = world.live.pin().generation;
+    assert!((10..=45).contains(&generations), "{generations}");
+}
