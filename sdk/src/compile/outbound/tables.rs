@@ -41,7 +41,7 @@ pub(super) struct Made {
 #[derive(Debug, Default)]
 struct Told {
     backends: Vec<backends::Told>,
-    registry: RefCell<Vec<registry::Told>>,
+    registry: Vec<registry::Told>,
 }
 
 /// The tables of a port.
@@ -76,7 +76,7 @@ struct Rules<'r, 'a> {
 impl Told {
     fn holds(&self, books: Books<'_>) -> bool {
         self.backends.iter().all(|it| it.holds(books.directory))
-            && self.registry.borrow().iter().all(|it| it.holds(books.registry))
+            && self.registry.iter().all(|it| it.holds(books.registry))
     }
 }
 
@@ -155,7 +155,8 @@ impl<'s, 'a> Outbound<'s, 'a> {
             );
             return Arc::default();
         }
-        let scope = self.scope(port.number, books.registry, &told.registry);
+        let asked = RefCell::default();
+        let scope = self.scope(port.number, books.registry, &asked);
         let mut builder = RouteTableBuilder::default();
         let (before, after) = rules.by_age(routes);
         for it in before {
@@ -167,6 +168,7 @@ impl<'s, 'a> Outbound<'s, 'a> {
             it.add(&mut builder, &[HostPattern::Any], &scope, problems);
         }
         told.backends.extend(seen.into_told());
+        told.registry.append(&mut asked.borrow_mut());
         let mut table = builder.build();
         self.sessions.complete(&mut table, books.clusters);
         Arc::new(table)
@@ -196,7 +198,8 @@ impl<'s, 'a> Outbound<'s, 'a> {
             );
             return Arc::default();
         }
-        let scope = self.scope(port.number, books.registry, &told.registry);
+        let asked = RefCell::default();
+        let scope = self.scope(port.number, books.registry, &asked);
         let to = Connections {
             secure: port.secure,
             addresses: Some(&it.vips),
@@ -212,6 +215,7 @@ impl<'s, 'a> Outbound<'s, 'a> {
             virtual_service.add_connections(&mut builder, to, &scope, problems);
         }
         told.backends.extend(seen.into_told());
+        told.registry.append(&mut asked.borrow_mut());
         Arc::new(builder.build())
     }
 

@@ -235,17 +235,20 @@ fn virtual_service(it: &Step) -> Option<String> {
         0 => return None,
         1 => "{hosts: [s0], http: [{route: [{destination: {host: s1, subset: v1}}]}]}",
         2 => {
-            "{hosts: [s0, '*.example.com'], http: [{match: [{uri: {prefix: /v}}], route: [{destination: {host: s0}}]}, {route: [{destination: {host: s1}}]}]}"
+            "{hosts: [s0, '*.example.com'], http: [{match: [{uri: {prefix: /v}}], route: [{destination: {host: s0}}]}, \
+             {route: [{destination: {host: s1}}]}]}"
         }
         3 => "{hosts: [s1.default.svc.cluster.local], exportTo: ['.'], http: [{delegate: {name: v1}}]}",
         4 => {
             "{http: [{match: [{uri: {prefix: /d}}], route: [{destination: {host: s2.shop.svc.cluster.local}}]}]}"
         }
         5 => {
-            "{hosts: [s0], tcp: [{route: [{destination: {host: s1, port: {number: 80}}}]}], tls: [{match: [{sniHosts: [s0]}], route: [{destination: {host: s0}}]}]}"
+            "{hosts: [s0], gateways: [mesh, default/i0, default/i1], tcp: [{route: [{destination: {host: s1, port: {number: 80}}}]}], \
+             tls: [{match: [{sniHosts: [s0.default.svc.cluster.local]}], route: [{destination: {host: s0}}]}]}"
         }
         6 => {
-            "{hosts: ['*'], gateways: [default/i0, mesh], http: [{match: [{sourceLabels: {app: a0}}], route: [{destination: {host: s1}}]}]}"
+            "{hosts: ['*'], gateways: [default/i0, mesh], http: [{match: [{sourceLabels: {app: a0}}], \
+             route: [{destination: {host: s1}}]}]}"
         }
         _ => {
             "{hosts: [s1, nobody], http: [{route: [{destination: {host: nobody}}]}, {route: [{destination: {host: s0}}]}]}"
@@ -399,20 +402,21 @@ fn gateway_class(it: &Step) -> Option<String> {
 }
 
 fn gateway_of_istio(it: &Step) -> Option<String> {
-    let hosts = [
-        "",
-        "",
-        "",
-        "",
-        "'*'",
-        "s0.default.svc.cluster.local",
-        "'*'",
-        "shop/*",
-    ][it.how];
-    let rest = format!(
-        "spec: {{selector: {{app: a0}}, servers: [{{port: {{number: 8080, name: http, protocol: HTTP}}, hosts: [{hosts}]}}]}}"
-    );
-    (!hosts.is_empty()).then(|| one("networking.istio.io/v1", "Gateway", "i", it.which, &rest))?
+    let server = match it.how {
+        0 | 1 => return None,
+        2 => "{port: {number: 8080, name: http, protocol: HTTP}, hosts: ['*']}",
+        3 => "{port: {number: 8080, name: http, protocol: HTTP}, hosts: [s0.default.svc.cluster.local]}",
+        4 => "{port: {number: 9000, name: tcp, protocol: TCP}, hosts: ['*']}",
+        5 => {
+            "{port: {number: 8443, name: tls, protocol: TLS}, hosts: ['*.default.svc.cluster.local'], tls: {mode: PASSTHROUGH}}"
+        }
+        6 => {
+            "{port: {number: 8443, name: https, protocol: HTTPS}, hosts: ['*'], tls: {mode: SIMPLE, credentialName: none}}"
+        }
+        _ => "{port: {number: 8080, name: http, protocol: HTTP}, hosts: [shop/*]}",
+    };
+    let rest = format!("spec: {{selector: {{app: a0}}, servers: [{server}]}}");
+    one("networking.istio.io/v1", "Gateway", "i", it.which, &rest)
 }
 
 fn reference_grant(it: &Step) -> Option<String> {
@@ -600,13 +604,13 @@ impl Town {
     }
 }
 
-/// Whose view is compiled: a workload, a waypoint, an ingress.
+/// Whose view is compiled: a workload, a waypoint, and an ingress that Gateways of Istio's select by its labels.
 fn seats() -> [Node; 3] {
-    [
-        workload("d0-1"),
-        gateway("default", "wp"),
-        gateway("default", "edge"),
-    ]
+    let edge = Node {
+        pod: Some("d0-1".into()),
+        ..gateway("default", "edge")
+    };
+    [workload("d0-1"), gateway("default", "wp"), edge]
 }
 
 /// One participant who remembers.
