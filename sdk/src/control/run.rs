@@ -146,15 +146,7 @@ impl<F: Fn(&Snapshot, &Snapshot, &Report) + Send + Sync + 'static> Control<F> {
         let next = Arc::new(snapshot);
         span.record(field::GENERATION, next.generation);
         let old = self.live.publish(Arc::clone(&next));
-        tracing::info!(
-            generation = next.generation,
-            services = next.services.len(),
-            resources = self.inbox.store.len(),
-            problems = report.problems,
-            compile = ?report.compile,
-            "published",
-        );
-        let old = self.announce(old, &next, report).await;
+        // Whoever meets the new snapshot finds its problems told.
         self.tell.send_replace(Arc::new(Status {
             generation: next.generation,
             synced: true,
@@ -165,6 +157,15 @@ impl<F: Fn(&Snapshot, &Snapshot, &Report) + Send + Sync + 'static> Control<F> {
             history: self.history.told(),
             failed: None,
         }));
+        tracing::info!(
+            generation = next.generation,
+            services = next.services.len(),
+            resources = self.inbox.store.len(),
+            problems = report.problems,
+            compile = ?report.compile,
+            "published",
+        );
+        let old = self.announce(old, &next, report).await;
         self.remember(next.generation, report.compile).await;
         if let Some(old) = old {
             self.retired.add(old);
