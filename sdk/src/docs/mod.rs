@@ -3,6 +3,9 @@
 #[doc = include_str!("access-logs.md")]
 pub mod access_logs {}
 
+#[doc = include_str!("compile.md")]
+pub mod compile {}
+
 #[doc = include_str!("conformance.md")]
 pub mod conformance {}
 
