@@ -1,5 +1,6 @@
 //! What every request that is sent on does besides: choose an endpoint, report on it, take a token.
 
+use std::hint::black_box;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,7 +73,7 @@ pub(super) fn run(harness: &mut Harness) -> Result<()> {
         set.report(&set.endpoints()[n % 10], &fine, now)
     });
     harness.operation(("hash", "a header of 36 bytes", 1), |_| {
-        hash_of("6f1d2a7e-4b1c-4d7f-9a55-0b9d0f4d5a10")
+        hash_of(black_box("6f1d2a7e-4b1c-4d7f-9a55-0b9d0f4d5a10"))
     });
     let policy = BucketPolicy {
         max: u32::MAX,
@@ -119,10 +120,12 @@ fn local_limits(harness: &mut Harness, bucket: &BucketPolicy, now: Instant) {
         ("limit of one kind", limit(vec![kind(Some(caller))])),
         ("limit of each caller", limit(vec![kind(None)])),
     ] {
-        harness.operation(("take", name, 1), |_| limit.take(&descriptor, now));
+        harness.operation(("take", name, 1), |_| limit.take(black_box(&descriptor), now));
         if name == "limit of each caller" {
             contended(harness, "of each caller, two threads", || {
-                limit.take(&descriptor, now).is_some_and(|it| it.allowed)
+                limit
+                    .take(black_box(&descriptor), now)
+                    .is_some_and(|it| it.allowed)
             });
         }
     }

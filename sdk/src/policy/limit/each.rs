@@ -1,9 +1,9 @@
 //! A bucket for each of many values that are not known beforehand: callers, tenants, paths.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use twox_hash::XxHash64;
 
 use super::{BucketPolicy, Left, TokenBucket};
 
@@ -11,8 +11,9 @@ use super::{BucketPolicy, Left, TokenBucket};
 /// invents values gains nothing by it. A bucket that has filled up again is as good as new, and may become another's.
 #[derive(Debug)]
 pub struct Each {
-    /// Keyed by a random number, so that nobody can choose whose bucket to share.
-    hasher: RandomState,
+    /// Chosen at random, so that nobody knows which values crowd another's out. (Who wants to share a bucket need not find
+    /// a hash that is the same: the same value will do.)
+    seed: u64,
     places: Box<[Place]>,
     rest: TokenBucket,
 }
@@ -36,7 +37,7 @@ impl Each {
             bucket: TokenBucket::new(policy),
         };
         Self {
-            hasher: RandomState::new(),
+            seed: fastrand::u64(..),
             places: std::iter::repeat_with(place).take(count).collect(),
             rest: TokenBucket::new(policy),
         }
@@ -49,10 +50,9 @@ impl Each {
         policy: &BucketPolicy,
         now: Duration,
     ) -> Left {
-        // All of them by one hasher: a text's end is part of its hash.
-        let mut hasher = self.hasher.build_hasher();
-        values.for_each(|value| value.hash(&mut hasher));
-        self.bucket(hasher.finish().max(1), policy, now).take(policy, now)
+        // Each hash is the seed of the next: where one ends and another begins makes a difference.
+        let hash = values.fold(self.seed, |seed, value| XxHash64::oneshot(seed, value.as_bytes()));
+        self.bucket(hash.max(1), policy, now).take(policy, now)
     }
 
     // Relaxed: whose a bucket is decides only which counts are added up. Two that take over one place at the same moment
