@@ -74,6 +74,18 @@ impl Process {
         Ok(())
     }
 
+    /// Lets it have no more than so many files and connections open at once.
+    pub fn limit_files(&self, most: u32) -> Result<()> {
+        let set = Command::new("prlimit")
+            .args([
+                format!("--pid={}", self.0.id()),
+                format!("--nofile={most}:{most}"),
+            ])
+            .status()?;
+        anyhow::ensure!(set.success(), "prlimit failed");
+        Ok(())
+    }
+
     /// Ends it at once.
     pub fn kill(&mut self) -> Result<()> {
         self.0.kill()?;

@@ -1,12 +1,11 @@
 //! Real processes end, by SIGTERM and by SIGKILL, while they are needed.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use inmesh_tests::kit::cluster::{PodSpec, gateway, namespace};
-use inmesh_tests::kit::metrics::samples;
+use inmesh_tests::kit::cluster::{Pod, PodSpec, gateway, namespace};
+use inmesh_tests::kit::metrics::{samples, value};
 use inmesh_tests::kit::process::Process;
 use inmesh_tests::kit::wait::until;
 use inmesh_tests::kit::world::{status, text};
@@ -198,34 +197,78 @@ async fn requests_are_balanced_over_the_replicas_of_a_waypoint() -> Result<()> {
     Ok(())
 }
 
+/// A waypoint as a process, before one pod of this process.
+struct Alone {
+    cluster: Cluster,
+    waypoint: PodSpec,
+    process: Process,
+    _pod: Pod,
+    _mesh: inmesh::Mesh,
+    curl: inmesh::Client,
+}
+
+impl Alone {
+    async fn start(vars: &[(&str, &str)]) -> Result<Self> {
+        let cluster = Cluster::new()?;
+        let spec = cluster.pod("reviews").label("app", "reviews");
+        cluster.service("reviews", "reviews", None)?;
+        cluster.apply("gateway", &gateway("default", "waypoint", "service"))?;
+        let bound = [("istio.io/use-waypoint", "waypoint")];
+        cluster.apply("namespace", &namespace("default", &bound))?;
+        let waypoint = cluster.waypoint_pod("default", "waypoint");
+        cluster.declare(&spec)?;
+        cluster.declare(&waypoint)?;
+        let pod = cluster.run(&spec).await?;
+        let process = Process::waypoint(WAYPOINT, &cluster, &waypoint, vars)?;
+        let (mesh, curl) = cluster.client("curl").await?;
+        until("requests are answered", || async {
+            status(curl.get(URL).await) == 200
+        })
+        .await;
+        Ok(Self {
+            cluster,
+            waypoint,
+            process,
+            _pod: pod,
+            _mesh: mesh,
+            curl,
+        })
+    }
+}
+
+/// So that instances that were added later get their part of callers that stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_waypoint_asks_its_callers_to_come_back_and_loses_nothing() -> Result<()> {
+    let alone = Alone::start(&[("INMESH_TUNNEL_MAX_AGE", "1")]).await?;
+    let load = Load::start(&alone.curl, &format!("{URL}sleep/2"), 4);
+    until("three tunnels have been made", || async {
+        let metrics = admin(alone.waypoint.ip, 15020, "/stats/prometheus").await;
+        let inbound = [("direction", "inbound")];
+        value(
+            &metrics.unwrap_or_default(),
+            "mesh_handshake_seconds_count",
+            &inbound,
+        ) >= 3.0
+    })
+    .await;
+    let tally = load.stop().await;
+    assert_eq!(tally.failures(), 0, "{tally:?}");
+    Ok(())
+}
+
 /// Out of descriptors nobody can be accepted: that is tried again at a growing distance, and not as fast as the processor
 /// can. Tunnels that stand go on, and as soon as there is room others come in.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_is_out_of_descriptors_waits_for_some() -> Result<()> {
-    let cluster = Cluster::new()?;
-    let spec = cluster.pod("reviews").label("app", "reviews");
-    cluster.service("reviews", "reviews", None)?;
-    cluster.apply("gateway", &gateway("default", "waypoint", "service"))?;
-    cluster.apply(
-        "namespace",
-        &namespace("default", &[("istio.io/use-waypoint", "waypoint")]),
-    )?;
-    let waypoint = cluster.waypoint_pod("default", "waypoint");
-    cluster.declare(&spec)?;
-    cluster.declare(&waypoint)?;
-    let _pod = cluster.run(&spec).await?;
-    let limited = cluster.path().join("limited");
-    fs::write(
-        &limited,
-        format!("#!/bin/sh\nulimit -n 100\nexec {WAYPOINT} \"$@\"\n"),
-    )?;
-    fs::set_permissions(&limited, fs::Permissions::from_mode(0o755))?;
-    let _process = Process::waypoint(&limited.display().to_string(), &cluster, &waypoint, &[])?;
-    let (_mesh, curl) = cluster.client("curl").await?;
-    until("requests are answered", || async {
-        status(curl.get(URL).await) == 200
-    })
-    .await;
+    let alone = Alone::start(&[]).await?;
+    let Alone {
+        cluster,
+        waypoint,
+        process,
+        curl,
+        ..
+    } = &alone;
+    process.limit_files(100)?;
     let log = cluster.path().join(format!("{}.log", waypoint.name));
     let failures = || {
         let log = fs::read_to_string(&log).unwrap_or_default();
