@@ -100,6 +100,56 @@ fn expression(text: &str) -> Expression {
     Expression::parse(text).unwrap()
 }
 
+/// What callers choose has no end: their names, the paths they ask for, the statuses they provoke. What is kept of it has one,
+/// and nothing goes uncounted.
+#[test]
+fn a_million_requests_of_random_paths_and_identities_stay_below_the_limit() {
+    const REQUESTS: u64 = 1_000_000;
+    const LIMIT: usize = 500;
+    let meter = limited(LIMIT);
+    let mut plan = MetricPlan::default();
+    plan.set(Metric::RequestCount, "path", expression("request.path"));
+    let (plan, none) = (Arc::new(plan), HeaderMap::new());
+    let mut random = fastrand::Rng::with_seed(7);
+    // A connection has one caller and many requests.
+    for _ in 0..REQUESTS / 100 {
+        let caller = format!("spiffe://cluster.local/ns/x/sa/{:x}", random.u64(..));
+        let series = meter.requests_as(&labels("reviews", &caller), &plan);
+        for _ in 0..100 {
+            let path = format!("/{:x}", random.u64(..));
+            let tags = plan.tags(&entry(&path, &none, series.labels()));
+            let code = random.u16(200..600);
+            let told = Sample {
+                http: Some(facts("GET")),
+                ..sample(code)
+            };
+            series.record_tagged(&told, &tags);
+        }
+    }
+    let text = meter.exposition();
+    assert_eq!(total(&text, "istio_requests_total"), REQUESTS);
+    assert_eq!(
+        total(&text, "istio_request_duration_milliseconds_count"),
+        REQUESTS
+    );
+    assert_eq!(
+        total(&text, "http_server_request_duration_seconds_count"),
+        REQUESTS
+    );
+    // What stands for all others tells apart a status' hundreds, and no more.
+    for metric in [
+        "istio_requests_total",
+        "istio_request_duration_milliseconds_count",
+        "istio_request_bytes_count",
+        "http_server_request_duration_seconds_count",
+    ] {
+        let series = lines(&text, metric).len();
+        assert!(series <= LIMIT + 8, "{series} of {metric}");
+    }
+    let remembered = meter.0.requests.lock().unwrap().known.len();
+    assert!(remembered <= LIMIT, "{remembered} label sets are remembered");
+}
+
 #[test]
 fn messages_are_told_with_the_twenty_labels_that_are_known_early() {
     let meter = Meter::new();
