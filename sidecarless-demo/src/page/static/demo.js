@@ -258,6 +258,8 @@ function show(state) {
   drawTimes(byId("time"), byId("time-figures"), seconds, state.at);
   showPods(state.pods);
   showPages(state.pages, state.traces);
+  // Where a plot is wider than the screen, what is now is seen first.
+  if (!document.body.dataset.shown) for (const plot of ["split", "time"]) byId(plot).parentElement.scrollLeft = byId(plot).parentElement.scrollWidth;
   document.body.dataset.shown = String(state.at);
 }
 

@@ -25,9 +25,11 @@ function places(pods, width, height) {
   const left = SIZE.width / 2 + 4;
   const step = (width - 2 * left) / (COLUMNS.length - 1);
   COLUMNS.forEach((_, at) => {
+    // Whoever stands alone at the end stands between two rows: lines that lead there from a waypoint pass between boxes.
+    const last = at === COLUMNS.length - 1;
     const here = others.filter((pod) => column(pod) === at).sort((a, b) => rank(a) - rank(b));
     here.forEach((pod, index) => {
-      spots.set(pod.workload, { x: left + at * step, y: ((index + 0.5) * floor) / Math.max(3, here.length) });
+      spots.set(pod.workload, { x: left + at * step, y: ((index + 0.5) * floor) / Math.max(last ? 1 : 3, here.length) });
     });
   });
   waypoints.forEach((pod, index) => {
