@@ -235,9 +235,16 @@ async fn the_page_shows_who_calls_whom_and_what_became_of_it() -> Result<()> {
         .await;
     // By keyboard alone.
     browser.press("j").await?;
+    browser.until("document.querySelector('#rows tr.picked')").await;
+    let first = browser
+        .run("return document.querySelector('#rows tr.picked').dataset.id")
+        .await?;
     browser.press(DOWN).await?;
+    // Requests are told of behind their backs: another may have come above meanwhile.
     browser
-        .until("document.querySelectorAll('#rows tr')[1].classList.contains('picked')")
+        .until(&format!(
+            "document.querySelector('#rows tr.picked')?.previousElementSibling?.dataset.id === {first}"
+        ))
         .await;
     browser.press(ENTER).await?;
     browser.until("!document.getElementById('detail').hidden").await;
