@@ -283,7 +283,7 @@ async fn problems_of_a_configuration_that_is_refused_are_counted_too() -> Result
         .strict(true)
         .start()
         .await?;
-    let generation = value(&mesh.metrics(), "mesh_config_generation", &[]);
+    let generation = mesh.status().borrow().generation as f64;
     cluster.apply(
         "odd",
         "apiVersion: v1\nkind: Service\nmetadata: {name: odd, namespace: default}\nspec: {trafficDistrobution: x, ports: [{port: 80}]}\n",
