@@ -137,31 +137,13 @@ impl<'a> ExpressionsBuilder<'a> {
     }
 }
 
-/// So many bytes at most an automaton may have that takes one step for each byte of a path.
-const LARGEST: usize = 16 << 20;
-
 /// Finds all of these in a text at once.
 fn finder(keys: &[Key<'_>]) -> Option<AhoCorasick> {
     if keys.is_empty() {
         return None;
     }
-    let texts = keys.iter().map(|(_, text)| *text);
-    // One that follows several links for a byte, each to some other place, is smaller and slower the more texts there are.
-    let kind = match steps(texts.clone()) <= LARGEST {
-        true => AhoCorasickKind::DFA,
-        false => AhoCorasickKind::ContiguousNFA,
-    };
-    AhoCorasick::builder().kind(Some(kind)).build(texts).ok()
-}
-
-/// How many bytes all steps take at most: from each state, of which there is one for each byte of a text that no other
-/// text begins with, there is one for each byte that texts have, and one for all others.
-fn steps<'a>(texts: impl Iterator<Item = &'a str>) -> usize {
-    let (mut states, mut known) = (1_usize, [false; 256]);
-    for text in texts {
-        states += text.len();
-        text.bytes().for_each(|byte| known[usize::from(byte)] = true);
-    }
-    let classes = known.iter().filter(|it| **it).count() + 1;
-    states * classes.next_power_of_two() * size_of::<u32>()
+    let texts = keys.iter().map(|(_, text)| text);
+    // The sort that takes little memory, however many there are.
+    let kind = Some(AhoCorasickKind::ContiguousNFA);
+    AhoCorasick::builder().kind(kind).build(texts).ok()
 }
