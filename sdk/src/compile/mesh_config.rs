@@ -18,7 +18,7 @@ use crate::matcher::TextSet;
 use crate::name::{Host, TrustDomain};
 use crate::policy::normalize::PathNormalization;
 use crate::snapshot::{
-    Authorizer, BodyCheck, CheckProtocol, HttpCheck, MeshFacts, Node, Snapshot, TraceFacts,
+    Authorizer, BodyCheck, CheckProtocol, HttpCheck, MeshFacts, Node, ProxyHeaders, Snapshot, TraceFacts,
 };
 
 /// The ConfigMap and its key (Istio's own installation writes them).
@@ -184,6 +184,7 @@ impl Reader<'_> {
                 .as_ref()
                 .and_then(|it| it.gateway_topology.as_ref()?.num_trusted_proxies)
                 .unwrap_or(0),
+            proxy_headers: self.proxy_headers(config),
             authorizers: Default::default(),
             logs: Default::default(),
             default_logs: Vec::new(),
@@ -224,6 +225,26 @@ impl Reader<'_> {
             }
         }
         facts
+    }
+
+    fn proxy_headers(&mut self, config: &MeshConfig) -> ProxyHeaders {
+        let said = config
+            .default_config
+            .as_ref()
+            .and_then(|it| it.proxy_headers.as_ref());
+        let server = said.and_then(|it| it.server.as_ref());
+        let server = server.filter(|it| !it.disabled && !it.value.is_empty());
+        let value = server.map(|it| HeaderValue::from_str(&it.value));
+        if let Some(Err(_)) = value {
+            let text = "defaultConfig.proxyHeaders.server.value is no value of a header";
+            let remedy = "write it in visible ASCII characters";
+            self.problems
+                .push(self.entry.problem(Severity::Error, FIELD, text, remedy));
+        }
+        ProxyHeaders {
+            server: value.and_then(Result::ok),
+            untimed: said.is_some_and(|it| it.envoy_debug_headers.as_ref().is_some_and(|it| it.disabled)),
+        }
     }
 
     /// Where access logs go. What is wrong with one leaves everything else as it is.

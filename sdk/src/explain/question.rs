@@ -336,7 +336,7 @@ impl Target<'_> {
         head.caller = Caller {
             identity: caller,
             addr: question.from_ip,
-            remote: crate::policy::authz::remote_addr(&question.headers, question.from_ip, None, false),
+            remote: crate::policy::forwarded::remote_addr(&question.headers, question.from_ip, None),
         };
         head.destination = to;
         head.claims = question.claims.as_ref();

@@ -11,8 +11,8 @@ use http::{Request, Uri};
 use super::MeshBody;
 use super::notes::Notes;
 use crate::name::{Peer, field};
-use crate::policy::authz::remote_addr;
 use crate::policy::balance::{Endpoint, Tried};
+use crate::policy::forwarded::remote_addr;
 use crate::policy::route::{Action, Backend, Mirror, RouteRule, RouteTable, RuleId};
 use crate::policy::timeout::Limit;
 use crate::policy::{Caller, RequestHead};
@@ -71,12 +71,11 @@ impl Call {
             }
             let addr = peer.addr.ip().to_canonical();
             // Only at an edge does somebody count the proxies in front (Envoy `use_remote_address`).
-            let edge = matches!(self.place.as_deref(), Some(Place::Listener { .. }));
-            let hops = edge.then(|| self.view.mesh.as_ref().map_or(0, |mesh| mesh.trusted_proxies));
+            let edge = self.place.as_deref().and_then(|place| self.view.edge(place));
             head.caller = Caller {
                 identity: peer.identity.as_ref(),
                 addr,
-                remote: remote_addr(request.headers(), addr, hops, edge),
+                remote: remote_addr(request.headers(), addr, edge),
             };
             head.destination = match self.place.as_deref() {
                 Some(Place::Workload { port } | Place::Service { port, .. } | Place::Pod { port, .. }) => {

@@ -11,9 +11,10 @@ use tracing::Span;
 
 use super::call::Served;
 use super::labels;
+use super::proxied::UPSTREAM_SERVICE_TIME;
 use super::traced::Traced;
 use super::{MeshBody, Origin, Reason, Refusal};
-use crate::policy::authz::remote_addr;
+use crate::policy::forwarded::remote_addr;
 use crate::snapshot::{Place, Snapshot};
 use crate::telemetry::access::{AccessLogs, Entry, Wanted};
 use crate::telemetry::{self, Meter, MetricPlan, RequestLabels, Tags, TraceContext};
@@ -166,7 +167,7 @@ impl Line {
             self.span.as_ref(),
         ];
         let wanted = wanted.map(|wanted| wanted.map_or(&[][..], |wanted| &wanted.response));
-        let name = HeaderName::from_static("x-envoy-upstream-service-time");
+        let name = UPSTREAM_SERVICE_TIME;
         let timed = wanted.iter().any(|wanted| wanted.contains(&name));
         self.response = kept(response.headers(), wanted);
         let by_application = matches!(place, Some(Place::Workload { .. }));
@@ -182,8 +183,11 @@ impl Line {
             self.answer.attempts = served.attempts;
             // As Istio names routes of Gateway API.
             self.answer.route = served.rule.as_ref().map(|rule| rule.replace('/', ".").into());
-            if timed && let Ok(value) = after.as_millis().to_string().parse() {
-                // Envoy says this of itself in the answer; here it is for the line alone.
+            if timed
+                && place.is_none()
+                && let Ok(value) = after.as_millis().to_string().parse()
+            {
+                // A waypoint says this in the answer; a caller itself has nobody to tell, and here it is for the line alone.
                 self.response.entry(name).or_insert(value);
             }
         }
@@ -294,13 +298,12 @@ fn kept(headers: &HeaderMap, wanted: [&[HeaderName]; 3]) -> HeaderMap {
 fn addresses(headers: &HeaderMap, origin: &Origin, view: &Snapshot) -> Addresses {
     let direct = SocketAddr::new(origin.peer.addr.ip().to_canonical(), origin.peer.addr.port());
     let local = origin.peer.local.ip().to_canonical();
-    let (local, edge) = match &*origin.place {
-        Place::Workload { port } | Place::Service { port, .. } => (SocketAddr::new(local, *port), false),
-        Place::Pod { ip, port } => (SocketAddr::new(*ip, *port), false),
-        Place::Port { .. } | Place::Listener { .. } => (origin.peer.local, true),
+    let local = match &*origin.place {
+        Place::Workload { port } | Place::Service { port, .. } => SocketAddr::new(local, *port),
+        Place::Pod { ip, port } => SocketAddr::new(*ip, *port),
+        Place::Port { .. } | Place::Listener { .. } => origin.peer.local,
     };
-    let hops = edge.then(|| view.mesh.as_ref().map_or(0, |mesh| mesh.trusted_proxies));
-    let remote = remote_addr(headers, direct.ip(), hops, edge);
+    let remote = remote_addr(headers, direct.ip(), view.edge(&origin.place));
     Addresses {
         local,
         // What a header says has no port.

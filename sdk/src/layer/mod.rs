@@ -30,6 +30,7 @@ mod mirror;
 mod notes;
 mod observe;
 mod origin;
+mod proxied;
 mod record;
 pub(crate) mod refusal;
 mod retry;

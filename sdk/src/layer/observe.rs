@@ -15,7 +15,7 @@ use tracing::Span;
 use super::call::{authority, dialled};
 use super::record::{Counted, Record};
 use super::traced::Opening;
-use super::{BoxError, Call, Interim, MeshBody, Origin, Refusal, hygiene};
+use super::{BoxError, Call, Interim, MeshBody, Origin, Refusal, hygiene, proxied};
 use crate::snapshot::{Findings, Live, Place};
 use crate::telemetry::{self, Meter, RequestSpan, TraceContext};
 
@@ -88,6 +88,7 @@ where
         let (context, traced) = opening.settle(&span, origin.meter());
         let cleaned = hygiene::clean(&mut request, view.paths);
         let is_clean = cleaned.is_ok();
+        proxied::receive(&mut request, origin, &view);
         let place = cleaned.and_then(|()| origin.place_of(&view, authority(&request)));
         let mut record = Record::start(
             &mut request,

@@ -16,6 +16,7 @@ use super::line::{Ended, Line};
 use super::messages::{Found, Sent};
 use super::notes::{self, Decided, Notes};
 use super::origin::{Answered, client_series, refused_series};
+use super::proxied;
 use super::refusal::is_grpc;
 use super::traced::{Traced, Whole};
 use super::upgrade::Asked;
@@ -240,6 +241,9 @@ impl Record {
         let unrouted = refused.is_none_or(|reason| reason == Reason::NoRoute);
         let refused = refused.map(Reason::as_str);
         self.explain(&mut response, refused);
+        if let Some(place) = self.counted.place() {
+            proxied::answer(&mut response, self.started.elapsed(), place, &self.view);
+        }
         if let Some(line) = &mut self.line {
             line.answered(&response, self.started.elapsed(), self.counted.place());
             self.traced.answered(response.extensions().get::<Served>());

@@ -9,6 +9,7 @@ pub(crate) mod cases;
 pub mod connection;
 mod digest;
 pub mod fault;
+pub mod forwarded;
 mod head;
 pub mod limit;
 pub mod normalize;

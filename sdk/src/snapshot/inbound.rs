@@ -112,6 +112,13 @@ pub enum Remark<'s> {
 }
 
 impl Snapshot {
+    /// At an edge of the mesh, how many proxies in front of it may be believed about who calls (Envoy's
+    /// `use_remote_address` and `xff_num_trusted_hops`).
+    pub(crate) fn edge(&self, place: &Place) -> Option<u32> {
+        let is_edge = matches!(place, Place::Port { .. } | Place::Listener { .. });
+        is_edge.then(|| self.mesh.as_ref().map_or(0, |mesh| mesh.trusted_proxies))
+    }
+
     /// The gates that a request at `place` has to pass.
     ///
     /// # Errors

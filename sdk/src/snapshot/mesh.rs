@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use http::HeaderValue;
+
 use crate::policy::authorizer::Authorizer;
 use crate::policy::normalize::PathNormalization;
 use crate::telemetry::Propagation;
@@ -22,6 +24,8 @@ pub struct MeshFacts {
     pub paths: Option<PathNormalization>,
     /// How many proxies in front of a gateway may be believed about who calls.
     pub trusted_proxies: u32,
+    /// What waypoints and Gateways say of themselves in answers.
+    pub proxy_headers: ProxyHeaders,
     /// Whom CUSTOM policies ask, or why nobody can be asked.
     pub authorizers: BTreeMap<Arc<str>, Result<Arc<Authorizer>, Arc<str>>>,
     /// What access logs can be written to, by the names of the providers.
@@ -32,6 +36,15 @@ pub struct MeshFacts {
     pub tracing: Arc<TraceFacts>,
     /// The providers that metrics can be told to, besides the one that there always is.
     pub metrics: BTreeSet<Arc<str>>,
+}
+
+/// What waypoints and Gateways say of themselves in answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProxyHeaders {
+    /// What `server` is overwritten with; an upstream's own is kept otherwise.
+    pub server: Option<HeaderValue>,
+    /// Without `x-envoy-upstream-service-time`.
+    pub untimed: bool,
 }
 
 /// What the mesh-wide configuration says of traces.

@@ -22,7 +22,7 @@ pub use inbound::{Claims, Findings, Passage, Passages, Place, Remark};
 pub use keys::{KeyCell, KeySource};
 pub use limits::{Context, GlobalLimit, Limiter, LimiterKind, Met, RateLimits, Scope, Setting};
 pub use live::Live;
-pub use mesh::{MeshFacts, TraceFacts, TraceProvider};
+pub use mesh::{MeshFacts, ProxyHeaders, TraceFacts, TraceProvider};
 pub use shedding::{Importance, Shedding, SheddingPolicy};
 pub use tap::{Tap, Wanted};
 pub use told::{ByService, MetricPlans};

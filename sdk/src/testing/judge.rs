@@ -12,7 +12,8 @@ use super::coverage::Reached;
 use super::{Answer, Request};
 use crate::explain;
 use crate::name::{ResourceRef, SpiffeId};
-use crate::policy::authz::{Action, Decision, remote_addr};
+use crate::policy::authz::{Action, Decision};
+use crate::policy::forwarded::{receive, remote_addr};
 use crate::policy::normalize::normalize;
 use crate::policy::token::{Token, TokenRule, Verdict as TokenVerdict};
 use crate::policy::{Caller, RequestHead};
@@ -114,13 +115,25 @@ impl Court<'_> {
             Ok(path) => path.into_owned(),
             Err(error) => return Ok(Err(Ruling::because(Answer::BadRequest, error.to_string()))),
         };
+        let ip = request.from_ip.to_canonical();
+        if !matches!(self.place, Place::Workload { .. }) {
+            let secure = match self.place {
+                Place::Listener { name } => self
+                    .view
+                    .gateway
+                    .listener(name)
+                    .is_some_and(|it| it.tls.is_some()),
+                _ => false,
+            };
+            receive(&mut headers, ip, secure, self.view.edge(self.place));
+        }
         Ok(Ok(Sent {
             method: Method::from_bytes(request.method.as_bytes()).map_err(|error| error.to_string())?,
             path,
             query,
             headers,
             identity: identity.map_err(|error| error.to_string())?,
-            ip: request.from_ip.to_canonical(),
+            ip,
             claims: match &request.claims {
                 None => None,
                 Some(claims) => Some(claims.as_object().cloned().ok_or("claims are an object")?),
@@ -136,13 +149,11 @@ impl Court<'_> {
             | Place::Port { port, .. } => *port,
             Place::Listener { name } => self.view.gateway.listener(name).map_or(0, |it| it.port),
         };
-        let edge = matches!(self.place, Place::Listener { .. });
-        let hops = edge.then(|| self.view.mesh.as_ref().map_or(0, |mesh| mesh.trusted_proxies));
         RequestHead {
             caller: Caller {
                 identity: sent.identity.as_ref(),
                 addr: sent.ip,
-                remote: remote_addr(&sent.headers, sent.ip, hops, edge),
+                remote: remote_addr(&sent.headers, sent.ip, self.view.edge(self.place)),
             },
             destination: SocketAddr::new(self.view.my_addr(), port),
             claims: sent.claims.as_ref(),

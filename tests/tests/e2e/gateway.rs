@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use http::HeaderName;
 use inmesh::Waypoint;
 use inmesh::identity::dev_ca::{DevCa, Leaf, Pems};
 use inmesh_tests::kit::cluster::spiffe;
@@ -204,6 +205,68 @@ async fn a_tls_connection_serves_the_hosts_of_the_listener_that_it_was_made_for(
     // A name that the certificate is not for is the client's to refuse; plain HTTP is not understood here.
     assert!(visitor("nobody.test").connect().await.is_err());
     assert!(town.visitor(8443).get("other.test", "/").await.is_err());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edge_says_who_came_and_how() -> Result<()> {
+    let ca = DevCa::new_in_memory()?;
+    let now = SystemTime::now() - Duration::from_secs(60);
+    let cert = secret("cert", &public(&ca, &["one.example.com"], now)?);
+    let listeners = [http("plain", 8080, ""), https("one", "one.example.com")];
+    let files = [
+        ("cert", cert),
+        ("r1", route("r1", "plain", "a")),
+        ("r2", route("r2", "one", "a")),
+    ];
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, yaml)| (*name, yaml.as_str())).collect();
+    let town = town(&listeners.join(", "), &files).await?;
+    let secure = town.visitor(8443).tls("one.example.com", ca.root_pem());
+    until("both are served", || async {
+        who(town.visitor(8080).get("one.example.com", "/").await) == "a"
+            && who(secure.get("one.example.com", "/").await) == "a"
+    })
+    .await;
+    let said = [
+        (
+            HeaderName::from_static("x-forwarded-for"),
+            "203.0.113.7".to_owned(),
+        ),
+        (HeaderName::from_static("x-forwarded-for"), "10.1.1.1".to_owned()),
+        (HeaderName::from_static("x-forwarded-proto"), "gopher".to_owned()),
+    ];
+    let seen = async |visitor: &Visitor, said: &[(HeaderName, String)]| {
+        let (status, body) = visitor
+            .connect()
+            .await?
+            .get_with("one.example.com", "/", said)
+            .await?;
+        ensure!(status == 200, "{status}: {body}");
+        let seen: Seen = serde_json::from_str(&body)?;
+        let header = |name: &str| seen.headers.get(name).cloned().unwrap_or_default();
+        anyhow::Ok((header("x-forwarded-for"), header("x-forwarded-proto")))
+    };
+    for (visitor, scheme) in [(town.visitor(8080), "http"), (secure, "https")] {
+        // The connection's own address, and what was said before it, as one line; how it came is known better here.
+        let (list, proto) = seen(&visitor, &[]).await?;
+        list.parse::<std::net::IpAddr>()?;
+        assert_eq!(proto, scheme);
+        let (longer, proto) = seen(&visitor, &said).await?;
+        assert_eq!(
+            (longer, &*proto),
+            (format!("203.0.113.7, 10.1.1.1, {list}"), scheme)
+        );
+    }
+
+    let mesh = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n    \
+                defaultConfig: {gatewayTopology: {numTrustedProxies: 1}}\n";
+    town.cluster.apply("mesh", mesh)?;
+    until("the proxy in front is believed", || async {
+        seen(&town.visitor(8080), &said)
+            .await
+            .is_ok_and(|(_, proto)| proto == "gopher")
+    })
+    .await;
     Ok(())
 }
 

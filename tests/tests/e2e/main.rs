@@ -78,6 +78,7 @@ mod policy_tests;
 mod pool;
 mod processes;
 mod prometheus;
+mod proxy_headers;
 mod rate_limits;
 mod rbac;
 mod recorded;

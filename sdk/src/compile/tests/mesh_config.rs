@@ -33,6 +33,28 @@ spec: {selector: {matchLabels: {app: reviews}}, action: CUSTOM, provider: {name:
 ";
 
 #[test]
+fn headers_of_proxies_are_as_it_says() {
+    let headers = |text: &str| {
+        let compiled = seen_by(&workload("reviews-v1-1"), &[TOWN, &mesh(text)]);
+        let texts = compiled.problems.iter().map(|it| it.text.clone());
+        let problems: Vec<_> = texts.filter(|it| it.contains("proxyHeaders")).collect();
+        let mesh = compiled.snapshot.mesh.clone().expect("it was read");
+        (
+            mesh.proxy_headers.server.clone(),
+            mesh.proxy_headers.untimed,
+            problems,
+        )
+    };
+    let said = "defaultConfig: {proxyHeaders: {server: {value: edge}, envoyDebugHeaders: {disabled: true}}}";
+    assert_eq!(headers(said), (Some("edge".parse().unwrap()), true, vec![]));
+    let off = "defaultConfig: {proxyHeaders: {server: {value: edge, disabled: true}, envoyDebugHeaders: {}}}";
+    assert_eq!(headers(off), (None, false, vec![]));
+    let (server, _, problems) = headers("defaultConfig: {proxyHeaders: {server: {value: \"a\\nb\"}}}");
+    assert_eq!(server, None);
+    assert!(problems[0].contains("proxyHeaders.server.value"), "{problems:?}");
+}
+
+#[test]
 fn it_says_how_paths_are_read_whom_policies_mean_and_who_is_asked() {
     let text = mesh(
         "trustDomain: td1

@@ -63,8 +63,38 @@ pub struct PathNormalization {
 pub struct ProxyConfig {
     /// What stands in front of gateways.
     pub gateway_topology: Option<Topology>,
+    /// What proxies say of themselves in headers.
+    pub proxy_headers: Option<ProxyHeaders>,
     /// What is said of traces where no Telemetry says it.
     pub tracing: Option<ProxyTracing>,
+}
+
+/// `defaultConfig.proxyHeaders`, as far as waypoints and Gateways of ours write what it is about.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ProxyHeaders {
+    /// `server` of answers.
+    pub server: Option<ServerHeader>,
+    /// `x-envoy-upstream-service-time`.
+    pub envoy_debug_headers: Option<HeaderSwitch>,
+}
+
+/// `proxyHeaders.server`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServerHeader {
+    /// Whether an upstream's own value is kept in any case.
+    pub disabled: bool,
+    /// What it is overwritten with; not at all if empty.
+    pub value: String,
+}
+
+/// Whether a header is written.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HeaderSwitch {
+    /// Whether not.
+    pub disabled: bool,
 }
 
 /// `defaultConfig.tracing`, as far as it is not about providers, which `extensionProviders` are.

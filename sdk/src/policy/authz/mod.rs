@@ -17,7 +17,6 @@ mod engine;
 mod explain;
 mod facts;
 mod index;
-mod remote;
 mod rule;
 #[cfg(test)]
 mod tests;
@@ -27,5 +26,4 @@ mod twin;
 pub use engine::{AuthzEngine, Decision, EngineBuilder, RuleRef};
 pub use explain::{Alternative, Asked, Holds, RuleTold};
 pub(in crate::policy) use facts::any_text;
-pub use remote::remote_addr;
 pub use rule::{Action, AuthzRule, Clause, Condition, HeaderKey, Layer, Part, RequestPrincipal, Test};

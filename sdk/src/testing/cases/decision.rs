@@ -18,10 +18,10 @@ use crate::compile::authz::{
 };
 use crate::config::{Entry, Place, Resource};
 use crate::name::{ServiceName, SpiffeId};
-use crate::policy::authz::{AuthzEngine, Decision, Layer, remote_addr};
+use crate::policy::authz::{AuthzEngine, Decision, Layer};
 use crate::policy::normalize::{PathNormalization, normalize};
 use crate::policy::token::Verdict;
-use crate::policy::{Caller, ConnectionHead, RequestHead};
+use crate::policy::{Caller, ConnectionHead, RequestHead, forwarded};
 use crate::snapshot::{StrictPorts, TokenGuard};
 use crate::testing::coverage::Reached;
 use crate::testing::{Covered, Issuer, Policies, TokenState};
@@ -254,12 +254,16 @@ impl World {
         };
         let join =
             |query: Option<&str>| query.map_or_else(|| path.to_string(), |query| format!("{path}?{query}"));
-        let forwarded = join(query);
+        let target = join(query);
         let method = Method::from_bytes(request.method.as_bytes()).map_err(CaseError::new)?;
+        let (addr, edge) = (request.src_ip.to_canonical(), self.edge());
+        if edge.is_some() {
+            forwarded::receive(&mut headers, addr, false, edge);
+        }
         let caller = Caller {
             identity,
-            addr: request.src_ip.to_canonical(),
-            remote: self.remote(request, &headers),
+            addr,
+            remote: forwarded::remote_addr(&headers, addr, edge),
         };
         let none = HeaderMap::new();
         let base = RequestHead {
@@ -271,7 +275,7 @@ impl World {
         };
         let seen = |answer: Layered, audited| Layered {
             audited,
-            normalized: Some(forwarded.clone()),
+            normalized: Some(target.clone()),
             ..answer
         };
         let asked = engine.consult(&RequestHead {
@@ -306,7 +310,7 @@ impl World {
                 }
                 Verdict::Accepted { rule, token, claims } => {
                     self.notes().for_each(|notes| notes.note(&rule.by));
-                    let mut parts = parts(headers, &forwarded)?;
+                    let mut parts = parts(headers, &target)?;
                     rule.edit(&token, &mut parts);
                     left = parts.uri.query().map(str::to_owned);
                     headers = parts.headers;
@@ -392,10 +396,10 @@ impl World {
             .is_some_and(|provider| provider.decision == "allow")
     }
 
-    fn remote(&self, request: &Request, headers: &HeaderMap) -> std::net::IpAddr {
-        let edge = self.case.target.kind == "gateway" && self.case.target.use_remote_address;
-        let hops = edge.then_some(self.case.mesh.num_trusted_proxies);
-        remote_addr(headers, request.src_ip.to_canonical(), hops, edge)
+    /// At an edge, how many proxies in front of it are believed.
+    fn edge(&self) -> Option<u32> {
+        let target = &self.case.target;
+        (target.kind == "gateway" && target.use_remote_address).then_some(self.case.mesh.num_trusted_proxies)
     }
 
     fn normalization(&self) -> Result<PathNormalization, CaseError> {
