@@ -5,140 +5,86 @@ use http::HeaderName;
 use inmesh::matcher::{FullRegex, HostPattern, ValuePattern};
 use inmesh::policy::RequestHead;
 use inmesh::policy::route::listed::{Condition, Conditions, PathCondition, Subject};
-use inmesh::policy::route::{RouteTable, RouteTableBuilder};
+use inmesh::policy::route::{RouteTableBuilder, RuleId};
 
-use super::super::SIZES;
-use super::super::harness::Harness;
-use super::{host, measure, rule};
+use super::{Rule, World, any_host, one_host};
 
-/// What differs from rule to rule.
-#[derive(Clone, Copy, Debug)]
-enum World {
-    /// What the path begins with.
-    Prefixes,
-    /// A whole path, in any case.
-    Paths,
-    /// An expression that ends in `.*`, as a path.
-    Beginnings,
-    /// Any other, as a path.
-    Expressions,
-    /// One that begins and ends like all others, as a path.
-    Middles,
-    /// A header's value; every rule asks for another as well.
-    Tenants,
-    /// A query parameter's value.
-    Parameters,
-    /// The authority, as a condition.
-    Authorities,
-    /// The host.
-    Hosts,
-}
+impl Rule for Conditions {
+    const ENGINE: &'static str = "list";
 
-impl World {
-    const ALL: [Self; 9] = [
-        Self::Prefixes,
-        Self::Paths,
-        Self::Beginnings,
-        Self::Expressions,
-        Self::Middles,
-        Self::Tenants,
-        Self::Parameters,
-        Self::Authorities,
-        Self::Hosts,
+    const WORLDS: &'static [World<Self>] = &[
+        ("prefixes", |n| {
+            of_path(
+                ValuePattern::Prefix(format!("/service/v1/item{n}/").into()),
+                false,
+            )
+        }),
+        ("paths, any case", |n| {
+            of_path(exact(format!("/Service/V1/item{n}/detail")), true)
+        }),
+        ("beginnings (.*)", |n| {
+            expression(&format!("/service/v1/item{n}/.*"))
+        }),
+        ("expressions", |n| {
+            expression(&format!("/service/v1/item{n}/[a-z]+"))
+        }),
+        // One that begins and ends like all others.
+        ("middles", |n| expression(&format!("/[a-z]+/v1/item{n}/[a-z]+"))),
+        // One that all ask for, and one that differs.
+        ("two headers", |n| {
+            others([
+                condition(header("x-env"), "prod".into()),
+                condition(header("x-tenant"), format!("v{n}")),
+            ])
+        }),
+        ("parameter", |n| {
+            others([condition(Subject::Query("tenant".into()), format!("v{n}"))])
+        }),
+        ("authority", |n| {
+            others([condition(Subject::Authority, format!("item{n}.example.com:80"))])
+        }),
+        ("hosts", one_host),
     ];
 
-    fn name(self) -> &'static str {
-        match self {
-            Self::Prefixes => "prefixes",
-            Self::Paths => "paths, any case",
-            Self::Beginnings => "beginnings (.*)",
-            Self::Expressions => "expressions",
-            Self::Middles => "middles",
-            Self::Tenants => "two headers",
-            Self::Parameters => "parameter",
-            Self::Authorities => "authority",
-            Self::Hosts => "hosts",
-        }
+    fn file(self, builder: &mut RouteTableBuilder, id: RuleId, host: &HostPattern) {
+        builder.listed(id, 0, std::slice::from_ref(host), self);
     }
 
-    fn rule(self, n: usize) -> Result<(HostPattern, Conditions)> {
-        let mut conditions = Conditions::default();
-        let mut host = HostPattern::Any;
-        let exact = |text: String| ValuePattern::Exact(text.into());
-        match self {
-            Self::Prefixes => {
-                let prefix = ValuePattern::Prefix(format!("/service/v1/item{n}/").into());
-                conditions.path = Some(PathCondition::new(prefix, false));
-            }
-            Self::Paths => {
-                let path = exact(format!("/Service/V1/item{n}/detail"));
-                conditions.path = Some(PathCondition::new(path, true));
-            }
-            Self::Beginnings => conditions.path = expression(&format!("/service/v1/item{n}/.*"))?,
-            Self::Expressions => conditions.path = expression(&format!("/service/v1/item{n}/[a-z]+"))?,
-            Self::Middles => conditions.path = expression(&format!("/[a-z]+/v1/item{n}/[a-z]+"))?,
-            Self::Tenants => {
-                let header = |name, value| condition(Subject::Header(HeaderName::from_static(name)), value);
-                let both = [
-                    header("x-env", exact("prod".into())),
-                    header("x-tenant", exact(format!("v{n}"))),
-                ];
-                conditions.others = Box::new(both);
-            }
-            Self::Parameters => {
-                conditions.others =
-                    Box::new([condition(Subject::Query("tenant".into()), exact(format!("v{n}")))]);
-            }
-            Self::Authorities => {
-                let authority = exact(format!("item{n}.example.com:80"));
-                conditions.others = Box::new([condition(Subject::Authority, authority)]);
-            }
-            Self::Hosts => host = HostPattern::parse(&format!("item{n}.example.com"))?,
-        }
-        Ok((host, conditions))
+    fn holds(&self, head: &RequestHead<'_>) -> bool {
+        self.hold(head)
     }
 }
 
-fn expression(text: &str) -> Result<Option<PathCondition>> {
-    let value = ValuePattern::Regex(FullRegex::parse(text)?);
-    Ok(Some(PathCondition::new(value, false)))
+fn of_path(value: ValuePattern, ignore_case: bool) -> Result<(HostPattern, Conditions)> {
+    any_host(Conditions {
+        path: Some(PathCondition::new(value, ignore_case)),
+        ..Conditions::default()
+    })
 }
 
-fn condition(subject: Subject, value: ValuePattern) -> Condition {
+fn expression(text: &str) -> Result<(HostPattern, Conditions)> {
+    of_path(ValuePattern::Regex(FullRegex::parse(text)?), false)
+}
+
+fn others<const N: usize>(others: [Condition; N]) -> Result<(HostPattern, Conditions)> {
+    any_host(Conditions {
+        others: Box::new(others),
+        ..Conditions::default()
+    })
+}
+
+fn condition(subject: Subject, value: String) -> Condition {
     Condition {
         subject,
-        value,
+        value: exact(value),
         negated: false,
     }
 }
 
-/// The specification as a loop. No world has two hosts that both cover a request, the last rule's apart.
-fn naive(rules: &[(HostPattern, Conditions)], head: &RequestHead<'_>) -> Option<usize> {
-    let holds = |(pattern, conditions): &(HostPattern, Conditions)| {
-        pattern.matches(host(head)) && conditions.hold(head)
-    };
-    rules.iter().position(holds)
+fn header(name: &'static str) -> Subject {
+    Subject::Header(HeaderName::from_static(name))
 }
 
-fn table(rules: &[(HostPattern, Conditions)]) -> Result<RouteTable> {
-    let mut builder = RouteTableBuilder::default();
-    for (n, (host, conditions)) in rules.iter().enumerate() {
-        let id = rule(&mut builder, n)?;
-        builder.listed(id, 0, std::slice::from_ref(host), conditions.clone());
-    }
-    Ok(builder.build())
-}
-
-pub(super) fn run(harness: &mut Harness) -> Result<()> {
-    for world in World::ALL {
-        for size in SIZES {
-            let mut rules = (0..size - 1).map(|n| world.rule(n)).collect::<Result<Vec<_>>>()?;
-            rules.push((HostPattern::Any, Conditions::default()));
-            let table = table(&rules)?;
-            measure(harness, ("list", world.name(), size), &table, |head| {
-                naive(&rules, head)
-            })?;
-        }
-    }
-    Ok(())
+fn exact(text: String) -> ValuePattern {
+    ValuePattern::Exact(text.into())
 }

@@ -7,20 +7,72 @@ mod services;
 
 use anyhow::{Context, Result, ensure};
 use http::{HeaderMap, HeaderValue, Method};
+use inmesh::matcher::HostPattern;
 use inmesh::name::{Kind, ResourceRef};
 use inmesh::policy::RequestHead;
+use inmesh::policy::route::listed::Conditions;
 use inmesh::policy::route::{
-    Action, Backend, Backends, ClusterId, RouteRule, RouteTable, RouteTableBuilder, RuleId, RuleOrigin,
-    Target,
+    Action, Backend, Backends, ClusterId, Predicates, RouteRule, RouteTable, RouteTableBuilder, RuleId,
+    RuleOrigin, Target,
 };
 
+use super::SIZES;
 use super::harness::{Harness, spread};
 
 pub(super) fn run(harness: &mut Harness) -> Result<()> {
-    ranked::run(harness)?;
-    listed::run(harness)?;
+    of_requests::<Predicates>(harness)?;
+    of_requests::<Conditions>(harness)?;
     connections::run(harness)?;
     services::run(harness)
+}
+
+/// What a rule asks of a request; the default asks nothing.
+trait Rule: Clone + Default + 'static {
+    const ENGINE: &'static str;
+    const WORLDS: &'static [World<Self>];
+
+    /// Files it for a host.
+    fn file(self, builder: &mut RouteTableBuilder, id: RuleId, host: &HostPattern);
+
+    /// As the specification says it.
+    fn holds(&self, head: &RequestHead<'_>) -> bool;
+}
+
+/// Its name, and the rule at each place: what differs from rule to rule.
+type World<R> = (&'static str, fn(usize) -> Result<(HostPattern, R)>);
+
+fn any_host<R>(rule: R) -> Result<(HostPattern, R)> {
+    Ok((HostPattern::Any, rule))
+}
+
+/// One that differs by its host.
+fn one_host<R: Rule>(n: usize) -> Result<(HostPattern, R)> {
+    Ok((HostPattern::parse(&format!("item{n}.example.com"))?, R::default()))
+}
+
+/// All worlds of a kind of rule, at all sizes.
+fn of_requests<R: Rule>(harness: &mut Harness) -> Result<()> {
+    for (world, written) in R::WORLDS {
+        for size in SIZES {
+            let mut rules = (0..size - 1).map(written).collect::<Result<Vec<_>>>()?;
+            rules.push((HostPattern::Any, R::default()));
+            let mut builder = RouteTableBuilder::default();
+            for (n, (host, asked)) in rules.iter().enumerate() {
+                let id = rule(&mut builder, n)?;
+                asked.clone().file(&mut builder, id, host);
+            }
+            let table = builder.build();
+            // The specification as a loop. The rules are in order of precedence, and no world has two hosts that both
+            // cover a request, the last rule's apart.
+            let naive = |head: &RequestHead<'_>| {
+                let holds =
+                    |(pattern, asked): &(HostPattern, R)| pattern.matches(host(head)) && asked.holds(head);
+                rules.iter().position(holds)
+            };
+            measure(harness, (R::ENGINE, world, size), &table, naive)?;
+        }
+    }
+    Ok(())
 }
 
 /// A request that one rule of any world is for.
