@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::case::Id;
 use super::client;
-use super::manifest::Folder;
+use super::manifest::{Folder, name, namespace};
 use super::mesh::Authority;
 use super::pods;
 use super::shape::Shape;
@@ -25,6 +25,8 @@ use crate::kit::process::Process;
 const UNPRIVILEGED: u16 = 20_000;
 /// How long an instance may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// After how long to ask whether it ever will.
+const SOON: Duration = Duration::from_secs(1);
 /// How often to look whether it does.
 const PACE: Duration = Duration::from_millis(20);
 /// The waypoint's admin port.
@@ -73,6 +75,8 @@ pub struct Plan {
     id: Id,
     ip: Ipv4Addr,
     ports: Vec<u16>,
+    /// Names and ports.
+    listeners: Vec<(String, u16)>,
 }
 
 /// A running instance; it ends when this is dropped.
@@ -92,11 +96,21 @@ impl Plan {
     /// For a Gateway, at an address of its own.
     pub fn of(gateway: &Value, id: Id, ip: Ipv4Addr) -> Self {
         let listeners = gateway["spec"]["listeners"].as_array().into_iter().flatten();
-        let ports = listeners.filter_map(|it| u16::try_from(it["port"].as_u64()?).ok());
+        let listeners = listeners.filter_map(|it| {
+            let port = u16::try_from(it["port"].as_u64()?).ok()?;
+            Some((it["name"].as_str()?.to_owned(), port))
+        });
+        let listeners: Vec<(String, u16)> = listeners.collect();
+        let ports = listeners.iter().map(|(_, port)| *port);
         let mut ports: Vec<u16> = ports.filter(|port| *port != HBONE).collect();
         ports.sort_unstable();
         ports.dedup();
-        Self { id, ip, ports }
+        Self {
+            id,
+            ip,
+            ports,
+            listeners,
+        }
     }
 
     fn pod(&self) -> String {
@@ -135,7 +149,7 @@ impl Plan {
             Shape::Waypoint => Running::Process(self.process(authority, folder, program)?),
         };
         let instance = Instance { plan: self, running };
-        instance.ready().await?;
+        instance.ready(folder, program).await?;
         Ok(instance)
     }
 
@@ -202,16 +216,24 @@ impl Instance {
         }
     }
 
-    /// Waits until every port accepts connections.
-    async fn ready(&self) -> Result<()> {
+    /// Waits until every port accepts connections that a listener is served on.
+    async fn ready(&self, folder: &Folder, program: &Program) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         let hbone = SocketAddr::from((self.plan.ip, HBONE));
         let bound = self
             .plan
             .bound()
-            .map(|(_, bound)| SocketAddr::from((self.plan.ip, bound)));
-        for addr in std::iter::once(hbone).chain(bound) {
+            .map(|(port, bound)| (port, SocketAddr::from((self.plan.ip, bound))));
+        let mut unserved = None;
+        for (port, addr) in std::iter::once((HBONE, hbone)).chain(bound) {
+            let soon = Instant::now() + SOON;
             while TcpStream::connect(addr).await.is_err() {
+                if Instant::now() > soon && unserved.is_none() {
+                    unserved = Some(self.unserved(folder, program).await?);
+                }
+                if unserved.as_ref().is_some_and(|it| it.contains(&port)) {
+                    break;
+                }
                 if Instant::now() > end {
                     bail!(
                         "Gateway {} does not listen on {addr} after {PATIENCE:?}",
@@ -222,5 +244,31 @@ impl Instance {
             }
         }
         Ok(())
+    }
+
+    /// The ports of which the status says that no listener is served there: tests are about such listeners, too.
+    async fn unserved(&self, folder: &Folder, program: &Program) -> Result<Vec<u16>> {
+        let resources = program.check(folder).await?;
+        let own = resources.as_array().into_iter().flatten().find(|it| {
+            it["kind"] == "Gateway"
+                && name(it) == self.plan.id.name
+                && namespace(it) == self.plan.id.namespace
+        });
+        let listeners = own.and_then(|it| it["status"]["listeners"].as_array());
+        let programmed = |listener: &Value| {
+            let conditions = listener["conditions"].as_array().into_iter().flatten();
+            let mut programmed = conditions.filter(|it| it["type"] == "Programmed");
+            programmed.any(|it| it["status"] == "True")
+        };
+        let served = listeners.into_iter().flatten().filter(|it| programmed(it));
+        let served: Vec<&str> = served.filter_map(|it| it["name"].as_str()).collect();
+        let ports = self
+            .plan
+            .listeners
+            .iter()
+            .filter(|(name, _)| served.contains(&name.as_str()));
+        let served: Vec<u16> = ports.map(|(_, port)| *port).collect();
+        let ports = self.plan.ports.iter().copied();
+        Ok(ports.filter(|port| !served.contains(port)).collect())
     }
 }

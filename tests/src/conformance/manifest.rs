@@ -256,9 +256,14 @@ fn file_name(object: &Value) -> String {
 
 fn api_version(kind: &str) -> Result<&'static str> {
     Ok(match kind {
-        "ConfigMap" | "Secret" | "Service" | "Namespace" | "Pod" => "v1",
-        "HTTPRoute" | "GRPCRoute" | "Gateway" | "BackendTLSPolicy" => "gateway.networking.k8s.io/v1",
+        "ConfigMap" | "Secret" | "Service" | "ServiceAccount" | "Namespace" | "Pod" => "v1",
+        "Deployment" => "apps/v1",
+        "EndpointSlice" => "discovery.k8s.io/v1",
+        "HTTPRoute" | "GRPCRoute" | "TLSRoute" | "Gateway" | "GatewayClass" | "BackendTLSPolicy" => {
+            "gateway.networking.k8s.io/v1"
+        }
         "ReferenceGrant" => "gateway.networking.k8s.io/v1beta1",
+        "TCPRoute" => "gateway.networking.k8s.io/v1alpha2",
         _ => bail!("a case creates a {kind} without saying its apiVersion"),
     })
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use inmesh::{Mesh, source};
 use tokio::sync::{Mutex, OnceCell};
 
-use super::case::{Act, From, Id, Mode, Object, Test, Traffic};
+use super::case::{Act, Case, From, Id, Mode, Object, Test, Traffic};
 use super::client::Way;
 use super::gateway::{Instance, Plan};
 use super::manifest::{Folder, Objects, name, namespace};
@@ -129,9 +129,14 @@ impl<'t> Site<'t> {
                     .preconditions
                     .iter()
                     .flat_map(|it| [Some(&it.object), it.parent.as_ref()]);
+                let asked = test.cases.iter().filter_map(|it| match it {
+                    Case::Status(it) => Some([Some(&it.object), it.parent.as_ref()]),
+                    _ => None,
+                });
                 let waited = waited
+                    .chain(asked.flatten())
                     .flatten()
-                    .filter(|it| it.kind == "Gateway")
+                    .filter(|it| it.kind == "Gateway" && objects.get("Gateway", &it.id).is_some())
                     .map(|it| it.id.clone());
                 let all: BTreeSet<Id> = named.chain(waited).collect();
                 Ok(all.into_iter().collect())
@@ -269,7 +274,7 @@ impl<'t> Site<'t> {
                     true
                 }
                 Act::Create(create) => {
-                    let object = objects.create(&create.kind, &create.id, &create.fields)?;
+                    let object = objects.create(&create.kind, &create.id()?, &create.fields)?;
                     self.folder.write([object])?;
                     true
                 }

@@ -74,7 +74,16 @@ impl Statuses {
     ) -> Vec<Difference> {
         let whole = format!("{} of {} {}", expected.kind, object.kind, object.id);
         let Some(parent) = parent else {
-            return differs(whole, self.of(object), expected).into_iter().collect();
+            return match object.sections.as_slice() {
+                [] => differs(whole, self.of(object), expected).into_iter().collect(),
+                sections => {
+                    let of = |section: &&String| {
+                        let listener = self.list(object, "listeners").find(|it| it["name"] == **section);
+                        differs(format!("{whole} listener {section}"), listener, expected)
+                    };
+                    sections.iter().filter_map(|section| of(&section)).collect()
+                }
+            };
         };
         let sections: Vec<Option<&str>> = match parent.sections.as_slice() {
             [] => vec![None],

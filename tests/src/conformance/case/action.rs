@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -49,9 +50,26 @@ pub struct Patch {
 pub struct Create {
     /// Its kind.
     pub kind: String,
-    /// Its name.
-    pub id: Id,
+    id: Option<Id>,
     /// The rest of it: `spec`, `data`, …
     #[serde(flatten)]
     pub fields: BTreeMap<String, Value>,
+}
+
+impl Create {
+    /// Its name: as an id, or in `metadata`, where manifests have it.
+    ///
+    /// # Errors
+    /// If it is in neither.
+    pub fn id(&self) -> Result<Id> {
+        if let Some(id) = &self.id {
+            return Ok(id.clone());
+        }
+        let metadata = self.fields.get("metadata");
+        let field = |name| metadata.and_then(|it| it.get(name)?.as_str()).map(str::to_owned);
+        Ok(Id {
+            namespace: field("namespace").context("a case creates an object without a namespace")?,
+            name: field("name").context("a case creates an object without a name")?,
+        })
+    }
 }

@@ -4,7 +4,11 @@
 
 mod action;
 mod expect;
+#[cfg(test)]
+mod samples;
 mod status;
+#[cfg(test)]
+mod tests;
 mod traffic;
 
 use std::fmt;
@@ -52,9 +56,9 @@ pub struct Test {
     /// What is to be filled in before anything is sent.
     #[serde(default)]
     pub fixtures: Vec<Fixture>,
-    /// Whether cases must run from top to bottom.
+    /// Whether cases must run from top to bottom; those with actions among them always do.
     #[serde(default)]
-    pub ordered: bool,
+    ordered: bool,
     /// What must hold before anything is sent.
     #[serde(default)]
     pub preconditions: Vec<Precondition>,
@@ -299,35 +303,36 @@ impl Case {
             self,
             Self::Distribution(_) | Self::MirrorDistribution(_) | Self::SelfConsistent(_)
         );
+        let websocket = matches!(self, Self::Websocket(_));
         ensure!(
-            traffic.send.is_some() == many,
-            "`send` belongs to the kinds that send many, and only there"
+            many == traffic.send.is_some() || websocket,
+            "`send` belongs to the kinds that send many, which must have it"
         );
         ensure!(
-            traffic.frames.is_empty() != matches!(self, Self::Websocket(_)),
-            "`frames` belong to kind websocket, and only there"
+            traffic.frames.is_some() == websocket,
+            "`frames` belong to kind websocket, which must have them"
         );
         ensure!(
             expect.distribution.is_some() == matches!(self, Self::Distribution(_)),
-            "`expect.distribution` belongs to kind distribution, and only there"
+            "`expect.distribution` belongs to kind distribution, which must have it"
         );
         ensure!(
             expect.every_response.is_some() == matches!(self, Self::SelfConsistent(_)),
-            "`expect.every_response` belongs to kind self-consistent, and only there"
+            "`expect.every_response` belongs to kind self-consistent, which must have it"
         );
         if let Self::MirrorDistribution(_) = self {
             ensure!(!expect.mirrored_to.is_empty(), "`expect.mirrored_to` is missing");
         }
-        let says_something = !expect.status.is_empty()
-            || !expect.status_not.is_empty()
-            || expect.grpc_status.is_some()
-            || expect.distribution.is_some();
-        ensure!(says_something || many, "nothing is said of the status");
         Ok(())
     }
 }
 
 impl Test {
+    /// Whether cases must run from top to bottom.
+    pub fn is_ordered(&self) -> bool {
+        self.ordered || self.cases.iter().any(|it| matches!(it, Case::Action(_)))
+    }
+
     /// Reads one file.
     ///
     /// # Errors

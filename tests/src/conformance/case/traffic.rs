@@ -23,8 +23,7 @@ pub struct Traffic {
     /// How often.
     pub send: Option<Send>,
     /// WebSocket messages.
-    #[serde(default)]
-    pub frames: Vec<Frame>,
+    pub frames: Option<Vec<Frame>>,
     /// What must come of it.
     pub expect: Expect,
 }
