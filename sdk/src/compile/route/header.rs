@@ -34,6 +34,20 @@ pub(super) fn edits(
     for (list, written, edits) in lists {
         for (index, header) in written.iter().enumerate() {
             let at = format!("{at}.{list}[{index}]");
+            let earlier = &written[..index];
+            if earlier
+                .iter()
+                .any(|it| it.name.eq_ignore_ascii_case(&header.name))
+            {
+                // HTTPHeader.name: "subsequent entries with an equivalent header name MUST be ignored".
+                findings.report(
+                    Severity::Ignored,
+                    &at,
+                    format!("`{}` is in the list twice; only the first counts", header.name),
+                    "remove one, or write one value with commas",
+                );
+                continue;
+            }
             match (&mut host, header.name.eq_ignore_ascii_case("host")) {
                 (Some(host), true) => {
                     let authority = authority(&header.value, &format!("{at}.value"), findings);
