@@ -30,6 +30,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod windows;
 
 pub use backend::{Backend, Backends, Target};
 pub use builder::{Alternative, Predicates, RouteTableBuilder};

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use proptest::prelude::*;
 
+use super::expressions::tests::{any_middle, any_path_with_middles};
 use super::*;
 use crate::matcher::{FullRegex, HeaderPattern, HostPattern, PathPattern, QueryPattern, ValuePattern};
 use crate::name::{Kind, ResourceRef};
@@ -456,6 +457,7 @@ fn any_predicates() -> impl Strategy<Value = Predicates> {
         5 => any_path().prop_map(|path| PathPattern::prefix(&path)),
         1 => proptest::sample::select(vec!["a", "b", "ab"]).prop_map(|name| PathPattern::Method(name.into())),
         3 => (0..EXPRESSIONS.len()).prop_map(|at| PathPattern::Regex(EXPRESSIONS[at].clone())),
+        3 => any_middle().prop_map(PathPattern::Regex),
     ];
     let method = proptest::option::weighted(0.2, prop_oneof![Just(Method::GET), Just(Method::PUT)]);
     let headers = proptest::sample::subsequence(vec![("x", "1"), ("y", "1"), ("z", "2")], 0..3);
@@ -490,7 +492,7 @@ prop_compose! {
 prop_compose! {
     fn any_request()(
         authority in proptest::sample::select(vec!["a.com", "B.a.com", "c.b.a.com:80", "com", "x.com", "", "y"]),
-        path in any_path(),
+        path in prop_oneof![any_path(), any_path_with_middles()],
         query in proptest::option::of(proptest::sample::select(vec!["p=1", "q=2&p=1", "p=2&p=1", "q=2"])),
         put in any::<bool>(),
         sent in proptest::collection::vec(

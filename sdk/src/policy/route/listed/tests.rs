@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use proptest::prelude::*;
 
+use super::super::expressions::tests::{any_middle, any_path_with_middles};
 use super::super::{
     Action, Predicates, RouteRule, RouteTable, RouteTableBuilder, RuleOrigin, Verdict, explain,
 };
@@ -445,6 +446,7 @@ fn path_condition() -> impl Strategy<Value = Option<PathCondition>> {
         3 => text("(/[abA]{0,2}){1,2}").prop_map(|it| exact(&it)),
         4 => text("(/[abA]{0,2}){0,2}").prop_map(|it| prefix(&it)),
         2 => one_of(&EXPRESSIONS),
+        2 => any_middle().prop_map(ValuePattern::Regex),
     ];
     proptest::option::weighted(
         0.8,
@@ -484,7 +486,7 @@ fn asked() -> impl Strategy<Value = Asked> {
         prop_oneof![Just(Method::GET), Just(Method::POST)],
         prop_oneof![Just("http"), Just("https")],
         prop_oneof![Just("a"), Just("a.b"), Just("b"), Just("ab:80"), Just("c.a.b")],
-        text("(/[abA]{0,2}){1,3}"),
+        prop_oneof![text("(/[abA]{0,2}){1,3}"), any_path_with_middles()],
         proptest::option::of(text("[ab](=[ab]{0,2})?(&[ab]=[ab]?){0,2}")),
         headers,
     )
