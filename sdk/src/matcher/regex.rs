@@ -1,18 +1,17 @@
 //! Regular expressions that must match the whole text.
 
+mod automaton;
+mod halves;
 mod literals;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use regex::{Regex, RegexBuilder};
-
+pub use automaton::Automata;
+use automaton::Automaton;
+pub(super) use automaton::build;
+use halves::Halves;
 use literals::Gap;
-
-/// Most bytes a compiled expression may take. Large enough for any honest route, small enough that a file with
-/// thousands of expressions does not eat the machine.
-const SIZE_LIMIT: usize = 1 << 20;
 
 /// Longest expression that is read at all, as upstream limits values.
 pub(super) const TEXT_LIMIT: usize = 4096;
@@ -63,21 +62,11 @@ enum Rest {
     Dots,
     /// Between them is a match of this.
     Between(Arc<Automaton>),
+    /// Between them is a match of the halves, with the inner text between those.
+    Around(Halves),
     /// All of the text matches this, which looks at its surroundings.
     Whole(Arc<Automaton>),
 }
-
-/// A compiled expression, anchored at both ends.
-#[derive(Debug)]
-struct Automaton {
-    text: Box<str>,
-    regex: Regex,
-}
-
-/// Automata by what they match, so that expressions that differ in nothing but text have one between them: thousands
-/// of automata do not fit into a processor's caches, and hardly into memory.
-#[derive(Debug, Default)]
-pub struct Automata(HashMap<Box<str>, Arc<Automaton>>);
 
 impl Literals {
     /// What a text has between prefix and suffix, if it has both.
@@ -106,6 +95,7 @@ impl FullRegex {
             Gap::Nothing => Rest::Nothing,
             Gap::Dots => Rest::Dots,
             Gap::Between(part) => Rest::Between(Arc::new(Automaton::new(part)?)),
+            Gap::Around { before, after, whole } => Rest::Around(Halves::new(before, after, whole)?),
             Gap::Unclear => Rest::Whole(Arc::new(Automaton::new(text)?)),
         };
         Ok(Self {
@@ -123,8 +113,9 @@ impl FullRegex {
                 Rest::Nothing => between.is_empty(),
                 // A dot is any character but the end of a line.
                 Rest::Dots => !between.contains('\n'),
-                Rest::Between(automaton) => automaton.regex.is_match(between),
-                Rest::Whole(automaton) => automaton.regex.is_match(text),
+                Rest::Between(automaton) => automaton.is_match(between),
+                Rest::Around(halves) => halves.is_match(&self.literals.inner, between),
+                Rest::Whole(automaton) => automaton.is_match(text),
             })
     }
 
@@ -138,47 +129,14 @@ impl FullRegex {
         &self.literals
     }
 
-    /// Uses an automaton from the set, if there is one that does the same; else it is there from now on.
+    /// Uses automata from the set, where there are some that do the same; else they are there from now on.
     pub fn share(&mut self, automata: &mut Automata) {
-        if let Rest::Between(own) | Rest::Whole(own) = &mut self.rest {
-            match automata.0.get(&own.text) {
-                Some(same) => *own = same.clone(),
-                None => {
-                    automata.0.insert(own.text.clone(), own.clone());
-                }
-            }
+        match &mut self.rest {
+            Rest::Nothing | Rest::Dots => {}
+            Rest::Between(own) | Rest::Whole(own) => automata.unite(own),
+            Rest::Around(halves) => halves.share(automata),
         }
     }
-}
-
-impl Automaton {
-    fn new(text: &str) -> Result<Self, RegexError> {
-        // First alone: `a)(b` would become valid inside the group added below.
-        build(text)?;
-        // The line break ends a comment that the expression may open with `(?x)`; it is insignificant there,
-        // so the plain form is tried first.
-        let regex = build(&format!("^(?:{text})$")).or_else(|_| build(&format!("^(?:{text}\n)$")))?;
-        Ok(Self {
-            text: text.into(),
-            regex,
-        })
-    }
-}
-
-pub(super) fn build(text: &str) -> Result<Regex, RegexError> {
-    RegexBuilder::new(text)
-        .size_limit(SIZE_LIMIT)
-        .dfa_size_limit(SIZE_LIMIT)
-        .build()
-        .map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => RegexError::Large,
-            other => {
-                // The message is a picture of several lines; the last says what is wrong.
-                let text = other.to_string();
-                let last = text.lines().last().unwrap_or("malformed");
-                RegexError::Syntax(last.trim_start_matches("error: ").chars().take(200).collect())
-            }
-        })
 }
 
 impl fmt::Debug for FullRegex {
@@ -240,10 +198,33 @@ mod tests {
         assert!(one.is_match("/one/7") && !one.is_match("/two/7/x"));
         assert!(two.is_match("/two/7/x") && !two.is_match("/one/7"));
         assert!(other.is_match("/one/a") && !other.is_match("/one/7"));
-        assert_eq!(automata.0.len(), 2);
+        assert_eq!(automata.len(), 2);
+    }
+
+    #[test]
+    fn what_differs_in_the_middle_only_has_the_same_automata() {
+        let mut automata = Automata::default();
+        for n in 0..100 {
+            let mut regex = FullRegex::parse(&format!("/[a-z]+/v1/item{n}/[0-9]+")).unwrap();
+            regex.share(&mut automata);
+            assert!(regex.is_match(&format!("/some/v1/item{n}/7")));
+            assert!(!regex.is_match(&format!("/some/v1/item{n}7/7")));
+        }
+        assert_eq!(automata.len(), 2);
     }
 
     proptest::proptest! {
+        #[test]
+        fn what_is_cut_in_the_middle_matches_what_its_automaton_would(
+            written in "/?([.a][*+]|[.]|\\[ab/\\]\\*|\\(a\\|b\\)?){1,2}(ab/a|aaaa|/ab/ab/|abé/a)([.b][*+?]|[ab]\\?){1,2}a?",
+            text in "(/|a|b|ab/a|aaa|/ab/ab/|abé/a|\n){0,9}",
+        ) {
+            if let Ok(regex) = FullRegex::parse(&written) {
+                let whole = Automaton::new(&written).unwrap();
+                proptest::prop_assert_eq!(regex.is_match(&text), whole.is_match(&text), "{} {}", written, text);
+            }
+        }
+
         #[test]
         fn a_split_expression_matches_what_its_automaton_would(
             written in "(\\^|\\(\\?[ixms]\\))?[/abé\n \\-]{0,3}([.a][*+?]|\\(a\\|b\\)|\\[ab\\]\\{1,2\\}|\\\\b|\\\\.|[|$^])?[/ab]{0,2}([.b][*+?])?[/abé]{0,2}[$|]?",
@@ -251,14 +232,14 @@ mod tests {
         ) {
             if let Ok(regex) = FullRegex::parse(&written) {
                 let whole = Automaton::new(&written).unwrap();
-                proptest::prop_assert_eq!(regex.is_match(&text), whole.regex.is_match(&text), "{} {}", written, text);
+                proptest::prop_assert_eq!(regex.is_match(&text), whole.is_match(&text), "{} {}", written, text);
             }
         }
 
         #[test]
         fn every_match_has_the_literals(text in "[/ab|()?*+^$.\\[\\]\\\\-]{0,8}", path in "/?[ab/|]{0,6}") {
             if let Ok(regex) = FullRegex::parse(&text)
-                && Automaton::new(&text).unwrap().regex.is_match(&path)
+                && Automaton::new(&text).unwrap().is_match(&path)
             {
                 let Literals { prefix, suffix, inner } = regex.literals();
                 proptest::prop_assert!(path.starts_with(&**prefix), "{text} {path}");

@@ -1,8 +1,11 @@
 //! What of an expression is plain text: `/users/[0-9]+/orders` is `/users/`, a gap, and `/orders`.
 
+use std::ops::Range;
+
 use regex_syntax::ast::{Assertion, AssertionKind, Ast, RepetitionKind, parse::Parser};
 
 use super::Literals;
+use super::halves::WORTH_IT;
 
 /// What stands between prefix and suffix.
 #[derive(Debug, PartialEq, Eq)]
@@ -13,6 +16,12 @@ pub(super) enum Gap<'a> {
     Dots,
     /// This part of the expression.
     Between(&'a str),
+    /// Text, and these parts of the expression around it; the whole is all three.
+    Around {
+        before: &'a str,
+        after: &'a str,
+        whole: &'a str,
+    },
     /// Not to be told apart: it takes the whole expression to see whether a text matches.
     Unclear,
 }
@@ -37,24 +46,37 @@ pub(super) fn split(text: &str) -> (Literals, Gap<'_>) {
     let (prefix, rest) = parts.split_at(begins);
     let ends = rest.iter().rev().take_while(|it| character(it).is_some()).count();
     let (gap, suffix) = rest.split_at(rest.len() - ends);
+    let inner = longest(gap);
     let literals = Literals {
         prefix: plain(prefix),
         suffix: plain(suffix),
-        inner: longest(gap),
+        inner: plain(&gap[inner.clone()]),
     };
     let gap = match gap {
         [] => Gap::Nothing,
         [only] if is_dots(only) => Gap::Dots,
         _ if gap.iter().any(looks_around) => Gap::Unclear,
-        [first, .., last] => between(text, first, last),
-        [only] => between(text, only, only),
+        gap => {
+            let whole = written(text, gap);
+            let halves = (gap.get(..inner.start), gap.get(inner.end..));
+            match (whole, halves) {
+                (Some(whole), (Some(before), Some(after))) if literals.inner.len() >= WORTH_IT => {
+                    match (written(text, before), written(text, after)) {
+                        (Some(before), Some(after)) => Gap::Around { before, after, whole },
+                        _ => Gap::Between(whole),
+                    }
+                }
+                (whole, _) => whole.map_or(Gap::Unclear, Gap::Between),
+            }
+        }
     };
     (literals, gap)
 }
 
-fn between<'a>(text: &'a str, first: &Ast, last: &Ast) -> Gap<'a> {
-    let part = text.get(first.span().start.offset..last.span().end.offset);
-    part.map_or(Gap::Unclear, Gap::Between)
+/// Parts of an expression as they are written.
+fn written<'a>(text: &'a str, parts: &[Ast]) -> Option<&'a str> {
+    let (first, last) = (parts.first()?, parts.last()?);
+    text.get(first.span().start.offset..last.span().end.offset)
 }
 
 /// Without `^` at the beginning and `$` at the end, which say what is so anyway.
@@ -87,10 +109,19 @@ fn plain(parts: &[Ast]) -> Box<str> {
     parts.iter().filter_map(character).collect::<String>().into()
 }
 
-/// The longest run of characters.
-fn longest(parts: &[Ast]) -> Box<str> {
-    let runs = parts.split(|it| character(it).is_none()).map(plain);
-    runs.max_by_key(|it| it.len()).unwrap_or_default()
+/// Where the longest run of characters is.
+fn longest(parts: &[Ast]) -> Range<usize> {
+    let length = |run: &Range<usize>| plain(&parts[run.clone()]).len();
+    let (mut longest, mut begin) = (0..0, 0);
+    for at in 0..=parts.len() {
+        if parts.get(at).and_then(character).is_none() {
+            if length(&(begin..at)) > length(&longest) {
+                longest = begin..at;
+            }
+            begin = at + 1;
+        }
+    }
+    longest
 }
 
 fn is_dots(ast: &Ast) -> bool {
@@ -139,8 +170,13 @@ mod tests {
                 "/a/",
                 "/mid/",
                 "",
-                Gap::Between("[a-z]+/mid/x+"),
+                Gap::Around {
+                    before: "[a-z]+",
+                    after: "x+",
+                    whole: "[a-z]+/mid/x+",
+                },
             ),
+            ("/a+/m/x+", "/", "/m/", "", Gap::Between("a+/m/x+")),
             ("/a|/b", "", "", "", Gap::Between("/a|/b")),
             ("/a(b|c)/", "/a", "", "/", Gap::Between("(b|c)")),
             ("(?i)/a", "", "", "", Gap::Unclear),
