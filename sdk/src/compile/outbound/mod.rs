@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 pub(crate) use clusters::Clusters;
-use tables::Books;
+use tables::{Books, Front};
 
 use super::backends::Directory;
 use super::binding::Bindings;
@@ -146,7 +146,14 @@ impl<'s, 'a> Outbound<'s, 'a> {
             let ports = it.ports.iter().zip(&mut numbers).map(|(port, cluster)| {
                 let own = clusters.all.get(cluster.0 as usize);
                 let protocol = own.map_or(port.protocol, |it| it.protocol);
-                let tables = self.tables(it, via, port, protocol, &spoken, books, known, problems);
+                let front = Front {
+                    destination: it,
+                    via,
+                    port,
+                    protocol,
+                    spoken: &spoken,
+                };
+                let tables = self.tables(front, books, known, problems);
                 ServicePortView {
                     number: port.number,
                     protocol,

@@ -60,6 +60,18 @@ pub(super) struct Books<'b> {
     pub(super) clusters: &'b [Arc<Cluster>],
 }
 
+/// A port whose tables are asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Front<'f, 's, 'a> {
+    pub(super) destination: &'f Destination,
+    /// The waypoint that calls go through.
+    pub(super) via: Option<&'f Waypoint<'f>>,
+    pub(super) port: &'f Port,
+    pub(super) protocol: AppProtocol,
+    /// The VirtualServices of the destination.
+    pub(super) spoken: &'f Spoken<'s, 'a>,
+}
+
 /// The VirtualServices of a destination.
 pub(super) struct Spoken<'s, 'a> {
     all: Vec<&'s VirtualService<'a>>,
@@ -82,23 +94,17 @@ impl Told {
 
 impl<'s, 'a> Outbound<'s, 'a> {
     /// The tables of a port: as they were made of the same last time, else new ones.
-    #[allow(clippy::too_many_arguments)] // one call, each argument another table
     pub(super) fn tables(
         &self,
-        it: &Destination,
-        via: Option<&Waypoint<'_>>,
-        port: &Port,
-        protocol: AppProtocol,
-        spoken: &Spoken<'s, 'a>,
+        front: Front<'_, 's, 'a>,
         books: Books<'_>,
         known: &mut Known,
         problems: &mut Vec<Problem>,
     ) -> Tables {
-        let named = named(port);
         let rules = Rules {
-            routes: self.routes_of(self.routes, it, via, named),
-            connections: self.routes_of(self.connections, it, via, named),
-            virtual_services: &spoken.all,
+            routes: self.routes_of(self.routes, front),
+            connections: self.routes_of(self.connections, front),
+            virtual_services: &front.spoken.all,
         };
         if rules.are_none() {
             return known.nothing.clone();
@@ -106,8 +112,8 @@ impl<'s, 'a> Outbound<'s, 'a> {
         let make = || {
             let mut told = Told::default();
             let tables = Found::by(|problems| Tables {
-                routes: self.requests(it, port, protocol, &rules, books, &mut told, problems),
-                connections: self.passing(it, port, protocol, &rules, books, &mut told, problems),
+                routes: self.requests(front, &rules, books, &mut told, problems),
+                connections: self.passing(front, &rules, books, &mut told, problems),
             });
             Made { tables, told }
         };
@@ -117,14 +123,14 @@ impl<'s, 'a> Outbound<'s, 'a> {
         }
         let entries = |all: &[RouteInput<'_>]| same(all.iter().map(|it| it.entry));
         let written = Written {
-            service: Same::of(&it.entry),
-            protocol,
+            service: Same::of(&front.destination.entry),
+            protocol: front.protocol,
             standpoint: self.standpoint.clone(),
             routes: entries(&rules.routes),
             connections: entries(&rules.connections),
-            virtual_services: spoken.written.clone(),
+            virtual_services: front.spoken.written.clone(),
         };
-        let key = Key::new(it.address(), port.number, None);
+        let key = Key::new(front.destination.address(), front.port.number, None);
         let holds = |made: &Made| made.told.holds(books);
         let made = known.tables.checked(key, written, holds, |_| make());
         made.tables.tell(problems).clone()
@@ -132,38 +138,35 @@ impl<'s, 'a> Outbound<'s, 'a> {
 
     /// The routes of requests, section after section, the oldest first. All of Gateway API is one section, as old as
     /// its oldest route, and comes first among equals.
-    #[allow(clippy::too_many_arguments)] // one call, each argument another table
     fn requests(
         &self,
-        it: &Destination,
-        port: &Port,
-        protocol: AppProtocol,
+        front: Front<'_, 's, 'a>,
         rules: &Rules<'_, '_>,
         books: Books<'_>,
         told: &mut Told,
         problems: &mut Vec<Problem>,
     ) -> Arc<RouteTable> {
-        let routes = &rules.routes;
+        let (routes, service) = (&rules.routes, &front.destination.name);
         if routes.is_empty() && rules.virtual_services.is_empty() {
             return Arc::default();
         }
-        if protocol == AppProtocol::Tcp {
+        if front.protocol == AppProtocol::Tcp {
             problems.extend(
                 routes
                     .iter()
-                    .map(|route| not_http(route.entry, &it.name, port.number)),
+                    .map(|route| not_http(route.entry, service, front.port.number)),
             );
             return Arc::default();
         }
         let asked = RefCell::default();
-        let scope = self.scope(port.number, books.registry, &asked);
+        let scope = self.scope(front.port.number, books.registry, &asked);
         let mut builder = RouteTableBuilder::default();
         let (before, after) = rules.by_age(routes);
         for it in before {
             it.add(&mut builder, &[HostPattern::Any], &scope, problems);
         }
         let mut seen = Noted::new(books.directory.seen_from(Frontend::Mesh));
-        add_to_service(&mut builder, routes, &it.name, named(port), &mut seen, problems);
+        add_to_service(&mut builder, routes, service, front.named(), &mut seen, problems);
         for it in after {
             it.add(&mut builder, &[HostPattern::Any], &scope, problems);
         }
@@ -175,34 +178,31 @@ impl<'s, 'a> Outbound<'s, 'a> {
     }
 
     /// The routes of the connections to one port, in the same order.
-    #[allow(clippy::too_many_arguments)] // one call, each argument another table
     fn passing(
         &self,
-        it: &Destination,
-        port: &Port,
-        protocol: AppProtocol,
+        front: Front<'_, 's, 'a>,
         rules: &Rules<'_, '_>,
         books: Books<'_>,
         told: &mut Told,
         problems: &mut Vec<Problem>,
     ) -> Arc<ConnectionTable> {
-        let routes = &rules.connections;
+        let (routes, service) = (&rules.connections, &front.destination.name);
         if routes.is_empty() && rules.virtual_services.is_empty() {
             return Arc::default();
         }
-        if matches!(protocol, AppProtocol::Http1 | AppProtocol::Http2) {
+        if matches!(front.protocol, AppProtocol::Http1 | AppProtocol::Http2) {
             problems.extend(
                 routes
                     .iter()
-                    .map(|route| only_http(route.entry, &it.name, port.number)),
+                    .map(|route| only_http(route.entry, service, front.port.number)),
             );
             return Arc::default();
         }
         let asked = RefCell::default();
-        let scope = self.scope(port.number, books.registry, &asked);
+        let scope = self.scope(front.port.number, books.registry, &asked);
         let to = Connections {
-            secure: port.secure,
-            addresses: Some(&it.vips),
+            secure: front.port.secure,
+            addresses: Some(&front.destination.vips),
         };
         let mut builder = ConnectionTableBuilder::default();
         let (before, after) = rules.by_age(routes);
@@ -210,7 +210,7 @@ impl<'s, 'a> Outbound<'s, 'a> {
             virtual_service.add_connections(&mut builder, to, &scope, problems);
         }
         let mut seen = Noted::new(books.directory.seen_from(Frontend::Mesh));
-        connections_of_service(&mut builder, routes, &it.name, named(port), &mut seen, problems);
+        connections_of_service(&mut builder, routes, service, front.named(), &mut seen, problems);
         for virtual_service in after {
             virtual_service.add_connections(&mut builder, to, &scope, problems);
         }
@@ -270,15 +270,10 @@ impl<'s, 'a> Outbound<'s, 'a> {
         }
     }
 
-    fn routes_of(
-        &self,
-        routes: &Routes<'a>,
-        it: &Destination,
-        via: Option<&Waypoint<'_>>,
-        port: PortRef<'_>,
-    ) -> Vec<RouteInput<'a>> {
+    fn routes_of(&self, routes: &Routes<'a>, front: Front<'_, 's, 'a>) -> Vec<RouteInput<'a>> {
+        let (it, port) = (front.destination, front.named());
         match self.gateway {
-            None => match via {
+            None => match front.via {
                 None => routes.for_client(it.kind, &it.name, port, &self.node.namespace),
                 // The waypoint routes, but knows nothing of its callers' own routes.
                 Some(waypoint) => routes.beside_waypoint(
@@ -297,10 +292,12 @@ impl<'s, 'a> Outbound<'s, 'a> {
     }
 }
 
-fn named(port: &Port) -> PortRef<'_> {
-    PortRef {
-        number: port.number,
-        name: port.name.as_deref(),
+impl Front<'_, '_, '_> {
+    fn named(&self) -> PortRef<'_> {
+        PortRef {
+            number: self.port.number,
+            name: self.port.name.as_deref(),
+        }
     }
 }
 
