@@ -1,3 +1,8 @@
+//! What is read from YAML, what is wrong with it, and where.
+
+mod broken;
+mod bytes;
+
 use super::*;
 use crate::config::Resource;
 
@@ -276,100 +281,6 @@ const POLICY: &str = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolic
                       selector:\n    matchLabels: {app: a}\n  rules:\n  - from:\n    - source:\n        principals: [x]\n";
 
 #[test]
-fn a_policy_with_anything_unknown_in_it_is_broken_and_keeps_its_target() {
-    let unknown = "this field is not known, so the policy cannot be enforced as written";
-    for (from, to, wrong, selected) in [
-        (
-            "principals",
-            "principles",
-            format!("error 11:9 spec.rules[0].from[0].source.principles: {unknown}"),
-            true,
-        ),
-        ("rules:", "ruls:", format!("error 8:3 spec.ruls: {unknown}"), true),
-        (
-            "matchLabels",
-            "matchLabel",
-            format!("error 7:5 spec.selector.matchLabel: {unknown}"),
-            false,
-        ),
-        (
-            "name: p",
-            "name: p\n  namespce: b",
-            format!("error 5:3 metadata.namespce: {unknown}"),
-            true,
-        ),
-        (
-            "[x]",
-            "[1]",
-            "error 11:22 spec.rules[0].from[0].source.principals[0]: expected text, found the number 1"
-                .into(),
-            true,
-        ),
-        (
-            "name: p",
-            "name: P_p",
-            "error 4:3 metadata.name: `P_p` is not a valid name".into(),
-            true,
-        ),
-        (
-            "io/v1\n",
-            "io/v9\n",
-            "error 1:1 apiVersion: apiVersion `security.istio.io/v9` is not known".into(),
-            true,
-        ),
-        (
-            "apiVersion: security.istio.io/v1\n",
-            "",
-            "error 1:1 apiVersion: apiVersion `` is not known".into(),
-            true,
-        ),
-    ] {
-        let parsed = read("a.yaml", &POLICY.replace(from, to), Some("shop"));
-        assert_eq!(problems(&parsed), [wrong]);
-        let [entry] = &parsed.entries[..] else {
-            panic!("{:?}", parsed.entries)
-        };
-        assert!(entry.broken.is_some());
-        let Resource::AuthorizationPolicy(policy) = &entry.resource else {
-            panic!()
-        };
-        assert_eq!(&*policy.metadata.namespace, "shop");
-        assert_eq!(policy.spec.selector.is_some(), selected);
-        assert!(policy.spec.rules.is_empty());
-    }
-    let bookkept = POLICY.replace("name: p", "name: p\n  uid: a\n  generation: 1") + "status: {}\n";
-    check(&bookkept, &["AuthorizationPolicy shop/p"], &[]);
-}
-
-#[test]
-fn a_policy_that_is_not_even_yaml_is_broken_wherever_it_may_apply() {
-    let broken = |text: &str, namespace| -> Vec<String> {
-        let parsed = read("a.yaml", text, namespace);
-        assert_eq!(parsed.problems.len(), 1, "{:?}", parsed.problems);
-        assert!(parsed.entries.iter().all(|entry| entry.broken.is_some()));
-        names(&parsed)
-    };
-    let text = format!("{POLICY}  bad: [\n");
-    assert_eq!(broken(&text, Some("shop")), ["AuthorizationPolicy shop/p"]);
-    assert_eq!(broken(&text, None), ["AuthorizationPolicy p"]);
-    let named = text.replace("name: p", "name: p\n  namespace: b");
-    assert_eq!(broken(&named, Some("shop")), ["AuthorizationPolicy b/p"]);
-    let json = "{\"kind\": \"PeerAuthentication\", \"metadata\": {\"name\": \"x\"},, }";
-    assert_eq!(
-        broken(json, Some("shop")),
-        ["PeerAuthentication shop/(unnamed, 1:0)"]
-    );
-    let list = "kind: List\nitems:\n- kind: AuthorizationPolicy\n- kind: AuthorizationPolicy\n  x: [\n";
-    assert_eq!(broken(list, Some("shop")).len(), 2);
-    assert!(
-        read("a.yaml", list, Some("shop"))
-            .entries
-            .iter()
-            .all(|entry| entry.reference().namespace.is_empty())
-    );
-}
-
-#[test]
 fn names_are_checked_as_the_api_server_would() {
     for (name, good) in [
         ("a", true),
@@ -480,73 +391,6 @@ fn reading_ten_thousand_resources() {
     assert_eq!(parsed.entries.len(), 10_000);
 }
 
-const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\ntype: kubernetes.io/tls\n";
-
-#[test]
-fn secrets_and_config_maps_hold_bytes_under_names() {
-    let text = format!(
-        "{SECRET}data: {{tls.crt: aGVs\\n bG8=, both: eA==}}\nstringData: {{both: plain}}\nimmutable: true\n---\n\
-         apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: b}}\ndata: {{ca.crt: text}}\nbinaryData: {{raw: AAE=}}\n"
-    );
-    let text = text.replace("aGVs\\n bG8=", "\"aGVs\\n bG8=\"");
-    let parsed = read("a.yaml", &text, Some("shop"));
-    let text = text.replace("\\n bG8", "\\nbG8");
-    assert_eq!(problems(&parsed).len(), 1, "a blank is no base64");
-    let parsed = read("a.yaml", &text, Some("shop"));
-    assert_eq!(problems(&parsed), [""; 0]);
-    let (Resource::Secret(secret), Resource::ConfigMap(map)) =
-        (&parsed.entries[0].resource, &parsed.entries[1].resource)
-    else {
-        panic!("{:?}", names(&parsed));
-    };
-    assert_eq!(secret.get("tls.crt"), Some(&b"hello"[..]));
-    assert_eq!(secret.get("both"), Some(&b"plain"[..]), "stringData counts first");
-    assert_eq!(map.get("ca.crt"), Some(&b"text"[..]));
-    assert_eq!(map.get("raw"), Some(&[0, 1][..]));
-    assert_eq!(map.get("none"), None);
-}
-
-#[test]
-fn nothing_shows_what_is_in_a_secret() {
-    // `c2VjcmV0LXdvcmQ=` is `secret-word`.
-    for body in [
-        "data: {k: c2VjcmV0LXdvcmQ=}\n",
-        "data: c2VjcmV0LXdvcmQ=\n",
-        "data: {k: [c2VjcmV0LXdvcmQ=]}\n",
-        "data: {k: c2VjcmV0LXdvcmQ}\n",
-        "data: {k: 20260101}\n",
-        "stringData: {k: secret-word}\n",
-        "stringData: secret-word\n",
-        "stringData: {k: 20260101}\n",
-        "stringdata: {k: secret-word}\n",
-        "data: {k: c2VjcmV0LXdvcmQ=\n",
-        "data: {k: !!int c2VjcmV0LXdvcmQ=}\n",
-        "data: {k: *c2VjcmV0LXdvcmQ}\n",
-    ] {
-        for text in [
-            format!("{SECRET}{body}"),
-            format!(
-                "apiVersion: v1\nkind: List\nitems:\n- {}",
-                format!("{SECRET}{body}").replace('\n', "\n  ")
-            ),
-        ] {
-            let parsed = read("a.yaml", &text, None);
-            let shown = format!("{parsed:?} {:?}", problems(&parsed));
-            for secret in ["c2VjcmV0", "secret-word", "20260101"] {
-                assert!(!shown.contains(secret), "{text}\n{shown}");
-            }
-        }
-    }
-}
-
-#[test]
-fn a_secret_that_changes_is_another() {
-    let hash = |body: &str| read("a.yaml", &format!("{SECRET}{body}"), None).entries[0].hash();
-    assert_ne!(hash("data: {k: AAAA}"), hash("data: {k: AAAB}"));
-    assert_ne!(hash("stringData: {k: a}"), hash("stringData: {k: b}"));
-    assert_ne!(hash("stringData: {k: ab}"), hash("stringData: {ka: b}"));
-}
-
 /// What becomes of a field that is declared before anything enforces it.
 #[test]
 fn declared_fields_that_are_idle_are_reported_where_they_stand() {
@@ -560,47 +404,4 @@ fn declared_fields_that_are_idle_are_reported_where_they_stand() {
             "ignored 8:5 spec.trafficPolicy.conectionPool: this field is not supported and has no effect",
         ],
     );
-}
-
-const TLS_POLICY: &str = "apiVersion: gateway.networking.k8s.io/v1\nkind: BackendTLSPolicy\nmetadata: {name: p}\nspec:\n  \
-                          targetRefs: [{group: '', kind: Service, name: s, sectionName: web}]\n  validation:\n    \
-                          caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]\n    hostname: a.example\n    \
-                          subjectAltNames: [{type: URI, uri: 'spiffe://a/b'}]\n";
-
-#[test]
-fn a_backend_tls_policy_that_is_not_understood_keeps_its_target() {
-    let broken = |text: &str| {
-        let parsed = read("a.yaml", text, None);
-        let [entry] = parsed.entries.as_slice() else {
-            panic!("{text}: {:?}", names(&parsed));
-        };
-        let Resource::BackendTLSPolicy(policy) = &entry.resource else {
-            panic!("{text}: {entry:?}");
-        };
-        (entry.broken.is_some(), policy.spec.target_refs.len())
-    };
-    assert_eq!(broken(TLS_POLICY), (false, 1));
-    assert_eq!(broken(&TLS_POLICY.replace("hostname", "hostnames")), (true, 1));
-    assert_eq!(broken(&TLS_POLICY.replace("a.example", "[a]")), (true, 1));
-    assert_eq!(broken(&TLS_POLICY.replace("k8s.io/v1", "k8s.io/v2")), (true, 1));
-    assert_eq!(
-        broken(&TLS_POLICY.replace("sectionName", "section")),
-        (true, 0),
-        "everything in its namespace"
-    );
-    assert_eq!(
-        broken(&TLS_POLICY.replace("name: s,", "name: s: ,")),
-        (true, 0),
-        "not even YAML"
-    );
-}
-
-#[test]
-fn a_gateway_whose_tls_is_not_understood_is_not_used() {
-    let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g}\nspec:\n  tls: {frontend: \
-                   {default: {validation: {caCertificateRefs: [{name: ca}]}}}}\n  listeners: [{name: a, port: 80, protocol: HTTP}]\n";
-    check(gateway, &["Gateway shop/g"], &[]);
-    let wrong = "error 5:30 spec.tls.frontend.default.validations: this field is not known, and without it others could be \
-                 let in than are meant";
-    check(&gateway.replace("validation", "validations"), &[], &[wrong]);
 }
