@@ -182,7 +182,7 @@ fn timeouts(rule: &Rule<'_>, findings: &mut Findings<'_>) -> Timeouts {
     let Some(written) = rule.timeouts else {
         return Timeouts::default();
     };
-    let timeouts = Timeouts {
+    let mut timeouts = Timeouts {
         request: duration(written.request.as_deref(), "timeouts.request", findings),
         per_try: duration(
             written.backend_request.as_deref(),
@@ -199,6 +199,12 @@ fn timeouts(rule: &Rule<'_>, findings: &mut Findings<'_>) -> Timeouts {
             "one attempt may take longer than the whole request, so this limit has no effect",
             "make it shorter than timeouts.request",
         );
+    }
+    if rule.retry.is_none() {
+        // Nobody asked for another attempt, so there is one, and its limit is that of the request: what Istio's default
+        // retries repeat of it are connections that were not made.
+        let one = timeouts.per_try.take();
+        timeouts.request = timeouts.request.into_iter().chain(one).min();
     }
     timeouts
 }

@@ -72,12 +72,11 @@ pub(super) fn faults(written: Option<&HTTPFaultInjection>, by_header: bool) -> O
 pub(super) fn cors(written: &CorsPolicy, findings: &mut Findings<'_>) -> Cors {
     let mut origins = Vec::new();
     if written.allow_origins.is_empty() {
-        origins.extend(
-            written
-                .allow_origin
-                .iter()
-                .map(|it| OriginPattern::Exact(it.as_str().into())),
-        );
+        let exact = written
+            .allow_origin
+            .iter()
+            .map(|it| OriginPattern::Exact(it.as_str().into()));
+        origins.extend(exact.map(starred));
     }
     for (index, origin) in written.allow_origins.iter().enumerate() {
         origins.extend(self::origin(
@@ -106,21 +105,25 @@ pub(super) fn cors(written: &CorsPolicy, findings: &mut Findings<'_>) -> Cors {
 
 fn origin(written: &StringMatch, at: &str, findings: &mut Findings<'_>) -> Option<OriginPattern> {
     if let Some(exact) = &written.exact {
-        // Envoy reads `*` so.
-        return Some(match exact.as_str() {
-            "*" => OriginPattern::Any,
-            exact => OriginPattern::Exact(exact.into()),
-        });
+        return Some(starred(OriginPattern::Exact(exact.as_str().into())));
     }
     if let Some(prefix) = &written.prefix {
-        return Some(OriginPattern::Prefix(prefix.as_str().into()));
+        return Some(starred(OriginPattern::Prefix(prefix.as_str().into())));
     }
     match FullRegex::parse(written.regex.as_deref()?) {
-        Ok(regex) => Some(OriginPattern::Regex(regex)),
+        Ok(regex) => Some(starred(OriginPattern::Regex(regex))),
         Err(error) => {
             findings.error(at, error.to_string(), "write an RE2 expression");
             None
         }
+    }
+}
+
+/// Envoy lets every origin in where a matcher, of whatever kind, accepts the text `*`.
+fn starred(pattern: OriginPattern) -> OriginPattern {
+    match pattern.matches("*") {
+        true => OriginPattern::Any,
+        false => pattern,
     }
 }
 

@@ -73,8 +73,13 @@ impl RetryPolicy {
     /// way in which no answer came: connections that are lost, attempts that take too long. `backoff` is the least time
     /// between attempts.
     pub fn gateway_api(attempts: Option<u32>, codes: Box<[StatusCode]>, backoff: Option<Duration>) -> Self {
+        let listed = match codes.is_empty() {
+            true => Conditions::default(),
+            false => Conditions::RETRIABLE_STATUS_CODES,
+        };
         Self {
             attempts: attempts.unwrap_or(2),
+            conditions: Conditions::NOT_PROCESSED | listed,
             codes,
             unanswered: true,
             backoff: backoff.map_or_else(Backoff::default, Backoff::at_least),
