@@ -166,6 +166,8 @@ impl Wire {
         service: Option<&Cluster>,
     ) -> Result<Raw, Refusal> {
         let target = TunnelTarget::new(endpoint.key.dial, Arc::clone(&endpoint.identities));
+        // From its first stream on the endpoint is left out by whoever chooses when that peer falls silent.
+        endpoint.cell.heed(|| self.0.tunnels.silence(&target));
         let parsed = hbone::Authority::parse(authority).map_err(|error| {
             Refusal::new(
                 Reason::Misconfigured,

@@ -89,7 +89,7 @@ impl Acceptor {
     async fn prove(&self, tcp: TcpStream, addr: SocketAddr, span: Span) -> Result<Inbound, Error> {
         let began = Instant::now();
         let failed = |e: io::Error| Error::handshake(addr, e);
-        prepare(&tcp).map_err(failed)?;
+        prepare(&tcp, &self.settings).map_err(failed)?;
         let local = tcp.local_addr().map_err(failed)?;
         let (epoch, config) = self.tls().map_err(Error::Credential)?;
         let tls = TlsAcceptor::from(config).accept(tcp).await.map_err(failed)?;
@@ -223,6 +223,7 @@ impl Inbound {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Beat::Sent) => {}
                 Poll::Ready(Beat::Heard) => self.untold = None,
+                Poll::Ready(Beat::Over) => return Poll::Ready(None),
                 Poll::Ready(Beat::Dead) => {
                     debug!(peer = ?self.carrier.peer, "the peer does not answer pings");
                     fail(&self.span, "broken", &io::Error::from(io::ErrorKind::TimedOut));

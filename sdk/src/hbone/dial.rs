@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -27,10 +27,6 @@ use super::{Error, Settings};
 use crate::identity::{Credential, Refused, spiffe_id_of};
 use crate::name::Peer;
 use crate::telemetry::TunnelMeter;
-
-/// How long what was sent may stay unacknowledged: a ping and the wait for its answer.
-#[cfg(target_os = "linux")]
-const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
 /// The stream limit before the peer's SETTINGS have come: a number that no peer sends by chance.
 const UNKNOWN: usize = 0x7ead_beef;
@@ -93,7 +89,7 @@ async fn connect(addr: SocketAddr, settings: &Settings) -> Result<TcpStream, Err
         .await
         .map_err(|_| Error::ConnectTimeout { addr, after })?
         .map_err(failed)?;
-    prepare(&tcp).map_err(failed)?;
+    prepare(&tcp, settings).map_err(failed)?;
     Ok(tcp)
 }
 
@@ -110,14 +106,17 @@ async fn reach(addr: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> 
 }
 
 /// Sets what every tunnel's socket has: no delay, and TCP keep-alive at ztunnel's pace.
-pub(super) fn prepare(tcp: &TcpStream) -> io::Result<()> {
+pub(super) fn prepare(tcp: &TcpStream, settings: &Settings) -> io::Result<()> {
     const PACE: Duration = Duration::from_secs(180);
     tcp.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(PACE).with_interval(PACE);
     let socket = SockRef::from(tcp);
-    // Pings find out about peers that vanished between requests; this about one that does while it is written to.
+    // Pings find out about peers that vanished between requests; this about one that does while it is written to. What
+    // was sent may stay unacknowledged for a ping and the wait for its answer.
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    socket.set_tcp_user_timeout(Some(settings.silence()))?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = settings;
     socket.set_tcp_keepalive(&keepalive)
 }
 
@@ -207,8 +206,9 @@ async fn settings_of(connection: &mut Connection<Io, Bytes>) -> io::Result<usize
 }
 
 impl Driver {
-    /// Drives the connection to its end, and calls `beat` each time a ping is due.
-    pub(super) async fn run(self, mut beat: impl FnMut()) -> io::Result<()> {
+    /// Drives the connection to its end. `beat` is called with [`Beat::Sent`] each time a ping is due, and with [`Beat::Dead`]
+    /// when one was not answered: before the tunnel's streams hear of it.
+    pub(super) async fn run(self, mut beat: impl FnMut(&Beat)) -> io::Result<()> {
         let Self {
             connection,
             mut keepalive,
@@ -229,11 +229,12 @@ impl Driver {
                 {
                     carrier.set_going();
                 }
-                match keepalive.poll(cx) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Beat::Sent) => beat(),
-                    Poll::Ready(Beat::Heard) => {}
-                    Poll::Ready(Beat::Dead) => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+                let now = ready!(keepalive.poll(cx));
+                beat(&now);
+                match now {
+                    Beat::Sent | Beat::Heard => {}
+                    Beat::Dead => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+                    Beat::Over => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
                 }
             }
         })

@@ -15,8 +15,10 @@ pub(super) enum Beat {
     Sent,
     /// The peer has read all that was sent before [`Keepalive::ask`]; poll on.
     Heard,
-    /// The peer did not answer the last one in time, or the connection is over.
+    /// The peer did not answer the last one in time.
     Dead,
+    /// The connection is over.
+    Over,
 }
 
 /// Pings at an interval and waits for each answer. Polled by the task that drives the connection.
@@ -71,7 +73,7 @@ impl Keepalive {
             && let Poll::Ready(answer) = pings.poll_pong(cx)
         {
             if answer.is_err() {
-                return Poll::Ready(Beat::Dead);
+                return Poll::Ready(Beat::Over);
             }
             self.timer.as_mut().reset(Instant::now() + self.every);
             if std::mem::replace(&mut self.waiting, Waiting::Nothing) == Waiting::Hearing {
@@ -83,8 +85,11 @@ impl Keepalive {
         if !asked {
             ready!(self.timer.as_mut().poll(cx));
         }
-        if self.waiting != Waiting::Nothing || pings.send_ping(Ping::opaque()).is_err() {
+        if self.waiting != Waiting::Nothing {
             return Poll::Ready(Beat::Dead);
+        }
+        if pings.send_ping(Ping::opaque()).is_err() {
+            return Poll::Ready(Beat::Over);
         }
         self.asked &= !asked;
         self.waiting = if asked { Waiting::Hearing } else { Waiting::Beat };

@@ -27,6 +27,7 @@ mod open;
 mod pool;
 mod relay;
 mod settings;
+mod silence;
 mod stream;
 
 pub use accept::{Acceptor, Inbound, Incoming};

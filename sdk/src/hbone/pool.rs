@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -14,7 +16,9 @@ use tracing::debug;
 use super::carrier::{Carrier, fail};
 use super::connect::ConnectHead;
 use super::dial::{Tunnel, dial};
+use super::keepalive::Beat;
 use super::open::{Opening, open};
+use super::silence::{Silences, listen};
 use super::{Error, Settings, TunnelStream};
 use crate::identity::Credential;
 use crate::name::SpiffeId;
@@ -80,6 +84,7 @@ struct State {
     /// The newest epoch seen; shelves of older ones are gone.
     epoch: u64,
     closed: bool,
+    silences: Silences,
     /// The tasks that dial and then drive; they end by themselves, and `drain` waits for that.
     tasks: JoinSet<()>,
 }
@@ -190,7 +195,16 @@ impl TunnelPool {
 
     /// Lets go of the tunnels for which `keep` says no: they take no new streams, and close when the last one ends.
     pub fn retire(&self, keep: impl Fn(&TunnelTarget) -> bool) {
-        self.inner.lock().shelves.retain(|key, _| keep(&key.target));
+        let mut state = self.inner.lock();
+        state.shelves.retain(|key, _| keep(&key.target));
+        state.silences.retain(keep);
+    }
+
+    /// Tells from now on whether a target is silent: its last tunnel was given up because pings were not answered, or it did
+    /// not answer a dial in time. The pool dials it then until it answers, or is [retired](TunnelPool::retire); whoever
+    /// opens a stream to it meanwhile waits for that dial.
+    pub fn silence(&self, target: &TunnelTarget) -> Arc<AtomicBool> {
+        self.inner.lock().silences.of(target)
     }
 
     /// Opens nothing more, waits for the streams to end, and cuts off those that have not after `deadline`.
@@ -202,6 +216,7 @@ impl TunnelPool {
             let mut state = self.inner.lock();
             state.closed = true;
             state.shelves.clear();
+            state.silences = Silences::default();
             std::mem::take(&mut state.tasks)
         };
         let deadline = tokio::time::Instant::now() + deadline;
@@ -264,14 +279,19 @@ impl Inner {
 
     /// Puts a dialled tunnel on its shelf, if that is still there.
     fn shelve(&self, key: &Key, tunnel: Tunnel) {
-        if let Some(shelf) = self.lock().shelves.get_mut(key) {
+        let mut state = self.lock();
+        state.silences.heard(&key.target);
+        if let Some(shelf) = state.shelves.get_mut(key) {
             shelf.dialing = None;
             shelf.tunnels.push(tunnel);
         }
     }
 
     /// Clears a shelf of a dial that failed.
-    fn give_up(&self, key: &Key) {
+    fn give_up(self: &Arc<Self>, key: &Key, error: &Error) {
+        if error.is_timeout() {
+            self.fell_silent(&key.target);
+        }
         let mut state = self.lock();
         if let Some(shelf) = state.shelves.get_mut(key) {
             shelf.dialing = None;
@@ -279,6 +299,19 @@ impl Inner {
                 state.shelves.remove(key);
             }
         }
+    }
+
+    /// Marks a target as silent until it answers a dial.
+    fn fell_silent(self: &Arc<Self>, target: &TunnelTarget) {
+        let (pool, to) = (Arc::downgrade(self), target.clone());
+        let pause = self.settings.ping_every;
+        let listener = async move {
+            listen(pause, || dial_again(&pool, &to)).await;
+            if let Some(inner) = pool.upgrade() {
+                inner.lock().silences.heard(&to);
+            }
+        };
+        self.lock().silences.fell(target, listener);
     }
 
     /// Takes a tunnel out of the pool.
@@ -299,6 +332,16 @@ impl Inner {
                 state.shelves.remove(key);
             }
         }
+    }
+}
+
+/// How a dial ends that nobody asked for; `None` if the pool is gone, or takes no more streams. One that others wait for is
+/// as good as another.
+async fn dial_again(pool: &Weak<Inner>, target: &TunnelTarget) -> Option<Result<(), Error>> {
+    let found = pool.upgrade()?.find(target);
+    match found.ok()? {
+        Found::Seat(_) => Some(Ok(())),
+        Found::Dialing(mut dialed) => dialed.wait_for(Option::is_some).await.ok()?.clone(),
     }
 }
 
@@ -329,7 +372,7 @@ async fn work(
             if let Some(meter) = &meter {
                 meter.handshake_failed();
             }
-            inner.give_up(&key);
+            inner.give_up(&key, &error);
             report.send_replace(Some(Err(error)));
             return;
         }
@@ -337,22 +380,27 @@ async fn work(
     drop((inner, report)); // a tunnel must not keep its pool alive
     let idle = settings.idle_release;
     let ended = driver
-        .run(|| {
-            if carrier.is_idle(idle)
-                && let Some(inner) = pool.upgrade()
-            {
-                inner.remove(&key, |tunnel| {
-                    Arc::ptr_eq(&tunnel.carrier, &carrier) && carrier.is_idle(idle)
-                });
+        .run(|beat| match pool.upgrade() {
+            Some(inner) if *beat == Beat::Dead => {
+                inner.forget(&carrier, &key.target);
+                inner.fell_silent(&key.target);
             }
+            Some(inner) if carrier.is_idle(idle) => inner.remove(&key, |tunnel| {
+                Arc::ptr_eq(&tunnel.carrier, &carrier) && carrier.is_idle(idle)
+            }),
+            _ => {}
         })
         .await;
     debug!(addr = %key.target.addr, error = ?ended.as_ref().err(), "tunnel ended");
-    if let Err(error) = ended {
-        fail(&span, "broken", &error);
+    if let Err(error) = &ended {
+        fail(&span, "broken", error);
     }
     if let Some(inner) = pool.upgrade() {
         inner.forget(&carrier, &key.target);
+        // What was written was not acknowledged, which may be seen before a ping is missed.
+        if ended.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            inner.fell_silent(&key.target);
+        }
     }
 }
 

@@ -86,6 +86,11 @@ const LOCAL_ERRORS: usize = 100;
 const REMEMBERED_RESETS: usize = 50;
 
 impl Settings {
+    /// How long a peer can be silent before it is given up: the time to the next ping, and that for its answer.
+    pub fn silence(&self) -> Duration {
+        self.ping_every.saturating_add(self.ping_timeout)
+    }
+
     pub(super) fn client(&self) -> h2::client::Builder {
         let mut builder = h2::client::Builder::new();
         builder

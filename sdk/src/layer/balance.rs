@@ -81,7 +81,9 @@ where
                     now: routed.at,
                 };
                 let pinned = routed.pinned.as_ref().filter(|pinned| {
-                    !routed.tried.endpoints.contains(&pinned.key) && !pinned.cell.outlier().is_ejected()
+                    let cell = &pinned.cell;
+                    let answers = !cell.outlier().is_ejected() && !cell.is_silent();
+                    answers && !routed.tried.endpoints.contains(&pinned.key)
                 });
                 let chosen = match pinned {
                     Some(pinned) => Some(Arc::clone(pinned)),

@@ -105,6 +105,7 @@ impl MeshBuilder {
     /// | `INMESH_ROOT_NAMESPACE` | `istio-system` if absent |
     /// | `INMESH_STRICT` | `true` refuses configuration that is not enforced in full |
     /// | `INMESH_DEADLINE_HEADER` | see [`MeshBuilder::deadline_header`]; none if absent |
+    /// | `INMESH_TUNNEL_KEEPALIVE_INTERVAL`, `INMESH_TUNNEL_KEEPALIVE_TIMEOUT` | [`Settings::ping_every`] and [`Settings::ping_timeout`], in seconds; 10 and 20 if absent |
     /// | `INMESH_ADMIN` | address of the admin endpoint; none if absent |
     /// | `OTEL_PROPAGATORS` | which headers carry traces: [`Propagation::named`]; `tracecontext,baggage` if absent |
     ///

@@ -1,8 +1,10 @@
 //! What the environment says: the names of Kubernetes' downward API and a few of our own.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::{Error, ErrorKind, MeshBuilder};
+use crate::hbone::Settings;
 use crate::telemetry::Propagation;
 
 /// Reads an environment; a function so that tests need not change the process's.
@@ -66,6 +68,20 @@ pub(super) fn read(var: impl Fn(&str) -> Option<String>) -> Result<MeshBuilder, 
             Err(_) => return bad("INMESH_DEADLINE_HEADER", &name, "the name of a header"),
         }
     }
+    let mut hbone = Settings::default();
+    for (name, time) in [
+        ("INMESH_TUNNEL_KEEPALIVE_INTERVAL", &mut hbone.ping_every),
+        ("INMESH_TUNNEL_KEEPALIVE_TIMEOUT", &mut hbone.ping_timeout),
+    ] {
+        let Some(seconds) = var(name).filter(|value| !value.is_empty()) else {
+            continue;
+        };
+        match seconds.parse() {
+            Ok(seconds @ 1..) => *time = Duration::from_secs(seconds),
+            _ => return bad(name, &seconds, "a number of seconds"),
+        }
+    }
+    mesh = mesh.hbone(hbone);
     if let Some(propagation) = propagation(&var)? {
         mesh = mesh.propagation(propagation);
     }
@@ -129,6 +145,8 @@ mod tests {
             ("INMESH_STRICT", "maybe"),
             ("INMESH_ADMIN", "15000"),
             ("INMESH_DEADLINE_HEADER", "a b"),
+            ("INMESH_TUNNEL_KEEPALIVE_INTERVAL", "0"),
+            ("INMESH_TUNNEL_KEEPALIVE_TIMEOUT", "1s"),
             ("OTEL_PROPAGATORS", "tracecontext,jaeger"),
         ] {
             let vars = [base[0], base[1], (name, value)];

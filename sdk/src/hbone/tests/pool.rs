@@ -192,6 +192,58 @@ async fn a_peer_that_falls_silent_is_given_up() {
     until("the tunnel has left the pool", || pool.stats().tunnels == 0).await;
 }
 
+/// Quick to notice that nothing is answered, and patient enough for a busy machine.
+fn attentive() -> Settings {
+    Settings {
+        ping_every: Duration::from_millis(50),
+        ping_timeout: Duration::from_secs(1),
+        handshake_timeout: Duration::from_secs(2),
+        ..Settings::default()
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_fell_silent_is_dialled_until_it_answers() {
+    let server = Server::echo(Settings::default()).await;
+    let wire = BlackHole::before(server.addr).await;
+    let pool = pool("client", attentive());
+    let target = TunnelTarget::new(wire.addr, [id("server")]);
+    let silence = pool.silence(&target);
+    let silent = || silence.load(Ordering::Relaxed);
+    let mut stream = pool.open(&target, head()).await.unwrap();
+    ask(&mut stream, b"hello").await;
+    assert!(!silent());
+    wire.swallow.send_replace(true);
+    assert!(stream.read(&mut [0; 8]).await.is_err());
+    assert!(silent(), "it is marked before its streams hear of it");
+    assert_eq!(pool.stats().tunnels, 0);
+    wire.swallow.send_replace(false);
+    until("it answers again, and nobody had to ask", || !silent()).await;
+    assert_eq!(pool.stats().tunnels, 1);
+    ask(&mut pool.open(&target, head()).await.unwrap(), b"hello again").await;
+}
+
+#[tokio::test]
+async fn a_peer_that_never_answered_a_dial_is_silent_until_it_is_retired() {
+    let server = Server::echo(Settings::default()).await;
+    let wire = BlackHole::before(server.addr).await;
+    wire.swallow.send_replace(true);
+    let hasty = Settings {
+        handshake_timeout: Duration::from_millis(100),
+        ..attentive()
+    };
+    let pool = pool("client", hasty);
+    let target = TunnelTarget::new(wire.addr, [id("server")]);
+    let silence = pool.silence(&target);
+    let error = pool.open(&target, head()).await.unwrap_err();
+    assert!(error.is_timeout(), "{error:?}");
+    assert!(silence.load(Ordering::Relaxed));
+    pool.retire(|_| false);
+    assert!(!silence.load(Ordering::Relaxed), "nobody would say so later");
+    let again = pool.silence(&target);
+    assert!(!Arc::ptr_eq(&silence, &again), "forgotten");
+}
+
 #[tokio::test]
 async fn a_server_gives_up_a_client_that_falls_silent() {
     let hasty = Settings {
@@ -224,10 +276,15 @@ impl BlackHole {
         let swallow = watch::Sender::new(false);
         let told = swallow.subscribe();
         tokio::spawn(async move {
-            let (near, _) = listener.accept().await.unwrap();
-            let far = TcpStream::connect(behind).await.unwrap();
-            let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
-            tokio::join!(pass(near_in, far_out, told.clone()), pass(far_in, near_out, told));
+            loop {
+                let (near, _) = listener.accept().await.unwrap();
+                let told = told.clone();
+                tokio::spawn(async move {
+                    let far = TcpStream::connect(behind).await.unwrap();
+                    let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+                    tokio::join!(pass(near_in, far_out, told.clone()), pass(far_in, near_out, told));
+                });
+            }
         });
         Self { addr, swallow }
     }

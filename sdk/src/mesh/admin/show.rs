@@ -62,6 +62,7 @@ pub(super) fn dump(view: &Snapshot) -> Value {
             "authority": endpoint.key.authority.as_deref(),
             "identities": endpoint.identities.iter().map(|identity| identity.as_str()).collect::<Vec<_>>(),
             "inFlight": endpoint.cell.in_flight(),
+            "silent": endpoint.cell.is_silent(),
         })).collect::<Vec<_>>(),
     })).collect();
     let inbound = match &view.inbound {

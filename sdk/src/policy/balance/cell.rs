@@ -1,7 +1,7 @@
 //! What is known of an endpoint right now.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,9 @@ pub struct EndpointCell {
     in_flight: AtomicU32,
     outlier: OutlierCell,
     latency: Latency,
+    /// Whether whoever is at the other end has fallen silent: the sending end knows, of all endpoints behind one tunnel at
+    /// once.
+    silence: OnceLock<Arc<AtomicBool>>,
     /// When it was first seen: what its warm-up counts from.
     born: OnceLock<Instant>,
     /// Whatever the sending end keeps per endpoint (its idle connections). Typed by that end alone, so that
@@ -34,6 +37,19 @@ impl EndpointCell {
     pub fn enter(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(self.clone())
+    }
+
+    /// Whether the peer has stopped answering, as far as the sending end knows: to be asked only where nobody else is.
+    pub fn is_silent(&self) -> bool {
+        // Relaxed: a hint; nothing is published through it.
+        self.silence
+            .get()
+            .is_some_and(|silent| silent.load(Ordering::Relaxed))
+    }
+
+    /// Lets the sending end say from now on whether the peer is silent; the first to come is listened to.
+    pub fn heed(&self, silence: impl FnOnce() -> Arc<AtomicBool>) {
+        self.silence.get_or_init(silence);
     }
 
     /// What outlier detection remembers of it.
@@ -79,6 +95,7 @@ impl std::fmt::Debug for EndpointCell {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EndpointCell")
             .field("in_flight", &self.in_flight())
+            .field("silent", &self.is_silent())
             .field("outlier", &self.outlier)
             .finish_non_exhaustive()
     }

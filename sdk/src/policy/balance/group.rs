@@ -19,9 +19,9 @@ pub(super) struct Group {
 
 /// An endpoint with its cell beside it: a choice compares cells and needs one endpoint.
 #[derive(Debug)]
-struct Slot {
-    cell: Arc<EndpointCell>,
-    endpoint: Arc<Endpoint>,
+pub(super) struct Slot {
+    pub(super) cell: Arc<EndpointCell>,
+    pub(super) endpoint: Arc<Endpoint>,
 }
 
 #[derive(Debug)]
@@ -64,8 +64,8 @@ impl Group {
     }
 
     /// All of them.
-    pub(super) fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
-        self.slots.iter().map(|slot| &slot.endpoint)
+    pub(super) fn slots(&self) -> &[Slot] {
+        &self.slots
     }
 
     /// How large its ring or table is.
@@ -77,10 +77,6 @@ impl Group {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.slots.len()
-    }
-
     /// Chooses one; `attempt` counts the choices made for one request.
     pub(super) fn pick(
         &self,
@@ -88,7 +84,7 @@ impl Group {
         attempt: usize,
         cluster: &ClusterCell,
         warmup: Option<&Warmup>,
-    ) -> Option<&Arc<Endpoint>> {
+    ) -> Option<&Slot> {
         let random = draw.random;
         let at = match &self.rule {
             _ if self.slots.len() < 2 => 0,
@@ -105,7 +101,7 @@ impl Group {
         let slot = self.slots.get(at)?;
         // The request will be counted in there: what that needs is fetched beside the endpoint, not after it.
         slot.cell.in_flight();
-        Some(&slot.endpoint)
+        Some(slot)
     }
 
     /// Two to choose between, heavier ones more often.

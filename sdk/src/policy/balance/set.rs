@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
+use super::group::Slot;
 use super::picks::Picks;
 use super::{Endpoint, EndpointKey};
 use crate::policy::Outcome;
@@ -130,7 +131,7 @@ impl EndpointSet {
         self.picks.load().points()
     }
 
-    /// Chooses an endpoint. Those tried before are taken only if no other is left; `None` if nobody is healthy.
+    /// Chooses an endpoint. Those tried before, or silent, are taken only if no other is left; `None` if nobody is healthy.
     pub fn pick(&self, draw: &Draw, tried: &Tried) -> Option<Arc<Endpoint>> {
         if let Some(outlier) = &self.policy.outlier {
             self.sweep(outlier, draw.now);
@@ -150,22 +151,27 @@ impl EndpointSet {
         };
         let warmup = self.policy.balance.warmup.as_ref();
         let first = group.pick(draw, 0, &self.cell, warmup)?;
-        if tried.endpoints.is_empty() {
-            return Some(Arc::clone(first));
+        if tried.endpoints.is_empty() && !first.cell.is_silent() {
+            return Some(Arc::clone(&first.endpoint));
         }
-        let tried_before = |it: &Arc<Endpoint>| tried.endpoints.contains(&it.key);
+        let tried_before = |it: &Slot| tried.endpoints.contains(&it.endpoint.key);
+        let avoided = |it: &Slot| it.cell.is_silent() || tried_before(it);
         let mut draw = *draw;
         for attempt in 0..=RESELECTIONS {
             match group.pick(&draw, attempt, &self.cell, warmup) {
-                Some(endpoint) if !tried_before(endpoint) => return Some(Arc::clone(endpoint)),
+                Some(slot) if !avoided(slot) => return Some(Arc::clone(&slot.endpoint)),
                 _ => draw.random = super::mix(draw.random),
             }
         }
-        // Luck has failed: one of the others, if there is one.
-        let start = super::reduce(draw.random as u32, group.len());
-        let all = group.endpoints().skip(start).chain(group.endpoints().take(start));
-        let other = all.into_iter().find(|it| !tried_before(it));
-        Some(Arc::clone(other.unwrap_or(first)))
+        // Luck has failed: one of the others, if there is one; rather one that has failed than one that would be waited for.
+        let slots = group.slots();
+        let start = super::reduce(draw.random as u32, slots.len());
+        let all = || slots[start..].iter().chain(&slots[..start]);
+        let other = all()
+            .find(|it| !avoided(it))
+            .or_else(|| all().find(|it| !it.cell.is_silent()))
+            .or_else(|| all().find(|it| !tried_before(it)));
+        Some(Arc::clone(&other.unwrap_or(first).endpoint))
     }
 
     /// Tells how long an attempt at an endpoint took, where the choice goes by that.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, StatusCode};
@@ -143,6 +144,44 @@ fn heavier_ones_may_have_more_under_way() {
         hits[1] > 950,
         "2 of weight 1 are more than 4 of weight 4: {hits:?}"
     );
+}
+
+#[test]
+fn who_has_fallen_silent_is_left_out_while_there_are_others() {
+    for algorithm in [
+        Algorithm::LeastRequest,
+        Algorithm::PeakEwma,
+        Algorithm::RoundRobin,
+        Algorithm::Random,
+        Algorithm::RING,
+        Algorithm::MAGLEV,
+    ] {
+        let set = set(&[1; 3], algorithm);
+        let marks: [Arc<AtomicBool>; 3] = Default::default();
+        for (endpoint, mark) in set.endpoints().iter().zip(&marks) {
+            endpoint.cell.heed(|| Arc::clone(mark));
+        }
+        let silent = |n: usize, is: bool| marks[n].store(is, Ordering::Relaxed);
+        silent(1, true);
+        let hits = shares(&set, 300, Instant::now());
+        assert!(
+            hits[0] > 0 && hits[1] == 0 && hits[2] > 0,
+            "{algorithm:?}: {hits:?}"
+        );
+        silent(0, true);
+        assert_eq!(shares(&set, 300, Instant::now())[2], 300, "{algorithm:?}");
+        silent(2, true);
+        let hits = shares(&set, 300, Instant::now());
+        assert_eq!(hits.iter().sum::<usize>(), 300, "{algorithm:?}: all are silent");
+        // Who has failed this request before comes before who would be waited for.
+        silent(2, false);
+        let tried = Tried {
+            endpoints: vec![set.endpoints()[2].key.clone()],
+            priorities: 0,
+        };
+        let chosen = set.pick(&any(), &tried).unwrap();
+        assert_eq!(index(&set, &chosen), 2, "{algorithm:?}");
+    }
 }
 
 #[test]

@@ -82,6 +82,26 @@ pub(super) struct Run {
     #[arg(long, env = "INMESH_TUNNEL_MAX_AGE", value_name = "SECONDS")]
     tunnel_max_age: Option<u64>,
 
+    /// How long a tunnel is quiet before its peer is asked whether it is still there, in seconds.
+    #[arg(
+        long,
+        env = "INMESH_TUNNEL_KEEPALIVE_INTERVAL",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u64).range(1..),
+        value_name = "SECONDS"
+    )]
+    tunnel_keepalive_interval: u64,
+
+    /// How long the peer may take to answer before the tunnel is given up, in seconds.
+    #[arg(
+        long,
+        env = "INMESH_TUNNEL_KEEPALIVE_TIMEOUT",
+        default_value_t = 20,
+        value_parser = clap::value_parser!(u64).range(1..),
+        value_name = "SECONDS"
+    )]
+    tunnel_keepalive_timeout: u64,
+
     /// Header that carries deadlines from hop to hop, in milliseconds, for instance x-request-deadline-ms.
     #[arg(long, env = "INMESH_DEADLINE_HEADER", value_name = "NAME")]
     deadline_header: Option<http::HeaderName>,
@@ -145,12 +165,13 @@ impl Run {
         if let Some(pod) = &self.pod {
             mesh = mesh.pod(pod);
         }
-        if let Some(seconds) = self.tunnel_max_age.filter(|seconds| *seconds > 0) {
-            mesh = mesh.hbone(crate::hbone::Settings {
-                max_age: Some(Duration::from_secs(seconds)),
-                ..Default::default()
-            });
-        }
+        let max_age = self.tunnel_max_age.filter(|seconds| *seconds > 0);
+        mesh = mesh.hbone(crate::hbone::Settings {
+            max_age: max_age.map(Duration::from_secs),
+            ping_every: Duration::from_secs(self.tunnel_keepalive_interval),
+            ping_timeout: Duration::from_secs(self.tunnel_keepalive_timeout),
+            ..Default::default()
+        });
         if let Some(name) = self.deadline_header {
             mesh = mesh.deadline_header(name);
         }
