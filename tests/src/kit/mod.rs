@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod plain;
 pub mod process;
 pub mod secure;
+pub mod sockets;
 pub mod town;
 pub mod visitor;
 pub mod wait;

@@ -56,6 +56,11 @@ impl Process {
         Ok(Self(child))
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Sends SIGTERM.
     pub fn terminate(&self) -> Result<()> {
         let sent = Command::new("kill")

@@ -30,11 +30,15 @@ pub struct Town {
     pub pods: Vec<(PodSpec, Process)>,
     /// The caller.
     pub curl: Client,
-    _waypoint: Option<Process>,
+    /// The waypoint between them, in that shape.
+    pub waypoint: Option<Process>,
     _mesh: Mesh,
     binaries: Binaries,
     started: usize,
 }
+
+/// How often peers are asked whether they are still there, and how long they may take to say so, where nothing is said.
+pub const KEEPALIVE: (u64, u64) = (10, 20);
 
 /// What is called.
 pub const URL: &str = "http://reviews:9080";
@@ -47,16 +51,17 @@ impl Town {
         replicas: usize,
         files: &[(&str, &str)],
     ) -> Result<Self> {
-        Self::tunnelling(binaries, shape, replicas, files, Settings::default()).await
+        Self::watching(binaries, shape, replicas, files, KEEPALIVE).await
     }
 
-    /// As [`Town::start`]; the caller's tunnels are as the settings say.
-    pub async fn tunnelling(
+    /// As [`Town::start`]; whoever chooses among the replicas, the caller or the waypoint, asks at this interval whether they are
+    /// still there, and waits so long for the answer, in seconds.
+    pub async fn watching(
         binaries: Binaries,
         shape: Shape,
         replicas: usize,
         files: &[(&str, &str)],
-        hbone: Settings,
+        (interval, timeout): (u64, u64),
     ) -> Result<Self> {
         let cluster = Cluster::new()?;
         cluster.service("reviews", "reviews", None)?;
@@ -70,17 +75,26 @@ impl Town {
             cluster.apply("namespace", &namespace("default", &bound))?;
             cluster.declare(&waypoint)?;
         }
+        let mut hbone = Settings::default();
+        if shape == Shape::InProcess {
+            hbone.ping_every = Duration::from_secs(interval);
+            hbone.ping_timeout = Duration::from_secs(timeout);
+        }
         let mesh = cluster
             .participant("default", "curl")?
             .hbone(hbone)
             .start()
             .await?;
-        let vars = [("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_default())];
+        let vars = [
+            ("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_default()),
+            ("INMESH_TUNNEL_KEEPALIVE_INTERVAL", interval.to_string()),
+            ("INMESH_TUNNEL_KEEPALIVE_TIMEOUT", timeout.to_string()),
+        ];
         let vars = vars.each_ref().map(|(name, value)| (*name, value.as_str()));
         let mut town = Self {
             curl: mesh.client(),
             pods: Vec::new(),
-            _waypoint: match shape {
+            waypoint: match shape {
                 Shape::InProcess => None,
                 Shape::Waypoint => Some(Process::waypoint(binaries.waypoint, &cluster, &waypoint, &vars)?),
             },

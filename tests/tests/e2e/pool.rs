@@ -1,5 +1,6 @@
 //! `connectionPool` of DestinationRules: how much at once, and over which connections.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -7,6 +8,7 @@ use futures_util::future::join_all;
 use http::{Method, Version};
 use inmesh::{Body, Client, Mesh, Refusal};
 use inmesh_tests::kit::counted::Counted;
+use inmesh_tests::kit::sockets::connections;
 use inmesh_tests::kit::wait::until;
 use inmesh_tests::kit::world::{request, seen, status, text};
 use inmesh_tests::kit::{Cluster, Shape, World};
@@ -103,6 +105,7 @@ async fn a_limit_is_felt_again_when_it_is_raised(shape: Shape) -> Result<()> {
 struct Outside {
     cluster: Cluster,
     backend: Counted,
+    at: SocketAddr,
     client: Client,
     _mesh: Mesh,
 }
@@ -124,6 +127,7 @@ async fn outside(pool: &str) -> Result<Outside> {
     Ok(Outside {
         cluster,
         backend,
+        at: (ip, 8080).into(),
         client,
         _mesh: mesh,
     })
@@ -275,6 +279,39 @@ async fn a_connection_must_come_about_in_time() -> Result<()> {
     assert_eq!((refused.status.as_u16(), refused.flags()), (503, "UF"));
     assert!(began.elapsed() >= Duration::from_millis(200) && began.elapsed() < Duration::from_secs(5));
     drop(listener);
+    Ok(())
+}
+
+/// Plain connections to a workload, as the kernel has them: watched by what is not acknowledged, or by the keep-alive that the
+/// destination asks for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sockets_are_watched_as_the_destination_wants_them() -> Result<()> {
+    for (pool, timeout, keepalive) in [
+        ("{}", Some(Duration::from_secs(30)), None),
+        (
+            "{tcp: {tcpKeepalive: {probes: 4, time: 7s, interval: 3s}}}",
+            None,
+            Some((4, Duration::from_secs(7), Duration::from_secs(3))),
+        ),
+    ] {
+        let outside = outside(pool).await?;
+        get(&outside, "/").await?;
+        let Some(sockets) = connections(std::process::id(), None, Some(outside.at))? else {
+            return Ok(());
+        };
+        assert_eq!(sockets.len(), 1, "{pool}");
+        let socket = sockets[0].options();
+        assert_eq!(socket.tcp_user_timeout()?, timeout, "{pool}");
+        assert_eq!(socket.keepalive()?, keepalive.is_some(), "{pool}");
+        if let Some(wanted) = keepalive {
+            let found = (
+                socket.tcp_keepalive_retries()?,
+                socket.tcp_keepalive_time()?,
+                socket.tcp_keepalive_interval()?,
+            );
+            assert_eq!(found, wanted);
+        }
+    }
     Ok(())
 }
 

@@ -4,14 +4,12 @@
 mod memory;
 mod paced;
 mod restarts;
+mod silence;
 mod slow;
 
 use std::time::Duration;
 
 use anyhow::Result;
-use inmesh::hbone::Settings;
-use inmesh_tests::kit::cluster::PodSpec;
-use inmesh_tests::kit::process::Process;
 use inmesh_tests::kit::town::{Binaries, Town, URL};
 use inmesh_tests::kit::wait::until;
 use inmesh_tests::kit::world::status;
@@ -26,8 +24,6 @@ const BINARIES: Binaries = Binaries {
 
 in_both_shapes!(
     a_killed_replica_costs_what_it_had_in_hand_and_with_retries_nothing,
-    a_peer_that_answers_no_more_is_noticed_by_its_silence,
-    a_peer_behind_a_black_hole_is_noticed_too,
     an_upstream_that_always_fails_is_asked_little_more,
     a_thousand_changes_are_not_felt,
     whoever_comes_back_is_found_by_everybody,
@@ -73,67 +69,6 @@ async fn a_killed_replica_costs_what_it_had_in_hand_and_with_retries_nothing(sha
         assert!(seen.failures() <= most, "{what}: {:?}", seen.failed);
     }
     Ok(())
-}
-
-/// Stopped: its kernel acknowledges, nobody answers.
-async fn a_peer_that_answers_no_more_is_noticed_by_its_silence(shape: Shape) -> Result<()> {
-    silence(shape, "one of three is stopped, and silent", |_, pod| {
-        pod.signal("STOP")
-    })
-    .await
-}
-
-/// Nothing gets there any more, and nothing comes back. That takes a network of the test's own:
-/// `unshare -rn sh -c 'ip link set lo up; cargo test …'`.
-async fn a_peer_behind_a_black_hole_is_noticed_too(shape: Shape) -> Result<()> {
-    let interfaces = std::fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
-    // Two lines of heading, and the loopback.
-    if interfaces.lines().count() != 3 {
-        eprintln!("SKIPPED: a black hole: this is not a network of the test's own");
-        return Ok(());
-    }
-    silence(shape, "one of three is behind a black hole", |spec, _| {
-        let args = [
-            "route",
-            "add",
-            "blackhole",
-            &spec.ip.to_string(),
-            "table",
-            "local",
-        ];
-        let made = std::process::Command::new("ip").args(args).status()?;
-        anyhow::ensure!(made.success(), "there is no black hole");
-        Ok(())
-    })
-    .await
-}
-
-/// One of three falls silent, by whatever means; requests that wait for it are sent elsewhere when pings go unanswered.
-async fn silence(
-    shape: Shape,
-    what: &str,
-    fall_silent: impl FnOnce(&PodSpec, &Process) -> Result<()>,
-) -> Result<()> {
-    // The waypoint process has the default pace, 30 s to notice: with the long scenarios only.
-    if shape == Shape::Waypoint && !is_long() {
-        return Ok(());
-    }
-    let mut hbone = Settings::default();
-    (hbone.ping_every, hbone.ping_timeout) = (Duration::from_secs(1), Duration::from_secs(1));
-    let town = Town::tunnelling(BINARIES, shape, 3, &[("retries", RETRIES)], hbone).await?;
-    let load = load(&town, "/");
-    seconds(1, 1).await;
-    let (spec, pod) = &town.pods[0];
-    fall_silent(spec, pod)?;
-    tokio::time::sleep(Duration::from_secs(if shape == Shape::Waypoint { 40 } else { 5 })).await;
-    let mut seen = load.stop().await?;
-    seen.say(what, shape);
-    assert_eq!(seen.failures(), 0, "{:?}", seen.failed);
-    let longest = seen.within(1.0);
-    // A ping each second and one second to answer, or ten and twenty; then the request is sent elsewhere.
-    let bound = if shape == Shape::Waypoint { 35 } else { 15 };
-    assert!(longest < Duration::from_secs(bound), "{longest:?}");
-    pod.signal("CONT")
 }
 
 async fn an_upstream_that_always_fails_is_asked_little_more(shape: Shape) -> Result<()> {
