@@ -1,8 +1,11 @@
 //! A pod as a process of the tests: the echo application on port 9080, spans to `OTEL_EXPORTER_OTLP_ENDPOINT` if set.
-//! `ECHO_PAUSE` makes it slow, by so many milliseconds.
+//! `ECHO_PAUSE` makes it slow, by so many milliseconds. With `BOOKINFO` it is that service of the examples instead, as their
+//! own binaries run it.
 
 use std::time::Duration;
 
+use anyhow::bail;
+use examples::bookinfo::{details, productpage, ratings, reviews};
 use inmesh::Mesh;
 use inmesh::telemetry::export;
 use inmesh_tests::kit::cluster::PORT;
@@ -11,6 +14,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
+    if let Ok(service) = std::env::var("BOOKINFO") {
+        return bookinfo(&service).await;
+    }
     let exporter = export::OtlpSettings::from_env()?
         .map(|to| export::install(&to))
         .transpose()?;
@@ -26,4 +32,16 @@ async fn main() -> anyhow::Result<()> {
         exporter.shutdown(Duration::from_secs(2));
     }
     std::process::exit(if finished { 0 } else { 1 });
+}
+
+async fn bookinfo(service: &str) -> anyhow::Result<()> {
+    let _telemetry = examples::telemetry()?;
+    let mesh = Mesh::from_env().await?;
+    match service {
+        "productpage" => productpage::run(mesh).await,
+        "details" => details::run(mesh).await,
+        "reviews" => reviews::run(mesh).await,
+        "ratings" => ratings::run(mesh).await,
+        _ => bail!("bookinfo has no service `{service}`"),
+    }
 }

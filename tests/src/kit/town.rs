@@ -61,10 +61,29 @@ impl Town {
         shape: Shape,
         replicas: usize,
         files: &[(&str, &str)],
+        pace: (u64, u64),
+    ) -> Result<Self> {
+        let mut town = Self::found(binaries, shape, files, pace).await?;
+        town.cluster.service("reviews", "reviews", None)?;
+        for _ in 0..replicas {
+            let replica = town.replica_of("reviews", &[]).await?;
+            town.pods.push(replica);
+        }
+        until("requests are answered", || async {
+            status(town.curl.get(URL).await) == 200
+        })
+        .await;
+        Ok(town)
+    }
+
+    /// A town in which nobody lives yet.
+    pub async fn found(
+        binaries: Binaries,
+        shape: Shape,
+        files: &[(&str, &str)],
         (interval, timeout): (u64, u64),
     ) -> Result<Self> {
         let cluster = Cluster::new()?;
-        cluster.service("reviews", "reviews", None)?;
         for (name, yaml) in files {
             cluster.apply(name, yaml)?;
         }
@@ -91,7 +110,7 @@ impl Town {
             ("INMESH_TUNNEL_KEEPALIVE_TIMEOUT", timeout.to_string()),
         ];
         let vars = vars.each_ref().map(|(name, value)| (*name, value.as_str()));
-        let mut town = Self {
+        let town = Self {
             curl: mesh.client(),
             pods: Vec::new(),
             waypoint: match shape {
@@ -103,17 +122,9 @@ impl Town {
             started: 0,
             cluster,
         };
-        for _ in 0..replicas {
-            let replica = town.replica_of("reviews", &[]).await?;
-            town.pods.push(replica);
-        }
         if shape == Shape::Waypoint {
             listens(&waypoint).await;
         }
-        until("requests are answered", || async {
-            status(town.curl.get(URL).await) == 200
-        })
-        .await;
         Ok(town)
     }
 
@@ -135,11 +146,11 @@ impl Town {
         Ok((spec, process))
     }
 
-    /// Puts another replica in the place of the first one: the new one is there before the old one is told to go. It must end
-    /// by itself.
-    pub async fn replace(&mut self) -> Result<()> {
+    /// Puts another replica, with these variables of its environment, in the place of the first one: the new one is there
+    /// before the old one is told to go. It must end by itself.
+    pub async fn replace(&mut self, vars: &[(&str, &str)]) -> Result<()> {
         let (spec, mut old) = self.pods.remove(0);
-        let next = self.replica_of(&spec.account, &[]).await?;
+        let next = self.replica_of(&spec.account, vars).await?;
         self.pods.push(next);
         old.terminate()?;
         self.going(&spec)?;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use examples::bookinfo::productpage::UNAVAILABLE;
 use http::Response;
 use http_body_util::BodyExt;
 use inmesh::{Body, Client};
@@ -110,9 +111,13 @@ async fn one(client: Client, url: String, seen: Arc<Mutex<Seen>>) {
     }
 }
 
-/// Who has answered; or, of another answer than 200, its status and words: Envoy's tell who has failed at what.
+/// Who has answered; or, of another answer than 200, its status and words: Envoy's tell who has failed at what. A page of
+/// bookinfo's is whole, or has failed too.
 async fn answer(response: Response<Body>) -> Result<String, String> {
     let status = response.status();
+    if let Some(lacks) = response.headers().get(UNAVAILABLE) {
+        return Err(format!("{status} without {lacks:?}"));
+    }
     let by = response.headers().get("x-pod").and_then(|it| it.to_str().ok());
     let by = by.unwrap_or_default().to_owned();
     let body = response.into_body().collect().await;
