@@ -13,6 +13,7 @@ use tower_service::Service;
 use tracing::Span;
 
 use super::call::{authority, dialled};
+use super::origin::Caller;
 use super::record::{Counted, Record};
 use super::traced::Opening;
 use super::{BoxError, Call, Interim, MeshBody, Origin, Refusal, hygiene, proxied};
@@ -177,14 +178,18 @@ where
 #[derive(Clone, Debug)]
 pub struct ObserveClient<S> {
     live: Arc<Live>,
-    meter: Meter,
+    caller: Arc<Caller>,
     inner: S,
 }
 
 impl<S> ObserveClient<S> {
     /// Observes requests that this process makes.
     pub fn new(live: Arc<Live>, meter: Meter, inner: S) -> Self {
-        Self { live, meter, inner }
+        Self {
+            live,
+            caller: Arc::new(Caller::new(meter)),
+            inner,
+        }
     }
 }
 
@@ -215,8 +220,8 @@ where
                 generation: view.generation,
             }),
         };
-        let (context, traced) = opening.settle(&span, &self.meter);
-        let counted = Counted::Client(self.meter.clone());
+        let (context, traced) = opening.settle(&span, &self.caller.meter);
+        let counted = Counted::Client(Arc::clone(&self.caller));
         let cleaned = hygiene::clean(&mut request, view.paths);
         let mut record = Record::start(
             &mut request,

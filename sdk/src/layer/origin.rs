@@ -106,6 +106,11 @@ impl Origin {
         }
     }
 
+    /// Whether it is for what comes in at this place: the same one, not one that is alike.
+    pub(crate) fn is_at(&self, place: &Arc<Place>) -> bool {
+        Arc::ptr_eq(&self.place, place)
+    }
+
     /// Lets external authorizers be asked; without, what must be asked about is denied.
     pub fn asking(mut self, asker: Asker) -> Self {
         self.asker = Some(asker);
@@ -239,16 +244,76 @@ pub(super) fn client_series(
     series
 }
 
-/// The series of requests of this process that nobody answered.
-pub(super) fn refused_series(
-    meter: &Meter,
-    view: &Snapshot,
-    refusal: &Refusal,
-    grpc: bool,
-) -> Arc<RequestSeries> {
-    let labels = match refusal.nowhere {
-        true => labels::sent_nowhere(view, protocol(grpc)),
-        false => labels::sent(view, None, protocol(grpc)),
-    };
-    meter.requests_as(&labels, &view.metrics.clients)
+/// What all requests that this process makes have in common.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) meter: Meter,
+    /// The series of requests that nobody answered: known hosts and unknown ones, plain and gRPC; each with its generation.
+    nobody: [ArcSwapOption<(u64, Arc<RequestSeries>)>; 4],
+}
+
+impl Caller {
+    pub(super) fn new(meter: Meter) -> Self {
+        Self {
+            meter,
+            nobody: Default::default(),
+        }
+    }
+
+    /// The series of requests of this process that nobody answered.
+    pub(super) fn refused_series(
+        &self,
+        view: &Snapshot,
+        refusal: &Refusal,
+        grpc: bool,
+    ) -> Arc<RequestSeries> {
+        let kept = &self.nobody[usize::from(refusal.nowhere) * 2 + usize::from(grpc)];
+        if let Some(kept) = &*kept.load()
+            && kept.0 == view.generation
+        {
+            return Arc::clone(&kept.1);
+        }
+        let labels = match refusal.nowhere {
+            true => labels::sent_nowhere(view, protocol(grpc)),
+            false => labels::sent(view, None, protocol(grpc)),
+        };
+        let series = self.meter.requests_as(&labels, &view.metrics.clients);
+        kept.store(Some(Arc::new((view.generation, Arc::clone(&series)))));
+        series
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_again_takes_no_lock() {
+        let caller = Caller::new(Meter::new());
+        let refusals = [false, true].map(|nowhere| {
+            let mut refusal = Refusal::new(Reason::NoRoute, "");
+            refusal.nowhere = nowhere;
+            refusal
+        });
+        let view = Snapshot::default();
+        let mut all = Vec::new();
+        for (refusal, grpc) in refusals.iter().flat_map(|it| [(it, false), (it, true)]) {
+            let first = caller.refused_series(&view, refusal, grpc);
+            assert!(Arc::ptr_eq(&first, &caller.refused_series(&view, refusal, grpc)));
+            assert!(
+                !all.iter().any(|other| Arc::ptr_eq(other, &first)),
+                "each is its own"
+            );
+            all.push(first);
+        }
+        let next = Snapshot {
+            generation: view.generation + 1,
+            ..Snapshot::default()
+        };
+        let again = caller.refused_series(&next, &refusals[0], false);
+        assert!(
+            Arc::ptr_eq(&all[0], &again),
+            "labels that are alike are counted together"
+        );
+    }
 }

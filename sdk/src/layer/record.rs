@@ -15,7 +15,7 @@ use super::kept::Kept;
 use super::line::{Ended, Line};
 use super::messages::{Found, Sent};
 use super::notes::{self, Decided, Notes};
-use super::origin::{Answered, client_series, refused_series};
+use super::origin::{Answered, Caller, client_series};
 use super::proxied;
 use super::refusal::is_grpc;
 use super::traced::{Traced, Whole};
@@ -28,7 +28,7 @@ use crate::telemetry::{self, HttpFacts, Meter, RequestSeries, Sample, Tags, Trac
 #[derive(Debug)]
 pub(super) enum Counted {
     Origin(Arc<Origin>),
-    Client(Meter),
+    Client(Arc<Caller>),
 }
 
 impl Counted {
@@ -43,7 +43,7 @@ impl Counted {
     fn meter(&self) -> &Meter {
         match self {
             Self::Origin(origin) => origin.meter(),
-            Self::Client(meter) => meter,
+            Self::Client(caller) => &caller.meter,
         }
     }
 }
@@ -231,8 +231,8 @@ impl Record {
                     kept.refused(&refusal);
                 }
                 self.keep(&refusal);
-                if let Counted::Client(meter) = &self.counted {
-                    from_nowhere = Some(refused_series(meter, &self.view, &refusal, grpc));
+                if let Counted::Client(caller) = &self.counted {
+                    from_nowhere = Some(caller.refused_series(&self.view, &refusal, grpc));
                 }
                 let (flags, reason) = (refusal.flags(), refusal.reason);
                 (refusal.into_response(self.grpc), flags, Some(reason))
@@ -265,11 +265,11 @@ impl Record {
         };
         let series = match (&self.counted, served) {
             (Counted::Origin(origin), _) => origin.series(&self.view, answered, grpc),
-            (Counted::Client(meter), Some(served)) => client_series(meter, &self.view, served, grpc),
-            (Counted::Client(meter), None) => from_nowhere.unwrap_or_else(|| {
+            (Counted::Client(caller), Some(served)) => client_series(&caller.meter, &self.view, served, grpc),
+            (Counted::Client(caller), None) => from_nowhere.unwrap_or_else(|| {
                 // A route answered by itself.
                 let refusal = Refusal::new(Reason::NoRoute, "");
-                refused_series(meter, &self.view, &refusal, grpc)
+                caller.refused_series(&self.view, &refusal, grpc)
             }),
         };
         if let (Counted::Client(_), Some(cluster)) =
@@ -336,7 +336,7 @@ impl Record {
         self.keep(refusal);
         let series = match &self.counted {
             Counted::Origin(origin) => origin.series(&self.view, Answered::Here, false),
-            Counted::Client(meter) => refused_series(meter, &self.view, refusal, false),
+            Counted::Client(caller) => caller.refused_series(&self.view, refusal, false),
         };
         self.span.record(field::HTTP_STATUS, refusal.status.as_u16());
         let ending = Ending {

@@ -1,7 +1,9 @@
 //! Who is at the other end of a connection, once proved.
 
+use std::any::Any;
+use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::{HeaderName, HeaderValue};
 
@@ -87,7 +89,13 @@ pub struct PeerIdentity {
     /// The caller in front of the waypoint, where the direct peer is a waypoint that the configuration binds to what
     /// was called, and it introduced its caller. Never taken from anybody else.
     pub original: Option<Original>,
+    /// What a server keeps of the connection from one of its requests to the next.
+    pub(crate) kept: Kept,
 }
+
+/// Room for what a server keeps of a connection, if it keeps anything. It says nothing of who called.
+#[derive(Clone, Default)]
+pub(crate) struct Kept(Option<Arc<OnceLock<Box<dyn Any + Send + Sync>>>>);
 
 /// A caller that a waypoint spoke for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +122,15 @@ impl PeerIdentity {
         Self {
             direct: peer,
             original: None,
+            kept: Kept::default(),
+        }
+    }
+
+    /// The same, for all requests of one connection.
+    pub(crate) fn of_connection(peer: Arc<Peer>) -> Self {
+        Self {
+            kept: Kept(Some(Arc::default())),
+            ..Self::direct(peer)
         }
     }
 
@@ -136,5 +153,27 @@ impl PeerIdentity {
     pub fn caller(&self) -> Option<&SpiffeId> {
         let original = self.original.as_ref().map(|original| &original.id);
         original.or_else(|| self.spiffe_id())
+    }
+}
+
+impl Kept {
+    /// What is kept, made if nothing is yet; `None` if there is no room, or something else is in it.
+    pub(crate) fn get_or_make<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
+        let room = self.0.as_ref()?;
+        room.get_or_init(|| Box::new(make())).downcast_ref()
+    }
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Kept {}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Kept")
     }
 }

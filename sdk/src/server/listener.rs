@@ -77,7 +77,7 @@ impl App for Feeder {
                         io,
                         _draining: draining,
                     },
-                    PeerIdentity::direct(peer),
+                    PeerIdentity::of_connection(peer),
                 ))
                 .await;
         })
@@ -164,6 +164,28 @@ impl InboundLayer {
     }
 }
 
+impl InboundLayer {
+    /// What the requests of a connection have in common, kept with the connection: what they are counted in is found once.
+    fn origin(&self, peer: &PeerIdentity) -> Arc<Origin> {
+        let make = || {
+            let origin = Origin::new(
+                Arc::clone(&self.live),
+                self.meter.clone(),
+                Arc::clone(&peer.direct),
+                Arc::clone(&self.place),
+                self.draining.clone(),
+            );
+            Arc::new(origin.asking(self.asker.clone()))
+        };
+        let kept = peer.kept.get_or_make(make);
+        // A connection may be led through the layers of two ports, and then only the first finds its own.
+        match kept.filter(|origin| origin.is_at(&self.place)) {
+            Some(origin) => Arc::clone(origin),
+            None => make(),
+        }
+    }
+}
+
 impl<S> Layer<S> for InboundLayer {
     type Service = InboundService<S>;
 
@@ -204,7 +226,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Some(PeerIdentity { direct: peer, .. }) = peer_of(request.extensions()) else {
+        let Some(peer) = peer_of(request.extensions()) else {
             let refusal = Refusal::new(
                 Reason::Denied,
                 "the request reached the policy point without a peer",
@@ -216,23 +238,11 @@ where
             };
         };
         let InboundLayer {
-            live,
-            meter,
-            place,
-            draining,
-            introductions,
-            asker,
+            meter, introductions, ..
         } = &self.layer;
-        let origin = Origin::new(
-            Arc::clone(live),
-            meter.clone(),
-            peer,
-            Arc::clone(place),
-            draining.clone(),
-        )
-        .asking(asker.clone());
+        let origin = self.layer.origin(&peer);
         let app = Application::new(self.inner.clone(), Arc::clone(introductions), meter.clone());
-        let mut stack = stack::inbound(Arc::new(origin), app);
+        let mut stack = stack::inbound(origin, app);
         InboundFuture::Inner {
             future: stack.call(request),
         }
@@ -270,5 +280,44 @@ where
                 .take()
                 .unwrap_or_else(|| Response::new(MeshBody::empty())))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::layer::{Ask, Asking, Drain};
+
+    struct Nobody;
+
+    impl Ask for Nobody {
+        fn ask(&self, _: Request<MeshBody>) -> Asking {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[test]
+    fn the_requests_of_a_connection_share_what_they_are_counted_in() {
+        let drain = Drain::new();
+        let layer = |port| {
+            let live = Arc::new(Live::new(crate::snapshot::Snapshot::default()));
+            InboundLayer::new(live, Meter::new(), port, drain.watch(), Asker::new(Nobody))
+        };
+        let (layer, other) = (layer(80), layer(81));
+        let address = SocketAddr::from(([127, 0, 0, 1], 9));
+        let connection = PeerIdentity::of_connection(Arc::new(Peer::new(None, address, address)));
+        let first = layer.origin(&connection);
+        assert!(Arc::ptr_eq(&first, &layer.origin(&connection.clone())));
+        assert!(
+            !Arc::ptr_eq(&first, &other.origin(&connection)),
+            "it is for another port"
+        );
+        assert!(Arc::ptr_eq(&first, &layer.origin(&connection)));
+        // One that somebody made for a request has no room.
+        let made = PeerIdentity::direct(Arc::clone(&connection.direct));
+        assert_eq!(made, connection, "what is kept says nothing of who called");
+        assert!(!Arc::ptr_eq(&layer.origin(&made), &layer.origin(&made)));
     }
 }
