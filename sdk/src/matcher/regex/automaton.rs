@@ -43,6 +43,16 @@ impl Automata {
 
 impl Automaton {
     pub(super) fn new(text: &str) -> Result<Self, RegexError> {
+        Self::within(SIZE_LIMIT, text)
+    }
+
+    /// One that is made of two others and some text, which together do not reach four times the limit of each.
+    pub(super) fn of_two(text: &str) -> Result<Self, RegexError> {
+        Self::within(4 * SIZE_LIMIT, text)
+    }
+
+    fn within(limit: usize, text: &str) -> Result<Self, RegexError> {
+        let build = |text: &str| build_within(limit, text);
         // First alone: `a)(b` would become valid inside the group added below.
         build(text)?;
         // The line break ends a comment that the expression may open with `(?x)`; it is insignificant there,
@@ -62,9 +72,13 @@ impl Automaton {
 
 /// Compiles an expression, within bounds.
 pub(in crate::matcher) fn build(text: &str) -> Result<Regex, RegexError> {
+    build_within(SIZE_LIMIT, text)
+}
+
+fn build_within(limit: usize, text: &str) -> Result<Regex, RegexError> {
     RegexBuilder::new(text)
-        .size_limit(SIZE_LIMIT)
-        .dfa_size_limit(SIZE_LIMIT)
+        .size_limit(limit)
+        .dfa_size_limit(limit)
         .build()
         .map_err(|error| match error {
             regex::Error::CompiledTooBig(_) => RegexError::Large,

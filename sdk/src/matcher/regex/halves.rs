@@ -56,7 +56,12 @@ impl Halves {
     pub(super) fn is_match(&self, between: &str, text: &str) -> bool {
         let step = between.chars().next().map_or(1, char::len_utf8);
         let mut from = 0;
-        for _ in 0..TRIES {
+        for tried in 0.. {
+            if tried == TRIES
+                && let Some(whole) = self.whole.automaton()
+            {
+                return whole.is_match(text);
+            }
             let Some(rest) = text.get(from..) else {
                 return false;
             };
@@ -72,7 +77,7 @@ impl Halves {
             }
             from = at + step;
         }
-        self.whole.is_match(text)
+        false
     }
 
     pub(super) fn share(&mut self, automata: &mut Automata) {
@@ -102,11 +107,10 @@ impl Half {
 }
 
 impl Whole {
-    fn is_match(&self, text: &str) -> bool {
-        // Each half was compiled within bounds; if both together are beyond them, only what has the text a few times is
-        // a match.
-        let automaton = self.automaton.get_or_init(|| Automaton::new(&self.text).ok());
-        automaton.as_ref().is_some_and(|it| it.is_match(text))
+    /// There is one, as there is one of each half; if there were none, trying on would give the same answer, but late.
+    fn automaton(&self) -> Option<&Automaton> {
+        let automaton = || Automaton::of_two(&self.text).ok();
+        self.automaton.get_or_init(automaton).as_ref()
     }
 }
 
@@ -131,5 +135,21 @@ mod tests {
             assert_eq!(halves.is_match("/v1/", text), expected, "{text}");
         }
         assert!(halves.whole.automaton.get().is_some());
+    }
+
+    #[test]
+    fn both_halves_may_be_as_large_as_they_can_be() {
+        let half = |n: usize| format!("[\\d/abc]{{{n}}}");
+        let whole = |n: usize| format!("{0}/abc/{0}", half(n));
+        // Twice as large is refused.
+        let sizes = (0..12).map(|n| 5 << n);
+        let many = sizes.take_while(|n| Half::new(&half(*n)).is_ok()).last().unwrap();
+        assert_eq!(Automaton::new(&whole(many)).unwrap_err(), RegexError::Large);
+        let halves = Halves::new(&half(many), &half(many), &whole(many)).unwrap();
+        let side = "/abc/".repeat(many / 5);
+        assert!(many / 5 > TRIES);
+        assert!(halves.is_match("/abc/", &format!("{side}/abc/{side}")));
+        assert!(!halves.is_match("/abc/", &format!("{side}/abc/{side}x")));
+        assert!(matches!(halves.whole.automaton.get(), Some(Some(_))));
     }
 }
