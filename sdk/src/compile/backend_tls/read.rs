@@ -43,6 +43,10 @@ fn demand(
     if let Some(why) = &entry.broken {
         return (Err(invalid(why)), None);
     }
+    if policy.spec.target_refs.is_empty() {
+        let text = "targetRefs names no Service, so that every one of the namespace may be meant";
+        return (Err(invalid(text)), None);
+    }
     let validation = &policy.spec.validation;
     let (roots, unresolved) = roots(&policy.metadata.namespace, validation, material);
     let origin = || {

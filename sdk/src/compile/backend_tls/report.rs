@@ -141,6 +141,12 @@ impl Read<'_> {
             _ if self.entry.broken.is_some() => {}
             // Whoever has its targets decides what becomes of them.
             (Err(_), _) if !self.rivals.is_empty() && self.rivals.iter().all(Option::is_some) => {}
+            (Err(fault), _) if self.policy.spec.target_refs.is_empty() => problems.push(self.entry.problem(
+                Severity::Error,
+                "spec.targetRefs",
+                format!("{}: {}; none of them is spoken to", fault.reason, fault.text),
+                "name a Service",
+            )),
             (Err(fault), _) => problems.push(self.entry.problem(
                 Severity::Error,
                 "spec.validation",

@@ -256,6 +256,20 @@ fn what_cannot_be_carried_out_stops_its_traffic() {
 }
 
 #[test]
+fn a_policy_without_a_target_may_mean_any_service_of_its_namespace() {
+    let lost = policy("p", "shop", CA).replace("[{group: '', kind: Service, name: shop}]", "[]");
+    let seen = seen(&[&lost]);
+    for authority in ["shop:443", "shop:80"] {
+        assert!(
+            matches!(tls(&seen, authority), Origination::Refused(_)),
+            "{authority}"
+        );
+    }
+    let told = seen.problems.iter().filter(|it| it.field == "spec.targetRefs");
+    assert_eq!(told.count(), 1);
+}
+
+#[test]
 fn a_policy_that_is_not_understood_stops_its_traffic() {
     let broken = |text: &str| {
         let shop = shop();
