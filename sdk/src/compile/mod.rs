@@ -183,6 +183,7 @@ fn run(
             is_gateway: gateway.is_some(),
         },
     };
+    traffic.rules.report(&destinations, &mut problems);
     let sessions = sessions::Sessions::read(store, &destinations, &mut problems);
     let vias = outbound::Vias {
         gateway: gateway.as_ref(),

@@ -118,7 +118,7 @@ impl At<'_> {
         match self.node.value {
             Value::Uint(value) if value <= max => visitor.visit_u64(value).map_err(|error| self.place(error)),
             Value::Text(_) => Err(self.misfit(&range(0, max), "write the number without quotes")),
-            _ => Err(self.misfit(&range(0, max), "")),
+            _ => Err(self.misfit(&range(0, max), "write one such number")),
         }
     }
 
@@ -132,7 +132,7 @@ impl At<'_> {
             Some(value) if value <= max && value >= -max - 1 => {
                 visitor.visit_i64(value).map_err(|error| self.place(error))
             }
-            _ => Err(self.misfit(&range(-max - 1, max), "")),
+            _ => Err(self.misfit(&range(-max - 1, max), "write one such number")),
         }
     }
 }
@@ -180,14 +180,14 @@ impl<'de> de::Deserializer<'de> for At<'_> {
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
         match self.node.value {
             Value::Bool(value) => visitor.visit_bool(value),
-            _ => Err(self.misfit("true or false", "")),
+            _ => Err(self.misfit("true or false", "write one of the two, without quotes")),
         }
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
         match &self.node.value {
             Value::Text(text) => visitor.visit_str(text).map_err(|error| self.place(error)),
-            Value::List(_) | Value::Map(_) => Err(self.misfit("text", "")),
+            Value::List(_) | Value::Map(_) => Err(self.misfit("text", "write a single value")),
             _ => Err(self.misfit("text", "put the value in quotes")),
         }
     }
@@ -250,7 +250,10 @@ impl<'de> de::Deserializer<'de> for At<'_> {
             Some(text) if variants.contains(&text) => {
                 visitor.visit_enum(IntoDeserializer::<Misfit>::into_deserializer(text))
             }
-            _ => Err(self.misfit(&format!("one of {}", variants.join(", ")), "")),
+            _ => Err(self.misfit(
+                &format!("one of {}", variants.join(", ")),
+                "write one of them as it stands there",
+            )),
         }
     }
 
@@ -279,7 +282,7 @@ impl At<'_> {
                     current: None,
                 })
                 .map_err(|error| self.place(error)),
-            _ => Err(self.misfit("a mapping", "")),
+            _ => Err(self.misfit("a mapping", "write its fields, each on a line with a colon")),
         }
     }
 }

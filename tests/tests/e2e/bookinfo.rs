@@ -496,9 +496,10 @@ async fn bookinfo_gateway_shows_the_product_page(shape: Shape) -> Result<()> {
         }
     }
     let told = ingress.mesh().status().borrow().problems.clone();
+    // The sample's DestinationRules are for all of its services, of which this town has one.
     let ours: Vec<_> = told
         .iter()
-        .filter(|it| it.severity != Severity::Ignored)
+        .filter(|it| it.severity != Severity::Ignored && it.field != "spec.host")
         .collect();
     assert!(ours.is_empty(), "{ours:#?}");
     Ok(())

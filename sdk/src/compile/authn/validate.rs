@@ -7,6 +7,9 @@ use crate::compile::authz::Check;
 use crate::config::istio::{JwtRule, RequestAuthentication};
 use crate::config::{Entry, Problem};
 
+/// What to do about a header that cannot be one.
+const HEADER_NAME: &str = "use letters, digits and dashes";
+
 /// Everything that is wrong with a policy. An error means that the policy is refused: its targets deny.
 pub fn validate(policy: &RequestAuthentication, entry: &Entry) -> Vec<Problem> {
     let mut check = Check::new(entry);
@@ -40,13 +43,17 @@ impl Check<'_> {
             if one.header.is_empty() || one.claim.is_empty() {
                 self.error(&field, "header and claim must be non-empty", "name both");
             } else if !is_header(&one.header) {
-                self.error(&field, &format!("`{}` is not a header name", one.header), "");
+                self.error(
+                    &field,
+                    &format!("`{}` is not a header name", one.header),
+                    HEADER_NAME,
+                );
             }
         }
         let payload = &rule.output_payload_to_header;
         if !payload.is_empty() && !is_header(payload) {
             let text = format!("`{payload}` is not a header name");
-            self.error(&at("outputPayloadToHeader"), &text, "");
+            self.error(&at("outputPayloadToHeader"), &text, HEADER_NAME);
         }
     }
 
@@ -76,7 +83,11 @@ impl Check<'_> {
                         self.warn(&at("jwks"), text, "publish only the public keys");
                     }
                 }
-                _ => self.error(&at("jwks"), "jwks parse error: it is no JSON Web Key Set", ""),
+                _ => self.error(
+                    &at("jwks"),
+                    "jwks parse error: it is no JSON Web Key Set",
+                    "write `{\"keys\": [...]}` as the issuer publishes it",
+                ),
             }
         } else if rule.keys_at().is_none() && !rule.issuer.is_empty() && !is_web(&rule.issuer) {
             let text =
@@ -91,7 +102,11 @@ impl Check<'_> {
             if header.name.is_empty() {
                 self.error(&field, "header name must be non-empty", "name the header");
             } else if !is_header(&header.name) {
-                self.error(&field, &format!("`{}` is not a header name", header.name), "");
+                self.error(
+                    &field,
+                    &format!("`{}` is not a header name", header.name),
+                    HEADER_NAME,
+                );
             }
         }
         for (list, names, what) in [

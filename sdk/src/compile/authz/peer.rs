@@ -157,7 +157,11 @@ pub fn validate_peer(policy: &PeerAuthentication, entry: &Entry) -> Vec<Problem>
         .keys()
         .any(|port| !(1..=65535).contains(port))
     {
-        error("spec.portLevelMtls", "a port is a number 1..65535", "");
+        error(
+            "spec.portLevelMtls",
+            "a port is a number 1..65535",
+            "write the workload's port",
+        );
     }
     let of_ports = spec.port_level_mtls.iter();
     let modes = of_ports.map(|(port, mtls)| (format!("spec.portLevelMtls.{port}.mode"), mtls));

@@ -129,7 +129,7 @@ impl<'e> Check<'e> {
             }
             for (key, value) in &selector.match_labels {
                 if key.is_empty() {
-                    self.error(field, "a label needs a key", "");
+                    self.error(field, "a label needs a key", "name the label");
                 }
                 if key.contains('*') || value.contains('*') {
                     self.error(
@@ -158,7 +158,11 @@ impl<'e> Check<'e> {
 
     fn target(&mut self, field: &str, one: &PolicyTargetReference) {
         if one.name.is_empty() {
-            self.error(&format!("{field}.name"), "the target's name must be set", "");
+            self.error(
+                &format!("{field}.name"),
+                "the target's name must be set",
+                "name it",
+            );
         }
         if one
             .namespace
@@ -282,7 +286,11 @@ impl<'e> Check<'e> {
     fn condition(&mut self, field: &str, when: &RuleCondition) {
         let problem = match WhenKey::parse(&when.key) {
             Err(text) => {
-                self.error(&format!("{field}.key"), &text, "");
+                self.error(
+                    &format!("{field}.key"),
+                    &text,
+                    "use a key of Istio's list, such as `request.headers[name]`",
+                );
                 nothing_bad
             }
             Ok(WhenKey::SourceIp | WhenKey::RemoteIp | WhenKey::DestinationIp) => bad_block,
@@ -292,7 +300,11 @@ impl<'e> Check<'e> {
             Ok(_) => nothing_bad as Judge,
         };
         if when.values.is_empty() && when.not_values.is_empty() {
-            self.error(field, "at least one of values and notValues must be set", "");
+            self.error(
+                field,
+                "at least one of values and notValues must be set",
+                "say which values, or remove the condition",
+            );
         }
         self.values(&format!("{field}.values"), &when.values, problem);
         self.values(&format!("{field}.notValues"), &when.not_values, problem);
@@ -300,12 +312,15 @@ impl<'e> Check<'e> {
 
     fn values(&mut self, field: &str, values: &[String], problem: Judge) {
         for (index, value) in values.iter().enumerate() {
-            let text = match value.as_str() {
-                "" => Some("empty value not allowed".to_owned()),
-                value => problem(value),
+            let found = match value.as_str() {
+                "" => Some((
+                    "empty value not allowed".to_owned(),
+                    "remove it; `*` is any that is there",
+                )),
+                value => problem(value).map(|text| (text, "mend the value, or remove it")),
             };
-            if let Some(text) = text {
-                self.error(&format!("{field}[{index}]"), &text, "");
+            if let Some((text, remedy)) = found {
+                self.error(&format!("{field}[{index}]"), &text, remedy);
             }
         }
     }

@@ -307,7 +307,7 @@ spec: {{from: [{from}], to: [{to}]}}
         ),
         (
             grant(
-                &gateways.replace("gateway.networking.k8s.io", "''"),
+                &gateways.replace("gateway.networking.k8s.io", "networking.istio.io"),
                 "{group: '', kind: Secret}",
             ),
             false,

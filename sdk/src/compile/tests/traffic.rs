@@ -55,6 +55,30 @@ fn a_rule_says_how_its_host_is_called() {
 }
 
 #[test]
+fn a_rule_for_a_host_that_nobody_has_is_told() {
+    let of = |host: &str| {
+        let rule = rule(
+            "default",
+            "a",
+            &format!("{{host: {host}, trafficPolicy: {{outlierDetection: {{}}}}}}"),
+        );
+        told(&caller(&[TOWN, &rule]))
+    };
+    for known in ["reviews", "reviews.default.svc.cluster.local", "'*'", "'*.local'"] {
+        assert_eq!(of(known), Vec::<String>::new(), "{known}");
+    }
+    // Istio completes names without a dot only.
+    for (lost, host) in [
+        ("revievs", "revievs.default.svc.cluster.local"),
+        ("reviews.default", "reviews.default"),
+    ] {
+        let told = of(lost);
+        let text = format!("no service is called {host};");
+        assert!(told.len() == 1 && told[0].contains(&text), "{told:?}");
+    }
+}
+
+#[test]
 fn the_settings_of_a_port_take_the_place_of_all_others() {
     let policy = with(
         "{host: reviews, trafficPolicy: {outlierDetection: {}, loadBalancer: {simple: RANDOM}, \

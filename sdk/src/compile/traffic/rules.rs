@@ -4,11 +4,12 @@
 //! exports, then among those of the root namespace; in each the most particular host wins. Rules of one namespace for
 //! the same host are one rule: the first that has a traffic policy gives it, subsets are put together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::balance;
 use crate::compile::labels::{LOAD_BALANCER, PEAK_EWMA};
+use crate::compile::service::Destination;
 use crate::config::istio::DestinationRule;
 use crate::config::istio::destination_rule::{LoadBalancerSettings, Subset, TrafficPolicy};
 use crate::config::{Entry, Labels, Problem, ResourceStore, Severity};
@@ -151,6 +152,35 @@ impl<'a> Rules<'a> {
             namespace,
             labels,
             root: &node.root_namespace,
+        }
+    }
+
+    /// The problems of rules for hosts that nobody has.
+    pub(crate) fn report(&self, destinations: &[Arc<Destination>], problems: &mut Vec<Problem>) {
+        let exact = self.by_namespace.values().flat_map(|it| &it.exact);
+        let mut exact = exact.peekable();
+        if exact.peek().is_none() {
+            return;
+        }
+        let known: HashSet<&Host> = destinations.iter().map(|it| &it.host).collect();
+        let wild: Vec<&str> = destinations
+            .iter()
+            .filter_map(|it| it.wildcard.as_deref())
+            .collect();
+        let is_known =
+            |host: &Host| known.contains(host) || wild.iter().any(|it| host.as_str().ends_with(it));
+        let lost: HashSet<&Host> = exact.map(|(host, _)| host).filter(|it| !is_known(it)).collect();
+        for rule in self.by_namespace.values().flat_map(|it| &it.all) {
+            if let Pattern::Exact(host) = &rule.host
+                && lost.contains(host)
+            {
+                problems.push(rule.entry.problem(
+                    Severity::Warning,
+                    "spec.host",
+                    format!("no service is called {host}; the rule applies to nothing"),
+                    "name a Service, or write a ServiceEntry for the host",
+                ));
+            }
         }
     }
 

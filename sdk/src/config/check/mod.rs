@@ -2,7 +2,9 @@
 
 mod common;
 mod destination_rule;
+mod gateway;
 mod lexical;
+mod registry;
 mod route;
 mod virtual_service;
 
@@ -31,6 +33,11 @@ pub(super) fn faults(resource: &Resource) -> Vec<Fault> {
         Resource::GRPCRoute(it) => route::grpc(it, &mut faults),
         Resource::TCPRoute(it) => route::tcp(it, &mut faults),
         Resource::TLSRoute(it) => route::tls(it, &mut faults),
+        Resource::Gateway(it) => gateway::gateway(it, &mut faults),
+        Resource::ReferenceGrant(it) => gateway::grant(it, &mut faults),
+        Resource::XBackendTrafficPolicy(it) => gateway::backend_traffic_policy(it, &mut faults),
+        Resource::ServiceEntry(it) => registry::service_entry(it, &mut faults),
+        Resource::EndpointSlice(it) => registry::endpoint_slice(it, &mut faults),
         Resource::VirtualService(it) => virtual_service::check(it, &mut faults),
         Resource::DestinationRule(it) => destination_rule::check(it, &mut faults),
         _ => {}

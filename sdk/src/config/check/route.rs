@@ -5,11 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use super::Faults;
+use super::{Faults, is_dns};
 use crate::config::gateway::{
-    ConnectionRouteRule, GRPCRoute, HTTPBackendRef, HTTPHeaderFilter, HTTPRoute, HTTPRouteFilter,
+    ConnectionRouteRule, GRPCRoute, HTTPBackendRef, HTTPHeader, HTTPHeaderFilter, HTTPRoute, HTTPRouteFilter,
     HTTPValueMatch, ParentRef, TCPRoute, TLSRoute,
 };
+use crate::matcher::HostPattern;
 
 /// The largest weight.
 const WEIGHT: u32 = 1_000_000;
@@ -103,7 +104,34 @@ fn connections(rules: &[ConnectionRouteRule], faults: &mut Faults) {
 fn common(parent_refs: &[ParentRef], hostnames: &[String], rules: usize, faults: &mut Faults) {
     parents(parent_refs, faults);
     at_most(16, hostnames.len(), "spec.hostnames".to_owned(), faults);
+    self::hostnames(hostnames, faults);
     at_most(16, rules, "spec.rules".to_owned(), faults);
+}
+
+/// Names, or `*.` before one: of no other text there is a host that could be asked for.
+fn hostnames(hostnames: &[String], faults: &mut Faults) {
+    for (index, text) in hostnames.iter().enumerate() {
+        let at = format!("spec.hostnames[{index}]");
+        match HostPattern::parse(text) {
+            Err(error) => faults.warning(
+                at,
+                format!(
+                    "`{}` is no host name ({error}); it is left out",
+                    text.escape_debug()
+                ),
+                "write a name without a port, or `*.` before one",
+            ),
+            Ok(HostPattern::Any) => faults.warning(
+                at,
+                format!("`{text}` is every host, which a cluster refuses here"),
+                "remove the list",
+            ),
+            Ok(_) if text.parse::<std::net::IpAddr>().is_ok() => {
+                faults.warning(at, "an address, which a cluster refuses", "write a name");
+            }
+            Ok(_) => {}
+        }
+    }
 }
 
 fn parents(parents: &[ParentRef], faults: &mut Faults) {
@@ -141,6 +169,16 @@ fn names<'r>(names: impl Iterator<Item = Option<&'r str>>, faults: &mut Faults) 
                 "give every rule a name of its own",
             );
         }
+        if let Some(name) = name.filter(|it| !is_dns(it, 253, true)) {
+            faults.warning(
+                format!("spec.rules[{index}].name"),
+                format!(
+                    "`{}` is no name of a rule, which a cluster refuses",
+                    name.escape_debug()
+                ),
+                "use lower-case letters, digits and dashes",
+            );
+        }
     }
 }
 
@@ -155,6 +193,22 @@ fn total(matches: usize, faults: &mut Faults) {
 }
 
 fn values(values: &[HTTPValueMatch], at: String, faults: &mut Faults) {
+    for (index, it) in values.iter().enumerate() {
+        if it.name.is_empty() {
+            faults.warning(
+                format!("{at}[{index}].name"),
+                "no name, which a cluster refuses",
+                "name it",
+            );
+        }
+        if it.value.is_empty() {
+            faults.warning(
+                format!("{at}[{index}].value"),
+                "no value, which a cluster refuses; it is compared with nothing",
+                "write the value, or `.*` with type RegularExpression for any",
+            );
+        }
+    }
     at_most(16, values.len(), at, faults);
 }
 
@@ -167,6 +221,16 @@ fn filters(filters: &[HTTPRouteFilter], at: &str, faults: &mut Faults) {
             ("responseHeaderModifier", &filter.response_header_modifier),
         ] {
             if let Some(HTTPHeaderFilter { set, add, remove }) = edits {
+                for (list, headers) in [("set", set), ("add", add)] {
+                    let blank = |(_, it): &(usize, &HTTPHeader)| it.value.is_empty();
+                    for (index, _) in headers.iter().enumerate().filter(blank) {
+                        faults.warning(
+                            format!("{at}.{field}.{list}[{index}].value"),
+                            "no value, which a cluster refuses; the header is sent without one",
+                            "write the value, or put the name into `remove`",
+                        );
+                    }
+                }
                 for (list, count) in [("set", set.len()), ("add", add.len()), ("remove", remove.len())] {
                     at_most(16, count, format!("{at}.{field}.{list}"), faults);
                 }
@@ -330,6 +394,32 @@ mod tests {
         tcp(&route, &mut faults);
         let fields: Vec<_> = faults.0.iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(fields, ["spec.parentRefs[1]", "spec.rules"]);
+    }
+
+    #[test]
+    fn what_is_left_blank_is_told() {
+        let table = [
+            (
+                "rules: [{matches: [{headers: [{name: a}]}]}]",
+                "spec.rules[0].matches[0].headers[0].value",
+            ),
+            (
+                "rules: [{matches: [{queryParams: [{value: a}]}]}]",
+                "spec.rules[0].matches[0].queryParams[0].name",
+            ),
+            (
+                "rules: [{filters: [{requestHeaderModifier: {add: [{name: a, value: b}, {name: c}]}}]}]",
+                "spec.rules[0].filters[0].requestHeaderModifier.add[1].value",
+            ),
+            ("rules: [{name: One}]", "spec.rules[0].name"),
+            ("hostnames: [a.b, 'c.d:80']", "spec.hostnames[1]"),
+            ("hostnames: ['a.*.b']", "spec.hostnames[0]"),
+            ("hostnames: ['*']", "spec.hostnames[0]"),
+            ("hostnames: [10.0.0.1]", "spec.hostnames[0]"),
+        ];
+        for (spec, field) in table {
+            assert_eq!(warnings(spec), [field], "{spec}");
+        }
     }
 
     #[test]

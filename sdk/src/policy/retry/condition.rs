@@ -57,9 +57,8 @@ conditions! {
 
 impl Conditions {
     /// What surely was not processed, as Istio sees it.
-    pub const NOT_PROCESSED: Self = Self(
-        Self::CONNECT_FAILURE.0 | Self::REFUSED_STREAM.0 | Self::UNAVAILABLE.0 | Self::CANCELLED.0,
-    );
+    pub const NOT_PROCESSED: Self =
+        Self(Self::CONNECT_FAILURE.0 | Self::REFUSED_STREAM.0 | Self::UNAVAILABLE.0 | Self::CANCELLED.0);
 
     /// What Istio retries where nothing else is said: with the statuses that are listed, which may be none.
     pub const ISTIO_DEFAULT: Self = Self(Self::NOT_PROCESSED.0 | Self::RETRIABLE_STATUS_CODES.0);

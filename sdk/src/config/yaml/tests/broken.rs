@@ -132,7 +132,7 @@ fn a_backend_tls_policy_that_is_not_understood_keeps_its_target() {
 #[test]
 fn a_gateway_whose_tls_is_not_understood_is_not_used() {
     let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g}\nspec:\n  tls: {frontend: \
-                   {default: {validation: {caCertificateRefs: [{name: ca}]}}}}\n  listeners: [{name: a, port: 80, protocol: HTTP}]\n";
+                   {default: {validation: {caCertificateRefs: [{name: ca}]}}}}\n  gatewayClassName: istio\n  listeners: [{name: a, port: 80, protocol: HTTP}]\n";
     check(gateway, &["Gateway shop/g"], &[]);
     let wrong = "error 5:30 spec.tls.frontend.default.validations: this field is not known, and without it others could be \
                  let in than are meant";
