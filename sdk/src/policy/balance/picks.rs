@@ -18,6 +18,9 @@ pub(super) struct Picks {
     simple: bool,
 }
 
+/// A state of health that there never is.
+const UNPREPARED: u64 = u64::MAX;
+
 /// The endpoints of one priority that are used.
 #[derive(Debug, Default)]
 struct Level {
@@ -30,11 +33,16 @@ impl Picks {
     /// No choice at all, and for no state of health that there will be.
     pub(super) fn unprepared() -> Self {
         Self {
-            health: u64::MAX,
+            health: UNPREPARED,
             levels: Box::default(),
             loads: Box::default(),
             simple: true,
         }
+    }
+
+    /// Whether it is no choice at all.
+    pub(super) fn is_unprepared(&self) -> bool {
+        self.health == UNPREPARED
     }
 
     pub(super) fn new(endpoints: &[Arc<Endpoint>], policy: &BalancePolicy, health: u64) -> Self {
@@ -78,6 +86,11 @@ impl Picks {
             self.levels.get(self.priority(draw, excluded))?
         };
         level.group(draw.random)
+    }
+
+    /// All groups, the nearest first.
+    pub(super) fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.levels.iter().flat_map(|level| &level.groups)
     }
 
     fn priority(&self, draw: &Draw, excluded: u64) -> usize {

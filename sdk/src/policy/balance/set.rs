@@ -1,12 +1,12 @@
 //! The endpoints of one destination and the choice among them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use super::group::Slot;
+use super::group::{Group, Slot};
 use super::picks::Picks;
 use super::{Endpoint, EndpointKey};
 use crate::policy::Outcome;
@@ -51,7 +51,7 @@ pub struct EndpointSet {
     policy: Arc<TrafficPolicy>,
     cell: Arc<ClusterCell>,
     picks: ArcSwap<Picks>,
-    /// Held by whoever prepares the next choice; nobody waits for it.
+    /// Held by whoever prepares the next choice; nobody waits for it but for the first.
     preparing: Mutex<()>,
     /// Made when a session first asks.
     by_digest: OnceLock<HashMap<u64, usize>>,
@@ -163,15 +163,22 @@ impl EndpointSet {
                 _ => draw.random = super::mix(draw.random),
             }
         }
-        // Luck has failed: one of the others, if there is one; rather one that has failed than one that would be waited for.
-        let slots = group.slots();
-        let start = super::reduce(draw.random as u32, slots.len());
-        let all = || slots[start..].iter().chain(&slots[..start]);
-        let other = all()
-            .find(|it| !avoided(it))
-            .or_else(|| all().find(|it| !it.cell.is_silent()))
-            .or_else(|| all().find(|it| !tried_before(it)));
-        Some(Arc::clone(&other.unwrap_or(first).endpoint))
+        // Luck has failed: one of the others, if there is one; rather one that has failed than one that would be waited for,
+        // and rather one that is farther away.
+        let any_of = |group: &Group, fits: &dyn Fn(&Slot) -> bool| {
+            let slots = group.slots();
+            let start = super::reduce(draw.random as u32, slots.len());
+            let found = (start..slots.len())
+                .chain(0..start)
+                .find(|at| fits(&slots[*at]))?;
+            Some(Arc::clone(&slots[found].endpoint))
+        };
+        any_of(group, &|it| !avoided(it))
+            .or_else(|| (!first.cell.is_silent()).then(|| Arc::clone(&first.endpoint)))
+            .or_else(|| any_of(group, &|it| !it.cell.is_silent()))
+            .or_else(|| picks.groups().find_map(|group| any_of(group, &|it| !avoided(it))))
+            .or_else(|| any_of(group, &|it| !tried_before(it)))
+            .or_else(|| Some(Arc::clone(&first.endpoint)))
     }
 
     /// Tells how long an attempt at an endpoint took, where the choice goes by that.
@@ -224,9 +231,11 @@ impl EndpointSet {
 
     /// Prepares the choice, if it is not; a request would do it otherwise.
     pub fn prepare(&self) {
-        // Whoever comes second chooses by what was known before.
-        let Ok(_one_at_a_time) = self.preparing.try_lock() else {
-            return;
+        let _one_at_a_time = match self.preparing.try_lock() {
+            Ok(first) => first,
+            // Whoever comes second chooses by what was known before, unless that is nothing: nobody would be found.
+            Err(_) if !self.picks.load().is_unprepared() => return,
+            Err(_) => self.preparing.lock().unwrap_or_else(PoisonError::into_inner),
         };
         let health = self.cell.health();
         if self.picks.load().health != health {

@@ -185,6 +185,30 @@ fn who_has_fallen_silent_is_left_out_while_there_are_others() {
 }
 
 #[test]
+fn where_all_that_are_near_are_silent_those_farther_away_are_asked() {
+    let far = Rank {
+        priority: 1,
+        ..Rank::default()
+    };
+    let all = vec![
+        endpoint(1, 1, Rank::default()),
+        endpoint(2, 1, Rank::default()),
+        endpoint(3, 1, far),
+        endpoint(4, 1, far),
+    ];
+    let set = with(all, |_| {});
+    let mark = Arc::new(AtomicBool::new(false));
+    for near in &set.endpoints()[..2] {
+        near.cell.heed(|| Arc::clone(&mark));
+    }
+    let hits = shares(&set, 200, Instant::now());
+    assert_eq!(hits[2] + hits[3], 0, "{hits:?}");
+    mark.store(true, Ordering::Relaxed);
+    let hits = shares(&set, 200, Instant::now());
+    assert!(hits[0] + hits[1] == 0 && hits[2] > 50 && hits[3] > 50, "{hits:?}");
+}
+
+#[test]
 fn turns_are_taken_one_after_another() {
     let set = set(&[1; 4], Algorithm::RoundRobin);
     let next = || index(&set, &set.pick(&any(), &Tried::default()).unwrap());
