@@ -68,6 +68,7 @@ mod grpc;
 mod hygiene;
 mod identity;
 mod interop;
+mod limits_beside_envoy;
 mod live;
 mod metrics;
 mod mirrors;

@@ -61,6 +61,8 @@ pub(super) struct RateLimit {
     pub(super) requests_per_unit: u32,
     #[prost(int32, tag = "2")]
     pub(super) unit: i32,
+    #[prost(string, tag = "3")]
+    pub(super) name: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -190,7 +190,7 @@ fn local(
         return Ok(());
     };
     if policy.tells {
-        tell(&taken, headers);
+        tell(Quota::from(&taken), headers);
     }
     if taken.allowed {
         return Ok(());
@@ -243,22 +243,43 @@ const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
+/// What callers are told of a limit.
+#[derive(Clone, Debug)]
+struct Quota {
+    /// How much there is, and, of a service that is asked, of which limits.
+    limit: HeaderValue,
+    /// How much is left.
+    remaining: u32,
+    /// In how many seconds there is more.
+    reset: u64,
+    /// Whether the request is one too many.
+    over: bool,
+}
+
+impl From<&Taken> for Quota {
+    fn from(taken: &Taken) -> Self {
+        let seconds = taken.reset.as_millis().div_ceil(1_000);
+        Self {
+            limit: taken.limit.into(),
+            remaining: taken.remaining,
+            reset: u64::try_from(seconds).unwrap_or(u64::MAX),
+            over: !taken.allowed,
+        }
+    }
+}
+
 /// Says what is left (draft-polli-ratelimit-headers-03, as Envoy writes it).
-fn tell(taken: &Taken, headers: &mut HeaderMap) {
+fn tell(quota: Quota, headers: &mut HeaderMap) {
     // Of several limits the one that leaves least is told.
     let told = headers
         .get(REMAINING)
         .and_then(|it| it.to_str().ok()?.parse::<u32>().ok());
-    if taken.allowed && told.is_some_and(|told| told <= taken.remaining) {
+    if !quota.over && told.is_some_and(|told| told <= quota.remaining) {
         return;
     }
-    let seconds = taken.reset.as_millis().div_ceil(1_000);
-    headers.insert(LIMIT, HeaderValue::from(taken.limit));
-    headers.insert(REMAINING, HeaderValue::from(taken.remaining));
-    headers.insert(
-        RESET,
-        HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)),
-    );
+    headers.insert(LIMIT, quota.limit);
+    headers.insert(REMAINING, quota.remaining.into());
+    headers.insert(RESET, quota.reset.into());
 }
 
 /// Asks those who keep limits, one after the other.
@@ -274,8 +295,8 @@ async fn ask(call: Call, judged: Judged, asker: Option<Asker>, meter: Meter) -> 
         let answer = question(&asked, asker.as_ref()).await;
         match answer {
             Ok(answer) => {
-                if let Some(taken) = answer.taken.filter(|_| limit.tells) {
-                    tell(&taken, &mut headers);
+                if let Some(quota) = answer.quota.filter(|_| limit.tells) {
+                    tell(quota, &mut headers);
                 }
                 if !answer.over {
                     answer.request.into_iter().for_each(|(name, value)| {
@@ -324,7 +345,7 @@ async fn ask(call: Call, judged: Judged, asker: Option<Asker>, meter: Meter) -> 
 struct Answer {
     over: bool,
     /// What is left, where it says so.
-    taken: Option<Taken>,
+    quota: Option<Quota>,
     request: Vec<(HeaderName, HeaderValue)>,
     response: Vec<(HeaderName, HeaderValue)>,
     body: String,

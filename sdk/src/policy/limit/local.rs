@@ -4,8 +4,10 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue, StatusCode};
+use smallvec::SmallVec;
 
-use super::{BucketPolicy, Descriptor, Each, Left, TokenBucket};
+use super::kinds::Kinds;
+use super::{BucketPolicy, Descriptor, Left, TokenBucket};
 use crate::policy::fault::PerMillion;
 
 /// What is allowed, and how others are told.
@@ -51,13 +53,7 @@ pub struct LocalLimit {
     /// What times are counted from.
     base: OnceLock<Instant>,
     all: Option<TokenBucket>,
-    kinds: Vec<Kind>,
-}
-
-#[derive(Debug)]
-enum Kind {
-    One(TokenBucket),
-    Each(Box<Each>),
+    kinds: Kinds,
 }
 
 /// What came of asking for a token.
@@ -65,7 +61,7 @@ enum Kind {
 pub struct Taken {
     /// Whether the request may go on.
     pub allowed: bool,
-    /// The size of the bucket that says most: the one that is empty, else the one with least in it.
+    /// The size of the bucket that is told of: the one that is empty, else the slowest of the descriptors', else that of all.
     pub limit: u32,
     /// What is in it.
     pub remaining: u32,
@@ -76,14 +72,10 @@ pub struct Taken {
 impl LocalLimit {
     /// A limit of which nothing is used up.
     pub fn new(policy: LocalPolicy) -> Self {
-        let kind = |it: &KindPolicy| match it.entries.iter().all(|(_, value)| value.is_some()) {
-            true => Kind::One(TokenBucket::new(&it.bucket)),
-            false => Kind::Each(Box::new(Each::new(&it.bucket, policy.values))),
-        };
         Self {
             base: OnceLock::new(),
             all: policy.all.as_ref().map(TokenBucket::new),
-            kinds: policy.kinds.iter().map(kind).collect(),
+            kinds: Kinds::new(&policy.kinds, policy.values),
             policy,
         }
     }
@@ -93,53 +85,47 @@ impl LocalLimit {
         &self.policy
     }
 
-    /// Takes a token for a request with these descriptors from each bucket that it counts in, until one is empty; `None`
-    /// if it counts in none.
+    /// Takes a token for a request with these descriptors from each bucket that it counts in, those that are filled slowest
+    /// first, until one is empty (Envoy); `None` if it counts in none.
     pub fn take(&self, descriptors: &[Descriptor<'_>], now: Instant) -> Option<Taken> {
         let now = now.saturating_duration_since(*self.base.get_or_init(|| now));
-        let mut worst: Option<Taken> = None;
-        let mut note = |bucket: &BucketPolicy, left: Left| {
-            let taken = Taken {
-                allowed: left.taken,
-                limit: bucket.max,
-                remaining: left.tokens,
-                reset: left.refill,
-            };
-            if worst.is_none_or(|it| (taken.allowed, taken.remaining) < (it.allowed, it.remaining)) {
-                worst = Some(taken);
+        let kinds = &self.policy.kinds;
+        let find = |descriptor| Some((self.kinds.find(kinds, descriptor)?, descriptor));
+        let mut matched: SmallVec<[(usize, &Descriptor<'_>); 2]> =
+            descriptors.iter().filter_map(find).collect();
+        if matched.len() > 1 {
+            matched.sort_by(|(one, _), (other, _)| kinds[*one].rate().total_cmp(&kinds[*other].rate()));
+        }
+        let mut told: Option<Taken> = None;
+        for (at, descriptor) in &matched {
+            let bucket = &kinds[*at].bucket;
+            let taken = Taken::of(bucket, self.kinds.take(*at, bucket, descriptor, now));
+            if !taken.allowed {
+                return Some(taken);
             }
-            left.taken
-        };
-        let mut counted = false;
-        for (policy, kind) in self.policy.kinds.iter().zip(&self.kinds) {
-            let Some(descriptor) = descriptors.iter().find(|it| policy.is_of(it)) else {
-                continue;
-            };
-            counted = true;
-            let bucket = &policy.bucket;
-            let left = match kind {
-                Kind::One(one) => one.take(bucket, now),
-                Kind::Each(each) => each.take(descriptor.iter().map(|(_, value)| &**value), bucket, now),
-            };
-            if !note(bucket, left) {
-                return worst;
+            // The slowest, as it is when all are taken from: descriptors may be alike.
+            if told.is_none() || matched[0] == (*at, *descriptor) {
+                told = Some(taken);
             }
         }
-        if (!counted || self.policy.counts_twice)
+        if (matched.is_empty() || self.policy.counts_twice)
             && let (Some(policy), Some(all)) = (&self.policy.all, &self.all)
         {
-            note(policy, all.take(policy, now));
+            let taken = Taken::of(policy, all.take(policy, now));
+            told = told.filter(|_| taken.allowed).or(Some(taken));
         }
-        worst
+        told
     }
 }
 
-impl KindPolicy {
-    fn is_of(&self, descriptor: &Descriptor<'_>) -> bool {
-        self.entries.len() == descriptor.len()
-            && self.entries.iter().zip(descriptor).all(|((key, value), it)| {
-                **key == *it.0 && value.as_ref().is_none_or(|value| **value == *it.1)
-            })
+impl Taken {
+    fn of(bucket: &BucketPolicy, left: Left) -> Self {
+        Self {
+            allowed: left.taken,
+            limit: bucket.max,
+            remaining: left.tokens,
+            reset: left.refill,
+        }
     }
 }
 
@@ -232,10 +218,53 @@ mod tests {
     }
 
     #[test]
-    fn callers_are_told_of_the_bucket_that_says_most() {
-        let limit = limit(Some(10), &[(&[("path", Some("/a"))], 3)], true);
+    fn who_is_named_has_the_bucket_of_that_name_and_no_other() {
+        let both: &[Kind<'_>] = &[(&[("caller", None)], 2), (&[("caller", Some("vip"))], 4)];
+        let limit = limit(None, both, true);
+        assert_eq!(passes(&limit, &[("caller", "vip")], 9), 4);
+        assert_eq!(passes(&limit, &[("caller", "x")], 9), 2);
+    }
+
+    #[test]
+    fn slow_buckets_are_asked_first_and_those_behind_an_empty_one_keep_what_they_have() {
+        let kinds: &[Kind<'_>] = &[(&[("b", Some("1"))], 5), (&[("a", Some("1"))], 2)];
+        let limit = limit(None, kinds, true);
+        let descriptors: [Descriptor<'_>; 2] = [smallvec![("b", "1".into())], smallvec![("a", "1".into())]];
+        let now = Instant::now();
+        let taken: Vec<_> = (0..4).map(|_| limit.take(&descriptors, now).unwrap()).collect();
+        let told: Vec<_> = taken
+            .iter()
+            .map(|it| (it.allowed, it.limit, it.remaining))
+            .collect();
+        assert_eq!(told, [(true, 2, 1), (true, 2, 0), (false, 2, 0), (false, 2, 0)]);
+        assert_eq!(passes(&limit, &[("b", "1")], 9), 3);
+    }
+
+    #[test]
+    fn each_descriptor_takes_a_token_of_its_own() {
+        let limit = limit(None, &[(&[("k", None)], 2)], true);
+        let descriptors: [Descriptor<'_>; 2] = [smallvec![("k", "1".into())], smallvec![("k", "2".into())]];
+        let now = Instant::now();
+        assert!(limit.take(&descriptors, now).unwrap().allowed);
+        assert_eq!(passes(&limit, &[("k", "1")], 5), 1);
+        assert_eq!(passes(&limit, &[("k", "2")], 5), 1);
+        let alike: [Descriptor<'_>; 2] = [smallvec![("k", "3".into())], smallvec![("k", "3".into())]];
+        assert_eq!(limit.take(&alike, now).unwrap().remaining, 0);
+    }
+
+    #[test]
+    fn callers_are_told_of_the_slowest_bucket_that_knows_them() {
+        let limit = limit(Some(2), &[(&[("path", Some("/a"))], 3)], true);
         let descriptor: Descriptor<'_> = smallvec![("path", "/a".into())];
-        let taken = limit.take(&[descriptor], Instant::now()).unwrap();
-        assert_eq!((taken.limit, taken.remaining, taken.reset.as_secs()), (3, 2, 60));
+        let now = Instant::now();
+        let told = || {
+            let taken = limit.take(std::slice::from_ref(&descriptor), now).unwrap();
+            (taken.allowed, taken.limit, taken.remaining)
+        };
+        // Of its own, until that of all is empty.
+        assert_eq!(
+            [told(), told(), told()],
+            [(true, 3, 2), (true, 3, 1), (false, 2, 0)]
+        );
     }
 }

@@ -5,6 +5,7 @@ mod bucket;
 mod circuit;
 mod descriptor;
 mod each;
+mod kinds;
 mod local;
 
 pub use adaptive::{AdaptiveLimit, Criticality, Entered, GradientPolicy};
