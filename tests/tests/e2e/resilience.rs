@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 
 in_both_shapes!(
     an_application_says_what_may_be_sent_again,
+    a_grpc_methods_definition_says_it_too,
     a_body_that_was_not_kept_is_not_sent_again_and_it_is_counted,
     another_priority_is_asked_where_the_first_one_fails,
     a_cookie_is_given_to_callers_and_leads_them_back,
@@ -104,6 +105,63 @@ async fn an_application_says_what_may_be_sent_again(shape: Shape) -> Result<()> 
         }
         assert_eq!(status(world.curl.request(asked).await), 503, "{host} {hint:?}");
         assert_eq!(breaking.asked() - before, attempts, "{host} {hint:?}");
+    }
+    Ok(())
+}
+
+/// `service Shop { rpc Get(...) { option idempotency_level = IDEMPOTENT; } rpc Put(...) {} }` of package `a`, compiled.
+const DEFINITIONS: &[u8] =
+    b"\x0a\x1e\x12\x01a\x32\x19\x0a\x04Shop\x12\x0a\x0a\x03Get\x22\x03\x90\x02\x02\x12\x05\x0a\x03Put";
+
+/// A server of HTTP/2 that no mesh is in, takes calls, and hangs up.
+async fn hanging_up(at: SocketAddr) -> Result<(Arc<AtomicUsize>, JoinSet<()>)> {
+    let listener = TcpListener::bind(at).await?;
+    let asked = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&asked);
+    let mut task = JoinSet::new();
+    task.spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let counted = Arc::clone(&counted);
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await?;
+                if let Some(Ok(_)) = connection.accept().await {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                }
+                anyhow::Ok(())
+            });
+        }
+    });
+    Ok((asked, task))
+}
+
+/// The caller has the definitions; a waypoint on the way is told what they say of the call.
+async fn a_grpc_methods_definition_says_it_too(shape: Shape) -> Result<()> {
+    let world = World::start(shape, &[]).await?;
+    let pod = world.cluster.pod("breaking").label("app", "breaking");
+    let (asked, _task) = hanging_up((pod.ip, PORT).into()).await?;
+    world.cluster.service("shop", "breaking", None)?;
+    world.cluster.apply("pod-breaking", &plain(&pod))?;
+    world.settled().await?;
+    let knowing = world.cluster.participant("default", "knowing")?;
+    let knowing = knowing.grpc_definitions(DEFINITIONS).start().await?;
+    for (client, method, hint, attempts) in [
+        (world.curl.clone(), "Get", None, 1),
+        (knowing.client(), "Get", None, 3),
+        (knowing.client(), "Get", Some(Idempotency::NotIdempotent), 1),
+        (knowing.client(), "Put", None, 1),
+        (knowing.client(), "Put", Some(Idempotency::Idempotent), 3),
+    ] {
+        let before = asked.load(Ordering::SeqCst);
+        let url = format!("http://shop:9080/a.Shop/{method}");
+        let mut call = request(Method::POST, &url, &[("content-type", "application/grpc")]);
+        if let Some(hint) = hint {
+            call.extensions_mut().insert(hint);
+        }
+        let answer = client.request(call).await;
+        let answer = answer.unwrap_or_else(|refusal| refusal.into_response(true));
+        assert_eq!(answer.headers()["grpc-status"], "14", "{method} {hint:?}");
+        let seen = asked.load(Ordering::SeqCst) - before;
+        assert_eq!(seen, attempts, "{method} {hint:?}");
     }
     Ok(())
 }

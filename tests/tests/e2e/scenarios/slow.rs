@@ -1,5 +1,7 @@
 //! One of three is slow, and goes on answering: nothing fails, and the slowest hundredth is its alone to spoil.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result};
 use inmesh::Client;
 use inmesh_tests::kit::Shape;
@@ -9,7 +11,10 @@ use tokio::task::JoinSet;
 
 use super::{BINARIES, is_long, load, seconds};
 
-in_both_shapes!(a_slow_replica_is_hardly_asked);
+in_both_shapes!(
+    a_slow_replica_is_hardly_asked,
+    a_slow_replica_is_ejected_where_attempts_have_a_limit,
+);
 
 /// Endpoints are told by how long they took of late.
 const TIMED: &str = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: reviews, namespace: default, \
@@ -69,6 +74,37 @@ async fn a_slow_replica_is_hardly_asked(shape: Shape) -> Result<()> {
     }
     // A third of them, were they chosen blindly; so few cannot be seen in the slowest hundredth.
     assert!(asked * 100 <= callers * each, "{asked} of {}", callers * each);
+    Ok(())
+}
+
+/// What Istio itself has for it: a limit of each attempt makes of a slow answer none, which is repeated elsewhere and is a row
+/// for outlier detection.
+const LIMITED: &str = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: reviews, namespace: default}\n\
+    spec: {hosts: [reviews], http: [{retries: {attempts: 3, perTryTimeout: 1s, retryOn: 'reset,connect-failure'}, \
+    route: [{destination: {host: reviews}}]}]}\n---\n\
+    apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: reviews, namespace: default}\n\
+    spec: {host: reviews, trafficPolicy: {outlierDetection: {consecutive5xxErrors: 3, maxEjectionPercent: 50, baseEjectionTime: 300s}}}\n";
+
+async fn a_slow_replica_is_ejected_where_attempts_have_a_limit(shape: Shape) -> Result<()> {
+    let mut town = Town::start(BINARIES, shape, 3, &[("limited", LIMITED)]).await?;
+    let (gone, _) = town.pods.remove(0);
+    town.cluster.remove(&format!("pod-{}", gone.name))?;
+    let (slow, process) = town.replica_of("reviews", &[("ECHO_PAUSE", "5000")]).await?;
+    let name = slow.name.clone();
+    town.pods.push((slow, process));
+    // One after another: without an ejection every third would meet it and take its second.
+    until("forty in a row do not meet the slow one", || async {
+        for _ in 0..40 {
+            let began = Instant::now();
+            let by = answered(&town.curl).await;
+            assert!(by.as_ref().is_ok_and(|by| *by != name), "{by:?}");
+            if began.elapsed() >= Duration::from_secs(1) {
+                return false;
+            }
+        }
+        true
+    })
+    .await;
     Ok(())
 }
 
