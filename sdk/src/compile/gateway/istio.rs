@@ -57,7 +57,8 @@ impl<'a> IstioGateways<'a> {
         Some(spoken)
     }
 
-    /// Says of those that select nobody that nobody serves them.
+    /// Says of those that select nobody that nobody serves them, and of servers that nobody can serve as they are written:
+    /// who reads this is seldom the process that would.
     pub(crate) fn report(&self, members: &Members<'_>, problems: &mut Vec<Problem>) {
         for (gateway, entry) in &self.0 {
             let selector = &gateway.spec.selector;
@@ -68,6 +69,11 @@ impl<'a> IstioGateways<'a> {
                     "no pod carries these labels; nobody serves the Gateway",
                     "run `waypoint run --gateway` as a pod with these labels",
                 ));
+            }
+            for (index, server) in gateway.spec.servers.iter().enumerate() {
+                if let Err(why) = server::written(server) {
+                    problems.push(why.problem(entry, index));
+                }
             }
         }
     }
@@ -110,11 +116,7 @@ impl<'a> Servers<'_, 'a> {
                     Ok(served) => of_port.push(served),
                     // There will be another compile when it has been read.
                     Err(Unserved { remedy: "", .. }) => {}
-                    Err(Unserved { field, text, remedy }) => {
-                        let field = format!("spec.servers[{index}].{field}");
-                        let text = format!("{text}; the server is not served");
-                        problems.push(entry.problem(Severity::Error, field, text, remedy));
-                    }
+                    Err(why) => problems.push(why.problem(entry, index)),
                 }
             }
         }

@@ -225,6 +225,26 @@ fn what_cannot_be_served_is_told_with_its_place() {
     }
 }
 
+#[test]
+fn what_nobody_can_serve_is_told_by_whoever_reads_it() {
+    let server = |tls: &str| {
+        let spec = format!(
+            "{{selector: {{istio: ingressgateway}}, servers: [{{port: {{number: 443, name: s, protocol: HTTPS}}, hosts: ['*'], tls: {tls}}}]}}"
+        );
+        told(&caller(&[TOWN, INGRESS, &istio_gateway("g", &spec)]))
+    };
+    let refused = server("{mode: AUTO_PASSTHROUGH}");
+    assert!(
+        refused.len() == 1 && refused[0].contains("spec.servers[0].tls.mode"),
+        "{refused:?}"
+    );
+    // Whether there is such a Secret is for the pod's namespace to say.
+    assert_eq!(
+        server("{mode: SIMPLE, credentialName: elsewhere}"),
+        Vec::<String>::new()
+    );
+}
+
 /// A Gateway `g` with these servers.
 fn servers(all: &str) -> String {
     istio_gateway(

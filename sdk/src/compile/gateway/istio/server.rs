@@ -6,8 +6,8 @@ use http::StatusCode;
 
 use super::{Servers, tls};
 use crate::compile::virtual_service::Spoken;
-use crate::config::Entry;
 use crate::config::istio::{IstioGateway, Server, ServerTLSmode};
+use crate::config::{Entry, Problem, Severity};
 use crate::matcher::HostPattern;
 use crate::name::ResourceRef;
 use crate::policy::route::listed::Conditions;
@@ -50,6 +50,15 @@ pub(super) struct Unserved {
     pub(super) remedy: &'static str,
 }
 
+impl Unserved {
+    /// As it is told.
+    pub(super) fn problem(self, entry: &Entry, index: usize) -> Problem {
+        let field = format!("spec.servers[{index}].{}", self.field);
+        let text = format!("{}; the server is not served", self.text);
+        entry.problem(Severity::Error, field, text, self.remedy)
+    }
+}
+
 pub(super) fn unserved<T>(
     field: &'static str,
     text: impl Into<String>,
@@ -76,6 +85,14 @@ enum Kind {
     Tcp,
     Opened,
     Passed,
+}
+
+/// Why nobody will ever serve a server as it is written, whatever else there is.
+pub(super) fn written(server: &Server) -> Result<(), Unserved> {
+    match kind(server)? {
+        Kind::Https | Kind::Opened => tls::demands(server.tls.as_ref()).map(drop),
+        Kind::Http | Kind::Tcp | Kind::Passed => Ok(()),
+    }
 }
 
 /// As Istio tells them apart (`IsHTTPServer`, `IsTLSServer`, `IsPassThroughServer`): TLS without a mode is passed on, even

@@ -21,23 +21,7 @@ pub(super) fn terms(
     store: &ResourceStore,
     files: &Files<'_>,
 ) -> Result<TlsTerms, Unserved> {
-    let Some(tls) = written else {
-        return unserved("tls", "a certificate is required", "give a credentialName");
-    };
-    let demands_clients = match tls.mode {
-        Some(ServerTLSmode::Simple) => None,
-        Some(ServerTLSmode::Mutual) => Some(false),
-        Some(ServerTLSmode::OptionalMutual) => Some(true),
-        _ => {
-            let text = "this is done by the mesh's own certificates, which a Gateway does not show";
-            return unserved(
-                "tls.mode",
-                text,
-                "use SIMPLE, MUTUAL, OPTIONAL_MUTUAL or PASSTHROUGH",
-            );
-        }
-    };
-    unsupported(tls)?;
+    let (tls, demands_clients) = demands(written)?;
     let lookup = Lookup {
         namespace,
         store,
@@ -52,6 +36,30 @@ pub(super) fn terms(
         })),
     };
     Ok(TlsTerms::new(certificates, clients))
+}
+
+/// What is demanded, before anything it refers to is looked at: whether clients must show a certificate, or may leave it.
+pub(super) fn demands(
+    written: Option<&ServerTLSSettings>,
+) -> Result<(&ServerTLSSettings, Option<bool>), Unserved> {
+    let Some(tls) = written else {
+        return unserved("tls", "a certificate is required", "give a credentialName");
+    };
+    let of_clients = match tls.mode {
+        Some(ServerTLSmode::Simple) => None,
+        Some(ServerTLSmode::Mutual) => Some(false),
+        Some(ServerTLSmode::OptionalMutual) => Some(true),
+        _ => {
+            let text = "this is done by the mesh's own certificates, which a Gateway does not show";
+            return unserved(
+                "tls.mode",
+                text,
+                "use SIMPLE, MUTUAL, OPTIONAL_MUTUAL or PASSTHROUGH",
+            );
+        }
+    };
+    unsupported(tls)?;
+    Ok((tls, of_clients))
 }
 
 fn unsupported(tls: &ServerTLSSettings) -> Result<(), Unserved> {
