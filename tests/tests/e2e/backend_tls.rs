@@ -1,5 +1,6 @@
 //! BackendTLSPolicies against backends that speak TLS: through a Gateway and from a client of the mesh.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
@@ -7,7 +8,7 @@ use inmesh::identity::dev_ca::{DevCa, Leaf, Pems};
 use inmesh::{Client, Mesh, Waypoint};
 use inmesh_tests::kit::cluster::spiffe;
 use inmesh_tests::kit::secure::Secure;
-use inmesh_tests::kit::visitor::roots;
+use inmesh_tests::kit::visitor::{roots, secret};
 use inmesh_tests::kit::wait::until;
 use inmesh_tests::kit::world::text;
 use inmesh_tests::kit::{Cluster, Visitor};
@@ -28,6 +29,22 @@ async fn town(pems: &Pems, files: &[(&str, String)]) -> Result<Town> {
     let cluster = Cluster::new()?;
     let ip = cluster.address();
     let backend = Secure::start(ip, 8443, pems).await?;
+    around(cluster, ip, backend, files).await
+}
+
+/// The Gateway, with this more in its `spec`, and its route.
+fn gateway(more: &str) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: front, namespace: default}}\nspec:\n  \
+         gatewayClassName: istio\n  listeners: [{{name: a, port: 8080, protocol: HTTP}}]\n{more}---\napiVersion: \
+         gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r, namespace: default}}\nspec:\n  parentRefs: \
+         [{{name: front}}]\n  rules:\n  - matches: [{{path: {{value: /h2}}}}]\n    backendRefs: [{{name: secure, port: 444}}]\n  \
+         - backendRefs: [{{name: secure, port: 443}}]\n"
+    )
+}
+
+/// The town around a backend at an address.
+async fn around(cluster: Cluster, ip: Ipv4Addr, backend: Secure, files: &[(&str, String)]) -> Result<Town> {
     cluster.apply(
         "secure",
         &format!(
@@ -38,12 +55,7 @@ async fn town(pems: &Pems, files: &[(&str, String)]) -> Result<Town> {
              conditions: [{{type: Ready, status: 'True'}}]}}\n"
         ),
     )?;
-    let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: front, namespace: default}\nspec:\n  \
-                   gatewayClassName: istio\n  listeners: [{name: a, port: 8080, protocol: HTTP}]\n---\napiVersion: \
-                   gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r, namespace: default}\nspec:\n  parentRefs: \
-                   [{name: front}]\n  rules:\n  - matches: [{path: {value: /h2}}]\n    backendRefs: [{name: secure, port: 444}]\n  \
-                   - backendRefs: [{name: secure, port: 443}]\n";
-    cluster.apply("front", gateway)?;
+    cluster.apply("front", &gateway(""))?;
     for (name, yaml) in files {
         cluster.apply(name, yaml)?;
     }
@@ -194,5 +206,42 @@ async fn a_certificate_that_is_over_proves_nothing_and_other_names_may_be_demand
     town.until_asked("/", "asked.example.com http/1.1 HTTP/1.1 /")
         .await;
     assert_eq!(town.backend.clear(), 0);
+    Ok(())
+}
+
+/// `spec.tls.backend` of a Gateway: what it shows to backends that ask who calls.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_proves_itself_to_backends_by_the_certificate_that_it_has_for_them() -> Result<()> {
+    let (ca, clients) = (DevCa::new_in_memory()?, DevCa::new_in_memory()?);
+    let cluster = Cluster::new()?;
+    let ip = cluster.address();
+    let backend = Secure::mutual(ip, 8443, &issue(&ca, |_| {})?, clients.root_pem()).await?;
+    let files = [("ca", roots("ca", ca.root_pem())), ("policy", policy(NAME, ""))];
+    let town = around(cluster, ip, backend, &files).await?;
+    let outside = async || match town.visitor.get("any.test", "/").await {
+        Ok((200, body)) => body,
+        Ok((status, _)) => status.to_string(),
+        Err(error) => format!("{error:#}"),
+    };
+    until("a Gateway that shows nothing is not served", || async {
+        outside().await == "503"
+    })
+    .await;
+    let own = issue(&clients, |_| {})?;
+    let shown = "  tls: {backend: {clientCertificateRef: {kind: Secret, name: own}}}\n";
+    town.cluster.apply("front", &gateway(shown))?;
+    until("a certificate that is not there is told of", || async {
+        let told = town.front.mesh().status().borrow().problems.clone();
+        told.iter()
+            .any(|it| it.to_string().contains("InvalidClientCertificateRef"))
+    })
+    .await;
+    assert_eq!(outside().await, "500", "nothing is sent without it");
+    town.cluster.apply("own", &secret("own", &own))?;
+    until("the certificate is shown", || async {
+        outside().await == format!("{NAME} http/1.1 HTTP/1.1 /")
+    })
+    .await;
+    assert_eq!(town.backend.clear(), 0, "nothing was ever sent in the clear");
     Ok(())
 }
