@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use http::{HeaderMap, Method, Version};
-use inmesh::telemetry::access::{AccessLog, AccessLogs, Entry, Format};
+use inmesh::telemetry::access::{AccessLog, AccessLogs, Entry, Fields, Format, Name};
 use inmesh::telemetry::cel::Expression;
 use inmesh::telemetry::export::{self, OtlpSettings, Sampling};
 use inmesh::telemetry::{
@@ -110,10 +110,10 @@ pub(super) fn run(harness: &mut Harness) -> Result<()> {
         ..MetricLimits::default()
     });
     let series = meter.requests_as(&labels(0), &plan);
-    let headers = HeaderMap::new();
+    let (fields, trailers) = (Fields::new(), HeaderMap::new());
     let ask_for = |n: usize| {
         let path = format!("/items/{n}");
-        let tags = plan.tags(&entry(&path, &headers, series.labels()));
+        let tags = plan.tags(&entry(&path, (&fields, &trailers), series.labels()));
         series.record_tagged(&sample(false), &tags);
     };
     // Until there is no more room: from then on it is always so.
@@ -138,7 +138,8 @@ struct World {
     meter: Meter,
     series: Arc<RequestSeries>,
     logs: AccessLogs,
-    headers: HeaderMap,
+    fields: Fields,
+    trailers: HeaderMap,
 }
 
 impl World {
@@ -151,7 +152,8 @@ impl World {
             series: meter.requests(&labels(0)),
             meter,
             logs: AccessLogs::new(vec![(Arc::new(log), None)]),
-            headers,
+            fields: Fields::from(&headers),
+            trailers: HeaderMap::new(),
         }
     }
 
@@ -167,7 +169,7 @@ impl World {
             })
         });
         if told.log {
-            let entry = entry("/reviews/0", &self.headers, self.series.labels());
+            let entry = entry("/reviews/0", (&self.fields, &self.trailers), self.series.labels());
             self.logs.write(&entry, &self.meter);
         }
         if told.istio {
@@ -216,7 +218,11 @@ fn sample(otel: bool) -> Sample {
     }
 }
 
-fn entry<'a>(path: &'a str, headers: &'a HeaderMap, labels: &'a RequestLabels) -> Entry<'a> {
+fn entry<'a>(
+    path: &'a str,
+    (fields, trailers): (&'a Fields, &'a HeaderMap),
+    labels: &'a RequestLabels,
+) -> Entry<'a> {
     Entry {
         start: SystemTime::UNIX_EPOCH,
         duration: Duration::from_micros(1_500),
@@ -226,9 +232,9 @@ fn entry<'a>(path: &'a str, headers: &'a HeaderMap, labels: &'a RequestLabels) -
         authority: "reviews:9080",
         path,
         protocol: Some("HTTP/1.1"),
-        request: headers,
-        response: headers,
-        trailers: headers,
+        request: fields,
+        response: fields,
+        trailers,
         code: 200,
         flags: "-",
         details: Some("via_upstream"),
@@ -236,7 +242,9 @@ fn entry<'a>(path: &'a str, headers: &'a HeaderMap, labels: &'a RequestLabels) -
         received: 0,
         sent: 1_024,
         upstream: None,
-        cluster: Some("inbound-vip|9080|http|reviews.default.svc.cluster.local"),
+        cluster: Some(Name::Said(
+            "inbound-vip|9080|http|reviews.default.svc.cluster.local",
+        )),
         attempts: 1,
         failure: None,
         local: None,
@@ -244,7 +252,7 @@ fn entry<'a>(path: &'a str, headers: &'a HeaderMap, labels: &'a RequestLabels) -
         direct: None,
         peer: None,
         sni: None,
-        route: Some("default"),
+        route: Some(Name::Said("default")),
         trace: None,
         hostname: None,
         labels: Some(labels),

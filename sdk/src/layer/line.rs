@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::header::HOST;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use tracing::Span;
 
 use super::call::Served;
@@ -15,8 +15,8 @@ use super::proxied::UPSTREAM_SERVICE_TIME;
 use super::traced::Traced;
 use super::{MeshBody, Origin, Reason, Refusal};
 use crate::policy::forwarded::remote_addr;
-use crate::snapshot::{Place, Snapshot};
-use crate::telemetry::access::{AccessLogs, Entry, Wanted};
+use crate::snapshot::{Cluster, Place, Snapshot};
+use crate::telemetry::access::{AccessLogs, Entry, Fields, Name, Wanted};
 use crate::telemetry::{self, Meter, MetricPlan, RequestLabels, Tags, TraceContext};
 
 /// What is kept of a request for its line.
@@ -35,10 +35,10 @@ pub(super) struct Line {
     start: SystemTime,
     scheme: &'static str,
     version: Version,
-    request: HeaderMap,
-    response: HeaderMap,
+    request: Fields,
+    response: Fields,
     addresses: Option<Addresses>,
-    trace: Option<String>,
+    trace: Option<[u8; 16]>,
     answer: Answer,
 }
 
@@ -52,13 +52,26 @@ struct Addresses {
 /// How a request was answered.
 #[derive(Debug, Default)]
 struct Answer {
+    stage: Stage,
+    /// How long its head took, if anybody asks.
     after: Option<Duration>,
     details: Option<Cow<'static, str>>,
     failure: Option<String>,
     upstream: Option<SocketAddr>,
-    cluster: Option<String>,
+    /// Which of the snapshot's it came from.
+    cluster: Option<Arc<Cluster>>,
     attempts: u32,
-    route: Option<Cow<'static, str>>,
+    /// The label of the rule.
+    rule: Option<Arc<str>>,
+}
+
+/// How far a request has got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Begun,
+    Refused,
+    Answered,
 }
 
 /// How a request ended.
@@ -78,21 +91,20 @@ impl Line {
     /// it.
     pub(super) fn of(
         request: &Request<MeshBody>,
-        logs: Option<Arc<AccessLogs>>,
-        tagged: Option<Arc<MetricPlan>>,
+        logs: Option<&Arc<AccessLogs>>,
+        tagged: Option<&Arc<MetricPlan>>,
         span: &Traced,
         origin: Option<&Origin>,
         view: &Snapshot,
-    ) -> Self {
+    ) -> Box<Self> {
         let wanted = [
-            logs.as_ref().map(|logs| logs.wanted()),
-            tagged.as_ref().map(|plan| plan.wanted()),
+            logs.map(|logs| logs.wanted()),
+            tagged.map(|plan| plan.wanted()),
             span.wanted(),
         ];
-        let wanted = wanted.map(|wanted| wanted.map_or(&[][..], |wanted| &wanted.request));
-        let traced = logs.as_ref().is_some_and(|logs| logs.wanted().trace);
+        let traced = logs.is_some_and(|logs| logs.wanted().trace);
         let context = traced.then(|| TraceContext::extract(request.headers()));
-        Self {
+        let mut line = Box::new(Self {
             method: request.method().clone(),
             uri: request.uri().clone(),
             host: match request.uri().authority() {
@@ -105,15 +117,19 @@ impl Line {
                 _ => "http",
             },
             version: request.version(),
-            request: kept(request.headers(), wanted),
-            response: HeaderMap::new(),
+            request: Fields::new(),
+            response: Fields::new(),
             addresses: origin.map(|origin| addresses(request.headers(), origin, view)),
-            trace: context.and_then(|context| context.trace_id()),
+            trace: context.and_then(|context| context.id()),
             answer: Answer::default(),
-            tagged,
+            tagged: tagged.cloned(),
             span: span.wanted().cloned(),
-            logs,
+            logs: logs.cloned(),
+        });
+        for wanted in wanted.into_iter().flatten() {
+            line.request.keep(request.headers(), &wanted.request);
         }
+        line
     }
 
     /// Which host it is for.
@@ -142,9 +158,7 @@ impl Line {
         if !self.wants_trace() && !recorded.is_recorded() {
             return;
         }
-        let known = recorded
-            .trace_id()
-            .or_else(|| telemetry::context_of(span).trace_id());
+        let known = recorded.trace_id().or_else(|| telemetry::context_of(span).id());
         if known.is_some() {
             self.trace = known;
         }
@@ -156,7 +170,12 @@ impl Line {
     }
 
     /// Keeps of an answer what its logs and its span ask for. `place` is where the request came in, if it did.
-    pub(super) fn answered(&mut self, response: &Response<MeshBody>, after: Duration, place: Option<&Place>) {
+    pub(super) fn answered(
+        &mut self,
+        response: &Response<MeshBody>,
+        started: Instant,
+        place: Option<&Place>,
+    ) {
         if !self.is_read() {
             return;
         }
@@ -166,43 +185,45 @@ impl Line {
             self.tagged.as_ref().map(|plan| plan.wanted()),
             self.span.as_ref(),
         ];
-        let wanted = wanted.map(|wanted| wanted.map_or(&[][..], |wanted| &wanted.response));
-        let name = UPSTREAM_SERVICE_TIME;
-        let timed = wanted.iter().any(|wanted| wanted.contains(&name));
-        self.response = kept(response.headers(), wanted);
+        let wanted = wanted.into_iter().flatten();
+        for wanted in wanted.clone() {
+            self.response.keep(response.headers(), &wanted.response);
+        }
+        // A waypoint says how long its upstream took in the answer; a caller itself has nobody to tell.
+        let untold = served.is_some() && place.is_none();
+        let is_wanted =
+            |wanted: &Wanted| wanted.answered || untold && wanted.response.contains(&UPSTREAM_SERVICE_TIME);
+        let after = wanted.clone().any(is_wanted).then(|| started.elapsed());
         let by_application = matches!(place, Some(Place::Workload { .. }));
         let details = match by_application || served.is_some() {
             true => "via_upstream",
             false => "direct_response",
         };
-        self.answer.after = Some(after);
+        self.answer.stage = Stage::Answered;
+        self.answer.after = after;
         self.answer.details.get_or_insert(Cow::Borrowed(details));
         self.answer.attempts = u32::from(by_application);
         if let Some(served) = served {
             self.answer.upstream = Some(served.endpoint.addr);
             self.answer.attempts = served.attempts;
-            // As Istio names routes of Gateway API.
-            self.answer.route = served.rule.as_ref().map(|rule| rule.replace('/', ".").into());
-            if timed
-                && place.is_none()
-                && let Ok(value) = after.as_millis().to_string().parse()
-            {
-                // A waypoint says this in the answer; a caller itself has nobody to tell, and here it is for the line alone.
-                self.response.entry(name).or_insert(value);
+            self.answer.rule = served.rule.clone();
+            if let Some(after) = after.filter(|_| untold) {
+                let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+                self.response
+                    .or_keep(UPSTREAM_SERVICE_TIME, HeaderValue::from(millis));
             }
         }
-        self.answer.cluster = cluster(served, place);
-        self.answer.route.get_or_insert(Cow::Borrowed("default"));
+        self.answer.cluster = served.and_then(|served| served.cluster.clone());
     }
 
     /// Keeps of a refusal why it is one.
-    pub(super) fn refused(&mut self, refusal: &Refusal, place: Option<&Place>) {
+    pub(super) fn refused(&mut self, refusal: &Refusal) {
         if !self.is_read() {
             return;
         }
         self.answer.details = Some(refusal.response_code_details().into_owned().into());
         self.answer.upstream = refusal.endpoint.as_ref().map(|endpoint| endpoint.dial);
-        self.answer.cluster = cluster(None, place);
+        self.answer.stage = Stage::Refused;
         if matches!(refusal.reason, Reason::Connect | Reason::Identity) {
             let why = super::chain(refusal).to_string();
             self.answer.failure = Some(why.replace(['"', '\n'], "'"));
@@ -224,6 +245,37 @@ impl Line {
         }
     }
 
+    /// As Istio names clusters: a waypoint's by the service, a workload's own by its port.
+    fn cluster<'a>(&'a self, origin: Option<&'a Origin>) -> Option<Name<'a>> {
+        if self.answer.stage == Stage::Begun {
+            return None;
+        }
+        let cluster = self.answer.cluster.as_deref();
+        let name = |kind, port, protocol, host| Name::Cluster {
+            kind,
+            port,
+            protocol,
+            subset: cluster.and_then(|cluster| cluster.subset.as_deref()),
+            host,
+        };
+        Some(match (origin.map(|origin| &*origin.place), cluster) {
+            (Some(Place::Workload { port }), _) => name("inbound", *port, "", ""),
+            (None | Some(Place::Port { .. } | Place::Listener { .. }), Some(cluster)) => {
+                name("outbound", cluster.port, "", cluster.host.as_str())
+            }
+            (_, Some(cluster)) => name("inbound-vip", cluster.port, "http", cluster.host.as_str()),
+            (Some(Place::Service { host, port }), None) => name("inbound-vip", *port, "http", host.as_str()),
+            _ => return None,
+        })
+    }
+
+    fn route(&self) -> Option<Name<'_>> {
+        match &self.answer.rule {
+            Some(rule) => Some(Name::Rule(rule)),
+            None => (self.answer.stage == Stage::Answered).then_some(Name::Said("default")),
+        }
+    }
+
     /// Shows what is known of the request, now that it has ended.
     pub(super) fn entry<T>(
         &self,
@@ -234,6 +286,11 @@ impl Line {
         show: impl FnOnce(&Entry<'_>) -> T,
     ) -> T {
         let none = HeaderMap::new();
+        let trace = self.trace.map(|id| {
+            let mut digits = [0; 32];
+            telemetry::hex(&id, &mut digits);
+            digits
+        });
         let peer = origin.map(|origin| &*origin.peer);
         let sni = peer.map(|peer| peer.sni()).filter(|sni| !sni.is_empty());
         let answer = &self.answer;
@@ -265,7 +322,9 @@ impl Line {
             sent: ended.sent,
             upstream: answer.upstream,
             // As metrics have it.
-            cluster: labels::of_no_service(labels).or(answer.cluster.as_deref()),
+            cluster: labels::of_no_service(labels)
+                .map(Name::Said)
+                .or_else(|| self.cluster(origin)),
             attempts: answer.attempts,
             failure: answer.failure.as_deref(),
             local: self.addresses.map(|it| it.local),
@@ -273,26 +332,12 @@ impl Line {
             direct: self.addresses.map(|it| it.direct),
             peer: peer.and_then(|peer| peer.identity.as_ref()).map(|id| id.as_str()),
             sni,
-            route: answer.route.as_deref(),
-            trace: self.trace.as_deref(),
+            route: self.route(),
+            trace: trace.as_ref().and_then(|trace| str::from_utf8(trace).ok()),
             hostname,
             labels: Some(labels),
         })
     }
-}
-
-/// What is asked for more than once, kept once. What is not there takes no room.
-fn kept(headers: &HeaderMap, wanted: [&[HeaderName]; 3]) -> HeaderMap {
-    let mut kept = HeaderMap::new();
-    for name in wanted.into_iter().flatten() {
-        if kept.contains_key(name) {
-            continue;
-        }
-        for value in headers.get_all(name) {
-            kept.append(name, value.clone());
-        }
-    }
-    kept
 }
 
 fn addresses(headers: &HeaderMap, origin: &Origin, view: &Snapshot) -> Addresses {
@@ -312,18 +357,5 @@ fn addresses(headers: &HeaderMap, origin: &Origin, view: &Snapshot) -> Addresses
             false => SocketAddr::new(remote, 0),
         },
         direct,
-    }
-}
-
-/// As Istio names clusters: a waypoint's by the service, a workload's own by its port.
-fn cluster(served: Option<&Served>, place: Option<&Place>) -> Option<String> {
-    match (place, served.and_then(|served| served.cluster.as_deref())) {
-        (Some(Place::Workload { port }), _) => Some(format!("inbound|{port}||")),
-        (None | Some(Place::Port { .. } | Place::Listener { .. }), Some(cluster)) => {
-            Some(format!("outbound|{}||{}", cluster.port, cluster.host))
-        }
-        (_, Some(cluster)) => Some(format!("inbound-vip|{}|http|{}", cluster.port, cluster.host)),
-        (Some(Place::Service { host, port }), None) => Some(format!("inbound-vip|{port}|http|{host}")),
-        _ => None,
     }
 }

@@ -138,11 +138,11 @@ impl Record {
             Some(origin) => origin.plan(&view),
             None => &view.metrics.clients,
         };
-        let tagged = plan.asks().then(|| Arc::clone(plan));
+        let tagged = plan.asks().then_some(plan);
         let line = (told || logs.is_some() || tagged.is_some() || traced.is_recorded()).then(|| {
-            let mut line = Line::of(request, logs.cloned(), tagged, &traced, origin, &view);
+            let mut line = Line::of(request, logs, tagged, &traced, origin, &view);
             line.traced(&span, &traced);
-            Box::new(line)
+            line
         });
         let explained = match &counted {
             Counted::Origin(origin) => view.explains_to(origin.peer.identity.as_ref()),
@@ -245,7 +245,7 @@ impl Record {
             proxied::answer(&mut response, self.started.elapsed(), place, &self.view);
         }
         if let Some(line) = &mut self.line {
-            line.answered(&response, self.started.elapsed(), self.counted.place());
+            line.answered(&response, self.started, self.counted.place());
             self.traced.answered(response.extensions().get::<Served>());
         }
         if let Some(kept) = &mut self.kept {
@@ -322,7 +322,7 @@ impl Record {
     /// Keeps of a refusal what is written of it.
     fn keep(&mut self, refusal: &Refusal) {
         if let Some(line) = &mut self.line {
-            line.refused(refusal, self.counted.place());
+            line.refused(refusal);
             self.traced.refused(refusal);
         }
     }

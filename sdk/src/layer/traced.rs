@@ -133,36 +133,51 @@ impl Opening {
 
 /// Decides whether a trace is recorded, and writes down in the request's id why. A trace begins here if none has.
 fn decide(plan: &TracePlan, caller: TraceContext, headers: &mut HeaderMap) -> TraceContext {
-    let id = match RequestId::of(headers) {
-        Some(id) => Some(id),
-        None if headers.contains_key(REQUEST_ID) => None,
-        None => {
-            let id = RequestId::fresh();
-            headers.insert(REQUEST_ID, id.value());
-            Some(id)
-        }
-    };
-    let forced = match (headers.contains_key(CLIENT), headers.contains_key(FORCE)) {
-        (true, _) => Some(Reason::Client),
-        (false, true) => Some(Reason::Forced),
-        _ => None,
-    };
     let caller = caller.or_fresh();
+    let parent = caller
+        .decided()
+        .or_else(|| TraceContext::hint(headers, &plan.propagation));
+    let Some(sampled) = parent else {
+        return decide_here(plan, caller, headers);
+    };
+    // Who follows a caller asks neither for wishes nor what the id says; it need only be there.
+    if !headers.contains_key(REQUEST_ID) {
+        headers.insert(REQUEST_ID, RequestId::fresh().value());
+    }
+    caller.settled(sampled)
+}
+
+fn decide_here(plan: &TracePlan, caller: TraceContext, headers: &mut HeaderMap) -> TraceContext {
+    let forced = forced(headers);
+    let known = headers.get(REQUEST_ID);
+    let (is_new, id) = match known {
+        Some(known) => (false, RequestId::parse(known)),
+        None => (true, Some(RequestId::fresh())),
+    };
     let (sampled, reason) = plan.sampling.decide(&Asked {
-        parent: caller
-            .decided()
-            .or_else(|| TraceContext::hint(headers, &plan.propagation)),
+        parent: None,
         request_id: id,
         forced,
         trace: caller.trace_share(),
     });
-    if let (Some(id), Some(reason)) = (id, reason)
-        && plan.sampling.by_request_id
-        && id.reason().is_none()
-    {
-        headers.insert(REQUEST_ID, id.marked(Some(reason)).value());
+    if let Some(id) = id {
+        let marked = reason.filter(|_| plan.sampling.by_request_id && id.reason().is_none());
+        match marked {
+            Some(reason) => drop(headers.insert(REQUEST_ID, id.marked(Some(reason)).value())),
+            None if is_new => drop(headers.insert(REQUEST_ID, id.value())),
+            None => {}
+        }
     }
     caller.settled(sampled)
+}
+
+/// Who wishes for a trace.
+fn forced(headers: &HeaderMap) -> Option<Reason> {
+    match (headers.contains_key(CLIENT), headers.contains_key(FORCE)) {
+        (true, _) => Some(Reason::Client),
+        (false, true) => Some(Reason::Forced),
+        _ => None,
+    }
 }
 
 impl State {
@@ -188,7 +203,7 @@ impl Traced {
     }
 
     /// The trace's id, where the span is ours.
-    pub(super) fn trace_id(&self) -> Option<String> {
+    pub(super) fn trace_id(&self) -> Option<[u8; 16]> {
         match &self.0.as_ref()?.way {
             Way::Ours(recording) => Some(recording.trace_id()),
             Way::Theirs => None,
@@ -348,6 +363,7 @@ mod tests {
 
     use super::*;
     use crate::snapshot::Snapshot;
+    use crate::telemetry::access::Fields;
     use crate::telemetry::recording::{Sampling, Tag, TracePlans};
     use crate::telemetry::{RequestSpan, client_span, current};
 
@@ -433,7 +449,7 @@ mod tests {
                 grpc: false,
                 started: Instant::now(),
             };
-            let headers = HeaderMap::new();
+            let (fields, trailers) = (Fields::new(), HeaderMap::new());
             let entry = Entry {
                 start: SystemTime::UNIX_EPOCH,
                 duration: Duration::ZERO,
@@ -443,9 +459,9 @@ mod tests {
                 authority: "reviews:9080",
                 path: "/r",
                 protocol: None,
-                request: &headers,
-                response: &headers,
-                trailers: &headers,
+                request: &fields,
+                response: &fields,
+                trailers: &trailers,
                 code: 200,
                 flags: "-",
                 details: None,
@@ -482,7 +498,7 @@ mod tests {
         for share in [0, 10_000] {
             let (view, mut request) = (view(share), request());
             let opening = Opening::sent(&mut request, &view);
-            let id = RequestId::of(request.headers()).unwrap();
+            let id = RequestId::parse(&request.headers()[REQUEST_ID]).unwrap();
             assert_eq!(id.reason(), (share > 0).then_some(Reason::Sampled));
             let (context, traced) = opening.settle(&Span::none(), &meter);
             assert!(!traced.is_recorded(), "there is nowhere to send it");

@@ -59,7 +59,7 @@ impl Traced {
         None
     }
 
-    pub(super) fn trace_id(&self) -> Option<String> {
+    pub(super) fn trace_id(&self) -> Option<[u8; 16]> {
         None
     }
 

@@ -1,5 +1,6 @@
 //! Days and seconds as the Gregorian calendar has them, in UTC.
 
+use std::cell::Cell;
 use std::fmt::{self, Write as _};
 
 /// A second in the Gregorian calendar.
@@ -83,6 +84,24 @@ impl Civil {
     }
 }
 
+thread_local! {
+    /// The second that was last written on this thread, and how.
+    static WRITTEN: Cell<(i64, [u8; 19])> = const { Cell::new((i64::MIN, [0; 19])) };
+}
+
+/// Writes `2024-01-02T03:04:05`, so many seconds after 1970 began. Whoever writes lines has the same second many times over.
+pub(super) fn push_second(second: i64, to: &mut String) {
+    let (known, text) = WRITTEN.get();
+    if known == second {
+        return to.push_str(str::from_utf8(&text).unwrap_or_default());
+    }
+    let start = to.len();
+    Civil::of(second).push(to);
+    if let Ok(text) = to.as_bytes()[start..].try_into() {
+        WRITTEN.set((second, text));
+    }
+}
+
 /// A number below a hundred, in two digits.
 fn digits(number: i64, to: &mut String) {
     let digit = |number: i64| char::from_digit(u32::try_from(number % 10).unwrap_or(0), 10).unwrap_or('0');
@@ -119,6 +138,24 @@ mod tests {
             let civil = Civil::of(seconds);
             assert_eq!(civil.to_string(), expected);
             assert_eq!(civil.seconds(), Some(seconds), "{expected}");
+        }
+    }
+
+    #[test]
+    fn a_second_is_written_alike_the_first_and_the_next_time() {
+        // The year 10,000 is longer than what is kept.
+        for second in [
+            0,
+            1_704_164_645,
+            1_704_164_645,
+            1_704_164_646,
+            253_402_300_800,
+            253_402_300_800,
+            0,
+        ] {
+            let mut text = "[".to_owned();
+            push_second(second, &mut text);
+            assert_eq!(text, format!("[{}", Civil::of(second)));
         }
     }
 

@@ -11,6 +11,7 @@
 pub mod access;
 pub mod cel;
 mod civil;
+mod digits;
 #[cfg(feature = "otlp")]
 pub mod export;
 pub mod field;
@@ -20,6 +21,7 @@ mod labels;
 mod meter;
 mod metric;
 mod own;
+mod page;
 mod plan;
 mod propagate;
 pub mod recording;
@@ -30,6 +32,7 @@ mod span;
 mod tcp;
 mod trace;
 
+pub(crate) use digits::hex;
 pub use filter::{FilterError, LogFilter};
 pub(crate) use flow::{Durations, Flow, TcpFlow};
 pub use labels::{PartyLabels, Protocol, Reporter, RequestLabels, Security, ServiceLabels};

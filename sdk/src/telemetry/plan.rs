@@ -163,13 +163,9 @@ impl MetricPlan {
         for told in self.told.values_mut().filter(|it| it.disabled) {
             told.tags.retain(|_, tag| matches!(tag, Tag::Removed));
         }
-        self.wanted = Wanted::default();
-        for expression in &used {
-            let wanted = expression.wanted();
-            self.wanted.request.extend(wanted.request);
-            self.wanted.response.extend(wanted.response);
-            self.wanted.trailers.extend(wanted.trailers);
-        }
+        self.wanted = used.iter().fold(Wanted::default(), |wanted, expression| {
+            wanted.and(expression.wanted())
+        });
         self.expressions = used;
         self.key = key.into();
     }

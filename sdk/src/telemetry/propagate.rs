@@ -1,6 +1,6 @@
 //! Trace context in headers: W3C Trace Context, level 1, and Zipkin's B3.
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The forms in which headers carry a trace context.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -121,14 +121,22 @@ pub(super) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// Longer state than this may be left out (W3C Trace Context §3.3.1.5 asks for 512 at least).
 const TRACESTATE_LIMIT: usize = 2_048;
 
+/// What a `traceparent` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Parent {
+    trace: u128,
+    span: u64,
+    flags: u8,
+}
+
 /// The one well-formed `traceparent` of a request.
 ///
-/// The check is stricter than the propagator's, which takes signs and short numbers. Several headers are as good as
-/// none: nobody could say which of them the caller meant.
-pub(super) fn traceparent(headers: &HeaderMap) -> Option<&str> {
+/// Several headers are as good as none: nobody could say which of them the caller meant.
+pub(super) fn traceparent(headers: &HeaderMap) -> Option<(&HeaderValue, Parent)> {
     let mut values = headers.get_all(TRACEPARENT).iter();
-    let value = values.next()?.to_str().ok()?;
-    (values.next().is_none() && is_traceparent(value)).then_some(value)
+    let value = values.next()?;
+    let parent = Parent::parse(value.as_bytes()).filter(|_| values.next().is_none())?;
+    Some((value, parent))
 }
 
 /// All `tracestate` headers as one, as W3C Trace Context §3.3.1 has it.
@@ -147,36 +155,68 @@ pub(super) fn tracestate(headers: &HeaderMap) -> Option<String> {
     (!joined.is_empty() && joined.len() <= TRACESTATE_LIMIT).then_some(joined)
 }
 
-/// `version "-" trace-id "-" parent-id "-" flags`, and more only in versions to come.
-fn is_traceparent(value: &str) -> bool {
-    let mut parts = value.split('-');
-    let mut hex = |digits: usize| {
-        parts.next().filter(|part| {
-            let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-            part.len() == digits && part.bytes().all(is_hex)
-        })
-    };
-    let (Some(version), Some(trace), Some(parent), Some(_flags)) = (hex(2), hex(32), hex(16), hex(2)) else {
-        return false;
-    };
-    let some = |id: &str| id.bytes().any(|byte| byte != b'0');
-    version != "ff" && some(trace) && some(parent) && (version != "00" || parts.next().is_none())
+impl Parent {
+    /// `version "-" trace-id "-" parent-id "-" flags`, and more only in versions to come. By hand: each request has one, and
+    /// OpenTelemetry's propagator allocates eight times for it and takes signs and short numbers.
+    fn parse(value: &[u8]) -> Option<Self> {
+        let (known, more) = value.split_at_checked(55)?;
+        if [2, 35, 52].iter().any(|at| known[*at] != b'-') {
+            return None;
+        }
+        let version = hex(&known[..2])?;
+        let parent = Self {
+            trace: hex(&known[3..35])?,
+            span: hex(&known[36..52])? as u64,
+            flags: hex(&known[53..])? as u8,
+        };
+        let goes_on = match more {
+            [] => true,
+            [b'-', rest @ ..] => version > 0 && rest.iter().all(|byte| (b' '..=b'~').contains(byte)),
+            _ => false,
+        };
+        (version != 0xff && parent.trace != 0 && parent.span != 0 && goes_on).then_some(parent)
+    }
+}
+
+/// What each byte is as a lower-case hexadecimal digit; 0xff if it is none. A table, because which of them is a letter nobody
+/// can predict, least of all a processor.
+const DIGITS: [u8; 256] = {
+    let mut digits = [0xff; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        digits[b"0123456789abcdef"[digit] as usize] = digit as u8;
+        digit += 1;
+    }
+    digits
+};
+
+/// A number of lower-case digits, of which 32 have room.
+fn hex(digits: &[u8]) -> Option<u128> {
+    let (mut number, mut seen) = (0, 0);
+    for digit in digits {
+        let digit = DIGITS[usize::from(*digit)];
+        number = number << 4 | u128::from(digit & 0xf);
+        seen |= digit;
+    }
+    (seen < 16).then_some(number)
 }
 
 // The crate is deprecated for its exporter's sake, which is not used here; the propagator has no successor.
 #[cfg(feature = "otel")]
 #[allow(deprecated)]
 pub(super) mod otel {
-    //! The same headers, read and written by OpenTelemetry's propagators.
+    //! The same headers as OpenTelemetry's contexts; those of B3 are read and written by its propagator.
+
+    use std::str::FromStr as _;
 
     use http::{HeaderMap, HeaderName, HeaderValue};
     use opentelemetry::Context;
     use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
-    use opentelemetry::trace::{SpanContext, TraceContextExt, TraceFlags};
-    use opentelemetry_sdk::propagation::TraceContextPropagator;
+    use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
     use opentelemetry_zipkin::{B3Encoding, Propagator as Zipkin};
 
     use super::Formats;
+    use crate::telemetry::{hex, page};
 
     /// B3 leaves it to us whether the trace is recorded. W3C's own second bit is never in a context: the propagator
     /// clears it.
@@ -191,29 +231,10 @@ pub(super) mod otel {
     const SAMPLED: HeaderName = HeaderName::from_static("x-b3-sampled");
     const FLAGS: HeaderName = HeaderName::from_static("x-b3-flags");
 
-    struct Found<'a> {
-        parent: &'a str,
-        state: Option<String>,
-    }
-
     /// The headers of B3, each if there is one alone and it is text.
     struct B3<'a>(&'a HeaderMap);
 
     struct Into<'a>(&'a mut HeaderMap);
-
-    impl Extractor for Found<'_> {
-        fn get(&self, key: &str) -> Option<&str> {
-            match key {
-                "traceparent" => Some(self.parent),
-                "tracestate" => self.state.as_deref(),
-                _ => None,
-            }
-        }
-
-        fn keys(&self) -> Vec<&str> {
-            vec!["traceparent", "tracestate"]
-        }
-    }
 
     impl Extractor for B3<'_> {
         fn get(&self, key: &str) -> Option<&str> {
@@ -250,14 +271,39 @@ pub(super) mod otel {
         b3.or_else(|| formats.w3c.then(|| w3c(headers)).flatten())
     }
 
+    /// Of the flags "sampled" is ours, and what is no state is none (W3C Trace Context §3.2.2.5, §3.3).
     fn w3c(headers: &HeaderMap) -> Option<SpanContext> {
-        let found = Found {
-            parent: super::traceparent(headers)?,
-            state: super::tracestate(headers),
-        };
-        let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &found);
-        let span = context.span().span_context().clone();
-        span.is_valid().then_some(span)
+        let (_, parent) = super::traceparent(headers)?;
+        let state = super::tracestate(headers).and_then(|state| TraceState::from_str(&state).ok());
+        Some(SpanContext::new(
+            TraceId::from(parent.trace),
+            SpanId::from(parent.span),
+            TraceFlags::new(parent.flags) & TraceFlags::SAMPLED,
+            true,
+            state.unwrap_or_default(),
+        ))
+    }
+
+    /// `00-<trace>-<parent>-<flags>`.
+    fn write_w3c(span: &SpanContext, headers: &mut HeaderMap) {
+        if !span.is_valid() {
+            return;
+        }
+        let mut parent = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        hex(&span.trace_id().to_bytes(), &mut parent[3..35]);
+        hex(&span.span_id().to_bytes(), &mut parent[36..52]);
+        hex(
+            &[(span.trace_flags() & TraceFlags::SAMPLED).to_u8()],
+            &mut parent[53..],
+        );
+        if let Ok(parent) = HeaderValue::from_maybe_shared(page::value(&parent)) {
+            headers.insert(super::TRACEPARENT, parent);
+        }
+        // An empty state is no state; what a caller sent before must not survive beside a new parent.
+        match HeaderValue::try_from(span.trace_state().header()) {
+            Ok(state) if !state.is_empty() => drop(headers.insert(super::TRACESTATE, state)),
+            _ => drop(headers.remove(super::TRACESTATE)),
+        }
     }
 
     fn b3(headers: &HeaderMap, formats: Formats) -> Option<SpanContext> {
@@ -298,7 +344,6 @@ pub(super) mod otel {
     }
 
     pub(in super::super) fn inject(span: &SpanContext, headers: &mut HeaderMap, formats: Formats) {
-        let context = Context::new().with_remote_span_context(span.clone());
         if formats.has_b3() {
             // All that a caller said in B3 goes: half of it beside a new context would be another.
             for name in [SINGLE, TRACE, SPAN, PARENT, SAMPLED, FLAGS] {
@@ -313,10 +358,11 @@ pub(super) mod otel {
                 Formats { b3_single: true, .. } => B3Encoding::SingleHeader,
                 _ => B3Encoding::MultipleHeader,
             };
+            let context = Context::new().with_remote_span_context(span.clone());
             Zipkin::with_encoding(encoding).inject_context(&context, &mut Into(headers));
         }
         if formats.w3c {
-            TraceContextPropagator::new().inject_context(&context, &mut Into(headers));
+            write_w3c(span, headers);
         }
     }
 }

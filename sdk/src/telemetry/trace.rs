@@ -230,10 +230,9 @@ impl TraceContext {
     /// The context that a request's headers carry; none if they carry none, or a malformed one.
     pub fn extract(headers: &HeaderMap) -> Self {
         let value = |text: String| HeaderValue::try_from(text).ok();
-        let parent = propagate::traceparent(headers).map(str::to_owned);
         let state = propagate::tracestate(headers).and_then(value);
         Self {
-            headers: parent.and_then(value).map(|parent| (parent, state)),
+            headers: propagate::traceparent(headers).map(|(parent, _)| (parent.clone(), state)),
         }
     }
 

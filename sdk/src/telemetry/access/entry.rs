@@ -1,12 +1,15 @@
 //! What is known of a request when its line is written.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 
+use super::Fields;
 use crate::telemetry::RequestLabels;
+use crate::telemetry::digits::push_number;
 
 /// What is known of a request when its line is written; what is not is absent from the line.
 #[derive(Clone, Copy, Debug)]
@@ -28,10 +31,10 @@ pub struct Entry<'a> {
     /// `HTTP/1.1`, `HTTP/2`.
     pub protocol: Option<&'static str>,
     /// Of its header fields those that [`Wanted`](super::Wanted) names.
-    pub request: &'a HeaderMap,
+    pub request: &'a Fields,
     /// Likewise of the answer.
-    pub response: &'a HeaderMap,
-    /// Likewise of its trailers.
+    pub response: &'a Fields,
+    /// The answer's trailers.
     pub trailers: &'a HeaderMap,
     /// The status; 0 if no answer was sent.
     pub code: u16,
@@ -48,7 +51,7 @@ pub struct Entry<'a> {
     /// The endpoint that answered.
     pub upstream: Option<SocketAddr>,
     /// Its cluster, as Istio names it.
-    pub cluster: Option<&'a str>,
+    pub cluster: Option<Name<'a>>,
     /// How often it was asked.
     pub attempts: u32,
     /// Why it could not be reached.
@@ -64,13 +67,76 @@ pub struct Entry<'a> {
     /// The server name of its TLS connection.
     pub sni: Option<&'a str>,
     /// The route.
-    pub route: Option<&'a str>,
+    pub route: Option<Name<'a>>,
     /// The trace that it belongs to.
     pub trace: Option<&'a str>,
     /// The name of this machine.
     pub hostname: Option<&'a str>,
     /// The workloads at both ends, and the service.
     pub labels: Option<&'a RequestLabels>,
+}
+
+/// A name as Istio makes them, put together only where somebody writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name<'a> {
+    /// One that is what it is.
+    Said(&'a str),
+    /// A cluster's: `inbound-vip|9080|http/v1|reviews.default.svc.cluster.local`.
+    Cluster {
+        /// `inbound`, `outbound`, `inbound-vip`.
+        kind: &'static str,
+        /// The service's port.
+        port: u16,
+        /// What is spoken, where the kind says that.
+        protocol: &'static str,
+        /// The subset.
+        subset: Option<&'a str>,
+        /// The service's host.
+        host: &'a str,
+    },
+    /// A rule's, of its label `namespace/name/index`: as routes of Gateway API are named, with dots.
+    Rule(&'a str),
+}
+
+impl<'a> Name<'a> {
+    /// Writes it.
+    pub(in crate::telemetry) fn push(&self, to: &mut String) {
+        match *self {
+            Self::Said(text) => to.push_str(text),
+            Self::Cluster {
+                kind,
+                port,
+                protocol,
+                subset,
+                host,
+            } => {
+                to.push_str(kind);
+                to.push('|');
+                push_number(port.into(), to);
+                to.push('|');
+                to.push_str(protocol);
+                if let Some(subset) = subset {
+                    to.push_str(if protocol.is_empty() { "" } else { "/" });
+                    to.push_str(subset);
+                }
+                to.push('|');
+                to.push_str(host);
+            }
+            Self::Rule(label) => to.extend(label.chars().map(|c| if c == '/' { '.' } else { c })),
+        }
+    }
+
+    /// As text; empty if it says nothing.
+    pub(in crate::telemetry) fn text(&self) -> Cow<'a, str> {
+        match *self {
+            Self::Said(text) => Cow::Borrowed(text),
+            name => {
+                let mut text = String::new();
+                name.push(&mut text);
+                Cow::Owned(text)
+            }
+        }
+    }
 }
 
 impl<'a> Entry<'a> {
@@ -81,7 +147,8 @@ impl<'a> Entry<'a> {
         sni: Option<&'a str>,
         labels: &'a RequestLabels,
     ) -> Self {
-        static NONE: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+        static NONE: Fields = Fields::new();
+        static NO_TRAILERS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
         Self {
             start: SystemTime::UNIX_EPOCH,
             duration: Duration::ZERO,
@@ -93,7 +160,7 @@ impl<'a> Entry<'a> {
             protocol: None,
             request: &NONE,
             response: &NONE,
-            trailers: &NONE,
+            trailers: &NO_TRAILERS,
             code: 0,
             flags: "-",
             details: None,

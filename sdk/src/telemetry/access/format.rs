@@ -102,6 +102,8 @@ pub struct Wanted {
     pub trailers: Vec<HeaderName>,
     /// Whether the trace is asked for, too.
     pub trace: bool,
+    /// Whether it is asked how long an answer's head took.
+    pub answered: bool,
 }
 
 impl Format {
@@ -178,14 +180,19 @@ impl Format {
     /// The line of a request, line feed included.
     pub fn render(&self, entry: &Entry<'_>) -> String {
         let mut line = String::with_capacity(512);
+        self.write(entry, &mut line);
+        line
+    }
+
+    /// Writes the line of a request behind what is there, line feed included.
+    pub fn write(&self, entry: &Entry<'_>, to: &mut String) {
         match &self.shape {
-            Shape::Text(template) => template.write(entry, self.omits, &mut line),
+            Shape::Text(template) => template.write(entry, self.omits, to),
             Shape::Json(tree) => {
-                tree.write(entry, self.omits, &mut line);
-                line.push('\n');
+                tree.write(entry, self.omits, to);
+                to.push('\n');
             }
         }
-        line
     }
 }
 
@@ -212,6 +219,7 @@ impl Wanted {
     /// With what another format asks for, each once.
     pub fn and(mut self, other: Self) -> Self {
         self.trace |= other.trace;
+        self.answered |= other.answered;
         for (all, more) in [
             (&mut self.request, other.request),
             (&mut self.response, other.response),
@@ -351,17 +359,14 @@ impl Template {
 
     /// A template that is one operator keeps its type: numbers are numbers, what is absent is `null`.
     fn write_json(&self, entry: &Entry<'_>, to: &mut String) {
-        if let [Piece::Operator(operator)] = self.0.as_slice() {
-            match operator.value(entry) {
-                Value::Text(text) => quote(&text, to),
-                Value::Number(number) => drop(write!(to, "{number}")),
+        match self.0.as_slice() {
+            [Piece::Operator(operator)] => match operator.value(entry) {
                 Value::Absent => to.push_str("null"),
-            }
-            return;
+                value @ Value::Number(_) => operator.push(&value, to),
+                value => quoted(to, |to| operator.push(&value, to)),
+            },
+            _ => quoted(to, |to| self.write(entry, false, to)),
         }
-        let mut text = String::new();
-        self.write(entry, false, &mut text);
-        quote(&text, to);
     }
 }
 
@@ -404,9 +409,30 @@ fn operator(text: &str) -> Result<(Operator, &str), String> {
     Ok((Operator::parse(name, inner, limit)?, rest))
 }
 
+/// What `write` writes, as JSON.
+fn quoted(to: &mut String, write: impl FnOnce(&mut String)) {
+    to.push('"');
+    let start = to.len();
+    write(to);
+    // Seldom: then it is written once more.
+    if to[start..].bytes().any(is_special) {
+        let text = to.split_off(start);
+        escape(&text, to);
+    }
+    to.push('"');
+}
+
 /// A text as JSON.
 fn quote(text: &str, to: &mut String) {
-    to.push('"');
+    quoted(to, |to| to.push_str(text));
+}
+
+/// Whether a byte cannot stand in a text of JSON as it is.
+fn is_special(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | ..b' ')
+}
+
+fn escape(text: &str, to: &mut String) {
     for c in text.chars() {
         match c {
             '"' => to.push_str("\\\""),
@@ -419,5 +445,4 @@ fn quote(text: &str, to: &mut String) {
             c => to.push(c),
         }
     }
-    to.push('"');
 }

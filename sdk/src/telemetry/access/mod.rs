@@ -1,14 +1,16 @@
 //! Access logs: a line per request, in Envoy's command operators.
 //!
 //! ```text
-//! "%REQ(:METHOD)% %RESPONSE_CODE%" ──Format::text──▶ Format ──render(&Entry)──▶ line ──▶ LineWriter ──▶ file, stdout
+//! "%REQ(:METHOD)% %RESPONSE_CODE%" ──Format::text──▶ Format ──write(&Entry)──▶ line ──▶ LineWriter ──▶ file, stdout
 //! ```
 //!
 //! What a format asks for is settled when it is read: an operator that is not known is an error there, and what nobody asks
 //! for is not kept of a request. Writing never waits: a [`LineWriter`] is a bounded queue in front of a thread of its own, and
-//! what does not fit is counted.
+//! what does not fit is counted. A line is written into a page of the thread that tells of the request, and goes to the other
+//! thread as a part of it: nothing is allocated for one line.
 
 mod entry;
+mod fields;
 mod filter;
 mod format;
 mod operator;
@@ -20,11 +22,13 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use entry::Entry;
+pub use entry::{Entry, Name};
+pub use fields::Fields;
 pub use filter::{Filter, FilterError};
 pub use format::{Format, FormatError, Wanted};
 pub use writer::{LineWriter, LogCounts};
 
+pub(super) use fields::{joined, lossy};
 pub(super) use writer::LogBook;
 
 use std::sync::{Arc, OnceLock};
@@ -131,7 +135,7 @@ impl AccessLog {
             return records.write(self.format.render(entry), entry, meter);
         }
         let writer = self.writer.get_or_init(|| meter.log_to(&self.path));
-        writer.write(self.format.render(entry));
+        writer.write_with(|line| self.format.write(entry, line));
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::SystemTime;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderName, HeaderValue};
 
 use super::time::TimeFormat;
-use super::{Entry, Wanted};
+use super::{Entry, Name, Wanted, lossy};
 use crate::telemetry::cel::Expression;
+use crate::telemetry::digits::push_number;
 
 /// A command operator and how much of its value is shown.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +24,10 @@ pub(super) struct Operator {
 pub(super) enum Value<'a> {
     Text(Cow<'a, str>),
     Number(u64),
+    Time(&'a TimeFormat, SystemTime),
+    Address(SocketAddr),
+    Ip(IpAddr),
+    Name(Name<'a>),
     Absent,
 }
 
@@ -225,64 +231,47 @@ impl Operator {
                 .trailers
                 .extend(std::iter::once(first).chain(other).cloned()),
             Kind::TraceId => wanted.trace = true,
-            Kind::Expression(expression) => {
-                let more = expression.wanted();
-                wanted.request.extend(more.request);
-                wanted.response.extend(more.response);
-                wanted.trailers.extend(more.trailers);
-            }
+            Kind::ResponseDuration | Kind::ResponseTxDuration => wanted.answered = true,
+            Kind::Expression(expression) => *wanted = std::mem::take(wanted).and(expression.wanted()),
             _ => {}
         }
     }
 
     /// Writes what it stands for into a line; what is absent as `-`, unless it is left out.
     pub(super) fn write(&self, entry: &Entry<'_>, omits: bool, to: &mut String) {
-        // What is text by being written is not made into one first.
-        if self.limit.is_none() {
-            let address = match &self.kind {
-                Kind::StartTime(format) => return format.write(entry.start, to),
-                Kind::UpstreamHost(Part::Whole) => entry.upstream,
-                Kind::Local(Part::Whole) => entry.local,
-                Kind::Remote(Part::Whole) => entry.remote,
-                _ => None,
-            };
-            if let Some(address) = address {
-                // Writing to a `String` cannot fail.
-                let _ = write!(to, "{address}");
-                return;
-            }
-        }
         match self.value(entry) {
-            Value::Text(text) => to.push_str(&text),
-            Value::Number(number) => push_number(number, to),
             Value::Absent if omits => {}
             Value::Absent => to.push('-'),
+            value => self.push(&value, to),
         }
     }
 
-    /// What it stands for in the line of `entry`.
+    /// Writes a value of this operator's, as much of it as is shown. What is absent is nothing.
+    #[inline]
+    pub(super) fn push(&self, value: &Value<'_>, to: &mut String) {
+        let start = to.len();
+        match value {
+            Value::Text(text) => to.push_str(text),
+            // What is cut off is text; Envoy takes no length for numbers.
+            Value::Number(number) => return push_number(*number, to),
+            Value::Time(format, at) => format.write(*at, to),
+            Value::Address(address) => push_address(*address, to),
+            Value::Ip(ip) => push_ip(*ip, to),
+            Value::Name(name) => name.push(to),
+            Value::Absent => {}
+        }
+        if let Some(limit) = self.limit.filter(|limit| to.len() - start > *limit) {
+            let end = (start..=start + limit).rev().find(|at| to.is_char_boundary(*at));
+            to.truncate(end.unwrap_or(start));
+        }
+    }
+
+    /// What it stands for in the line of `entry`, as long as it is.
+    #[inline]
     pub(super) fn value<'a>(&'a self, entry: &'a Entry<'a>) -> Value<'a> {
-        let value = self.whole(entry);
-        match (value, self.limit) {
-            (Value::Text(text), Some(limit)) if text.len() > limit => {
-                let end = (0..=limit)
-                    .rev()
-                    .find(|at| text.is_char_boundary(*at))
-                    .unwrap_or(0);
-                Value::Text(text[..end].to_owned().into())
-            }
-            (value, _) => value,
-        }
-    }
-
-    fn whole<'a>(&'a self, entry: &'a Entry<'a>) -> Value<'a> {
         let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         match &self.kind {
-            Kind::StartTime(format) => {
-                let mut text = String::new();
-                format.write(entry.start, &mut text);
-                Value::Text(text.into())
-            }
+            Kind::StartTime(format) => Value::Time(format, entry.start),
             Kind::Protocol => Value::text(entry.protocol),
             Kind::ResponseCode => Value::Number(entry.code.into()),
             Kind::ResponseFlags => Value::text(Some(entry.flags).filter(|flags| *flags != "-")),
@@ -302,17 +291,17 @@ impl Operator {
                 let found = field(entry, first).or_else(|| field(entry, other.as_ref()?));
                 found.map_or(Value::Absent, Value::Text)
             }
-            Kind::Response(first, other) => header(entry.response, first, other.as_ref()),
-            Kind::Trailer(first, other) => header(entry.trailers, first, other.as_ref()),
+            Kind::Response(first, other) => header(|name| entry.response.get(name), first, other.as_ref()),
+            Kind::Trailer(first, other) => header(|name| entry.trailers.get(name), first, other.as_ref()),
             Kind::UpstreamHost(part) => part.of(entry.upstream),
-            Kind::UpstreamCluster => Value::text(entry.cluster),
+            Kind::UpstreamCluster => Value::name(entry.cluster),
             Kind::Attempts => Value::Number(entry.attempts.into()),
             Kind::Local(part) => part.of(entry.local),
             Kind::Remote(part) => part.of(entry.remote),
             Kind::Direct(part) => part.of(entry.direct),
             Kind::PeerUri => Value::text(entry.peer),
             Kind::ServerName => Value::text(entry.sni),
-            Kind::RouteName => Value::text(entry.route),
+            Kind::RouteName => Value::name(entry.route),
             Kind::Hostname => Value::text(entry.hostname),
             Kind::GrpcStatus(form) => grpc(entry.grpc_status, *form),
             Kind::TraceId => Value::text(entry.trace),
@@ -331,23 +320,43 @@ impl<'a> Value<'a> {
         }
     }
 
+    fn name(name: Option<Name<'a>>) -> Self {
+        match name {
+            Some(Name::Said("")) | None => Self::Absent,
+            Some(name) => Self::Name(name),
+        }
+    }
+
     fn number(number: Option<u64>) -> Self {
         number.map_or(Self::Absent, Self::Number)
     }
 }
 
-fn push_number(number: u64, to: &mut String) {
-    let mut digits = [0; 20];
-    let (mut at, mut left) = (digits.len(), number);
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (left % 10) as u8;
-        left /= 10;
-        if left == 0 {
-            break;
+/// Those of IPv4 by hand, as all numbers.
+fn push_address(address: SocketAddr, to: &mut String) {
+    match address {
+        SocketAddr::V4(address) => {
+            push_ip((*address.ip()).into(), to);
+            to.push(':');
+            push_number(address.port().into(), to);
         }
+        // Writing to a `String` cannot fail.
+        SocketAddr::V6(address) => drop(write!(to, "{address}")),
     }
-    to.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
+}
+
+fn push_ip(ip: IpAddr, to: &mut String) {
+    match ip {
+        IpAddr::V4(ip) => {
+            for (at, octet) in ip.octets().into_iter().enumerate() {
+                if at > 0 {
+                    to.push('.');
+                }
+                push_number(octet.into(), to);
+            }
+        }
+        IpAddr::V6(ip) => drop(write!(to, "{ip}")),
+    }
 }
 
 impl Part {
@@ -356,8 +365,8 @@ impl Part {
             return Value::Absent;
         };
         match self {
-            Self::Whole => Value::Text(address.to_string().into()),
-            Self::Address => Value::Text(address.ip().to_string().into()),
+            Self::Whole => Value::Address(address),
+            Self::Address => Value::Ip(address.ip()),
             Self::Port => Value::Number(address.port().into()),
         }
     }
@@ -412,7 +421,21 @@ fn halves<'t>(name: &str, inner: Option<&'t str>) -> Result<(&'t str, Option<&'t
     })
 }
 
+/// Fields that lines and filters mostly ask for. Their names are constants, so that keeping one counts no references.
+const KNOWN: [HeaderName; 7] = [
+    HeaderName::from_static("x-client-trace-id"),
+    HeaderName::from_static("x-envoy-original-path"),
+    HeaderName::from_static("x-envoy-upstream-service-time"),
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-request-id"),
+];
+
 fn named(text: &str) -> Result<HeaderName, String> {
+    if let Some(known) = KNOWN.iter().find(|it| it.as_str().eq_ignore_ascii_case(text)) {
+        return Ok(known.clone());
+    }
     HeaderName::from_bytes(text.as_bytes()).map_err(|_| format!("`{text}` is not the name of a header"))
 }
 
@@ -424,18 +447,18 @@ fn field<'a>(entry: &'a Entry<'a>, field: &Field) -> Option<Cow<'a, str>> {
         Field::PathOnly => text(entry.path.split('?').next().unwrap_or_default()),
         Field::Authority => text(entry.authority),
         Field::Scheme => text(entry.scheme),
-        Field::Header(name) => {
-            let value = entry.request.get(name)?;
-            Some(String::from_utf8_lossy(value.as_bytes()))
-        }
+        Field::Header(name) => entry.request.get(name).map(lossy),
     }
 }
 
-fn header<'a>(headers: &'a HeaderMap, first: &HeaderName, other: Option<&HeaderName>) -> Value<'a> {
-    let found = headers.get(first).or_else(|| headers.get(other?));
-    found.map_or(Value::Absent, |value| {
-        Value::Text(String::from_utf8_lossy(value.as_bytes()))
-    })
+/// The first that there is of two.
+fn header<'a>(
+    get: impl Fn(&HeaderName) -> Option<&'a HeaderValue>,
+    first: &HeaderName,
+    other: Option<&HeaderName>,
+) -> Value<'a> {
+    let found = get(first).or_else(|| get(other?));
+    found.map_or(Value::Absent, |value| Value::Text(lossy(value)))
 }
 
 /// As Envoy writes them where a line is split at spaces: none in them.

@@ -8,18 +8,20 @@ use crate::telemetry::Meter;
 
 /// Headers of the request and of the response.
 struct Heads {
-    request: HeaderMap,
-    response: HeaderMap,
-    none: HeaderMap,
+    request: Fields,
+    response: Fields,
+    none: Fields,
+    trailers: HeaderMap,
 }
 
 impl Heads {
     fn new() -> Self {
         let map = |fields: &[(&'static str, &'static str)]| {
             let fields = fields.iter();
-            fields
+            let map: HeaderMap = fields
                 .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
-                .collect()
+                .collect();
+            Fields::from(&map)
         };
         Self {
             request: map(&[
@@ -29,7 +31,8 @@ impl Heads {
                 ("x-tenant", "a\"b"),
             ]),
             response: map(&[("x-envoy-upstream-service-time", "3")]),
-            none: HeaderMap::new(),
+            none: Fields::new(),
+            trailers: HeaderMap::new(),
         }
     }
 
@@ -45,7 +48,7 @@ impl Heads {
             protocol: Some("HTTP/1.1"),
             request: &self.request,
             response: &self.response,
-            trailers: &self.none,
+            trailers: &self.trailers,
             code: 200,
             flags: "-",
             details: Some("via_upstream"),
@@ -53,7 +56,9 @@ impl Heads {
             received: 0,
             sent: 42,
             upstream: Some("10.0.0.1:9080".parse().unwrap()),
-            cluster: Some("inbound-vip|9080|http|reviews.default.svc.cluster.local"),
+            cluster: Some(Name::Said(
+                "inbound-vip|9080|http|reviews.default.svc.cluster.local",
+            )),
             attempts: 1,
             failure: None,
             local: Some("10.96.0.7:9080".parse().unwrap()),
@@ -61,7 +66,7 @@ impl Heads {
             direct: Some("10.0.0.5:41234".parse().unwrap()),
             peer: Some("spiffe://cluster.local/ns/default/sa/curl"),
             sni: None,
-            route: Some("default.reviews.0"),
+            route: Some(Name::Said("default.reviews.0")),
             trace: Some("0af7651916cd43dd8448eb211c80319c"),
             hostname: Some("waypoint-0"),
             labels: None,

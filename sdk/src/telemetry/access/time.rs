@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::telemetry::civil::Civil;
+use crate::telemetry::civil::{Civil, push_second};
 
 /// How a point in time is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,18 +107,19 @@ impl TimeFormat {
 
     pub(super) fn write(&self, at: SystemTime, to: &mut String) {
         let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let civil = Civil::of(i64::try_from(since.as_secs()).unwrap_or(i64::MAX / 2));
-        // Writing to a String cannot fail.
-        let _ = match self {
+        let second = i64::try_from(since.as_secs()).unwrap_or(i64::MAX / 2);
+        let parts = match self {
             Self::Rfc3339 => {
-                let millis = since.subsec_millis();
-                civil.push(to);
-                to.push('.');
-                to.extend([100, 10, 1].map(|unit| char::from_digit(millis / unit % 10, 10).unwrap_or('0')));
-                to.push('Z');
-                Ok(())
+                push_second(second, to);
+                push_millis(since.subsec_millis(), to);
+                return;
             }
-            Self::Parts(parts) => parts.iter().try_for_each(|part| match part {
+            Self::Parts(parts) => parts,
+        };
+        let civil = Civil::of(second);
+        for part in parts {
+            // Writing to a String cannot fail.
+            let _ = match part {
                 Part::Text(text) => to.write_str(text),
                 Part::Year => write!(to, "{}", civil.year),
                 Part::Month => write!(to, "{:02}", civil.month),
@@ -133,9 +134,16 @@ impl TimeFormat {
                     let value = since.subsec_nanos() / 10_u32.pow(9 - digits);
                     write!(to, "{value:0width$}", width = *digits as usize)
                 }
-            }),
-        };
+            };
+        }
     }
+}
+
+/// `.678Z`.
+fn push_millis(millis: u32, to: &mut String) {
+    to.push('.');
+    to.extend([100, 10, 1].map(|unit| char::from_digit(millis / unit % 10, 10).unwrap_or('0')));
+    to.push('Z');
 }
 
 #[cfg(test)]

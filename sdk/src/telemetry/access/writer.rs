@@ -3,14 +3,22 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::telemetry::metric::Counter;
+use bytes::Bytes;
 
-/// Lines that wait to be written; at half a kilobyte each, some four megabytes.
+use crate::telemetry::metric::Counter;
+use crate::telemetry::page;
+
+/// Lines that wait to be written.
 const QUEUE: usize = 8_192;
+/// How long they may be all together: who calls chooses how long a path is, and may choose many.
+const LONGEST: usize = 8 * 1024 * 1024;
+/// How much is written to the file at once.
+const BLOCK: usize = 64 * 1024;
 /// How long a line waits for company. Whoever writes wakes the thread only if it sleeps for want of lines: at most once in so
 /// long, not for each line.
 const GATHERING: Duration = Duration::from_millis(5);
@@ -28,12 +36,14 @@ pub struct LogCounts {
 #[derive(Clone, Debug)]
 pub struct LineWriter {
     queue: SyncSender<Message>,
+    /// Of the lines in the queue, how many bytes they are. A hint: nothing is told by it but that there is room.
+    waiting: Arc<AtomicUsize>,
     counts: LogCounts,
 }
 
 #[derive(Debug)]
 enum Message {
-    Line(String),
+    Line(Bytes),
     /// Open the file anew: it was moved away.
     Reopen,
     /// Say when everything before has been written.
@@ -127,7 +137,8 @@ impl LogBook {
 impl LineWriter {
     fn open(path: &Arc<str>, counts: LogCounts) -> Self {
         let (queue, lines) = sync_channel(QUEUE);
-        let target = Target::new(path, counts.clone());
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let target = Target::new(path, Arc::clone(&waiting), counts.clone());
         let spawned = std::thread::Builder::new()
             .name("inmesh-log".to_owned())
             .spawn(move || target.run(&lines));
@@ -135,14 +146,27 @@ impl LineWriter {
             // The receiver is gone with the thread: every line will count as dropped.
             tracing::error!(%error, path = &**path, "no thread to write the access log");
         }
-        Self { queue, counts }
+        Self {
+            queue,
+            waiting,
+            counts,
+        }
     }
 
     /// Writes a line, or counts it as dropped if it would have to wait.
-    pub fn write(&self, line: String) {
-        if self.queue.try_send(Message::Line(line)).is_err() {
+    pub fn write(&self, line: impl Into<Bytes>) {
+        let line = line.into();
+        let length = line.len();
+        let before = self.waiting.fetch_add(length, Ordering::Relaxed);
+        if before + length > LONGEST || self.queue.try_send(Message::Line(line)).is_err() {
+            self.waiting.fetch_sub(length, Ordering::Relaxed);
             self.counts.dropped.inc();
         }
+    }
+
+    /// As [`LineWriter::write`], of a line that is written now, behind what is there.
+    pub(in crate::telemetry) fn write_with(&self, line: impl FnOnce(&mut String)) {
+        self.write(page::line(line));
     }
 }
 
@@ -151,6 +175,9 @@ struct Target {
     path: Arc<str>,
     out: Option<Out>,
     looked: Instant,
+    waiting: Arc<AtomicUsize>,
+    /// How many bytes were taken from there, and not said so yet.
+    taken: usize,
     counts: LogCounts,
     /// Lines of which it is not certain yet that they were written.
     pending: u64,
@@ -165,11 +192,13 @@ struct Out {
 }
 
 impl Target {
-    fn new(path: &Arc<str>, counts: LogCounts) -> Self {
+    fn new(path: &Arc<str>, waiting: Arc<AtomicUsize>, counts: LogCounts) -> Self {
         Self {
             path: Arc::clone(path),
             out: None,
             looked: Instant::now(),
+            waiting,
+            taken: 0,
             counts,
             pending: 0,
             told: false,
@@ -204,25 +233,42 @@ impl Target {
         }
     }
 
-    fn line(&mut self, line: &str) {
-        if self.looked.elapsed() >= LOOK {
-            self.looked = Instant::now();
-            if self
-                .out
-                .as_ref()
-                .is_some_and(|out| out.inode != inode(&self.path))
-            {
-                self.close();
-            }
+    fn line(&mut self, line: &[u8]) {
+        self.taken += line.len();
+        if self.pending == 0 || self.taken >= BLOCK {
+            self.make_room();
+            self.look();
         }
         self.pending += 1;
-        let written = self.out().and_then(|out| out.write_all(line.as_bytes()));
+        let written = self.out().and_then(|out| out.write_all(line));
         if let Err(error) = written {
             self.failed(&error);
         }
     }
 
+    /// Lets go of a file that was moved away.
+    fn look(&mut self) {
+        if self.looked.elapsed() < LOOK {
+            return;
+        }
+        self.looked = Instant::now();
+        if self
+            .out
+            .as_ref()
+            .is_some_and(|out| out.inode != inode(&self.path))
+        {
+            self.close();
+        }
+    }
+
+    /// Says that there is room again. In large parts, because all who write look at it.
+    fn make_room(&mut self) {
+        self.waiting
+            .fetch_sub(std::mem::take(&mut self.taken), Ordering::Relaxed);
+    }
+
     fn flush(&mut self) {
+        self.make_room();
         match self.out.as_mut().map(|out| out.write.flush()) {
             Some(Err(error)) => self.failed(&error),
             _ => {
@@ -269,12 +315,12 @@ fn open(path: &str) -> io::Result<Out> {
             let file: File = OpenOptions::new().create(true).append(true).open(path)?;
             return Ok(Out {
                 inode: inode(path),
-                write: BufWriter::with_capacity(64 * 1024, Box::new(file)),
+                write: BufWriter::with_capacity(BLOCK, Box::new(file)),
             });
         }
     };
     Ok(Out {
-        write: BufWriter::with_capacity(64 * 1024, write),
+        write: BufWriter::with_capacity(BLOCK, write),
         inode: None,
     })
 }

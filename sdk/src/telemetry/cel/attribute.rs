@@ -7,7 +7,7 @@ use http::HeaderName;
 use super::time::{Lapse, Time};
 use super::value::Value;
 use crate::telemetry::PartyLabels;
-use crate::telemetry::access::{Entry, Wanted};
+use crate::telemetry::access::{Entry, Fields, Name, Wanted, joined};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Attribute {
@@ -148,10 +148,11 @@ impl Attribute {
             let text = text.filter(|text| !text.is_empty())?;
             Some(Value::Text(Cow::Borrowed(text)))
         };
-        let header = |headers: &'a http::HeaderMap, name: &HeaderName| {
-            let value = headers.get(name)?;
-            Some(Value::Text(String::from_utf8_lossy(value.as_bytes())))
+        let name = |name: Option<Name<'a>>| {
+            let text = name?.text();
+            (!text.is_empty()).then_some(Value::Text(text))
         };
+        let header = |fields: &'a Fields, name: &HeaderName| Some(Value::Text(fields.joined(name)?));
         let int = |number: u64| Some(Value::Int(i64::try_from(number).unwrap_or(i64::MAX)));
         let address = |addr: Option<std::net::SocketAddr>| Some(Value::Text(Cow::Owned(addr?.to_string())));
         let port = |addr: Option<std::net::SocketAddr>| Some(Value::Int(addr?.port().into()));
@@ -169,7 +170,7 @@ impl Attribute {
             Self::CodeDetails => text(entry.details),
             Self::GrpcStatus => int(entry.grpc_status?.into()),
             Self::ResponseHeader(name) => header(entry.response, name),
-            Self::Trailer(name) => header(entry.trailers, name),
+            Self::Trailer(name) => Some(Value::Text(joined(entry.trailers.get_all(name).iter())?)),
             Self::ResponseSize => int(entry.sent),
             Self::SourceAddress => address(entry.remote),
             Self::SourcePort => port(entry.remote),
@@ -180,8 +181,8 @@ impl Attribute {
             Self::PeerUri => text(entry.peer),
             Self::UpstreamAddress => address(entry.upstream),
             Self::UpstreamPort => port(entry.upstream),
-            Self::RouteName => text(entry.route),
-            Self::ClusterName => text(entry.cluster),
+            Self::RouteName => name(entry.route),
+            Self::ClusterName => name(entry.cluster),
             Self::Time => Some(Value::Time(Time::of(entry.start))),
             Self::Duration => Some(Value::Lapse(Lapse::of(entry.duration))),
             Self::Flags => Some(Value::Int(flags(entry.flags))),
@@ -230,6 +231,7 @@ impl Attribute {
             Self::RequestHeader(name) => wanted.request.push(name.clone()),
             Self::ResponseHeader(name) => wanted.response.push(name.clone()),
             Self::Trailer(name) => wanted.trailers.push(name.clone()),
+            Self::BackendLatency => wanted.answered = true,
             _ => {}
         }
     }

@@ -4,6 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use http::HeaderMap;
 
 use super::*;
+use crate::telemetry::access::Fields;
 
 /// What `expression` comes to for one request, as text.
 fn value(expression: &str) -> Option<String> {
@@ -16,7 +17,8 @@ fn value(expression: &str) -> Option<String> {
     let mut labels = crate::telemetry::RequestLabels::new(crate::telemetry::Reporter::Waypoint);
     labels.source.app = "curl".into();
     let mut entry = Entry::of_connection([None, None], None, None, &labels);
-    entry.request = &headers;
+    let fields = Fields::from(&headers);
+    entry.request = &fields;
     // 2024-01-02T03:04:05.5Z, a Tuesday.
     entry.start = UNIX_EPOCH + Duration::from_millis(1_704_164_645_500);
     entry.duration = Duration::from_millis(1_250);

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use http::HeaderMap;
 
 use super::*;
-use crate::telemetry::access::Entry;
+use crate::telemetry::access::{Entry, Fields};
 use crate::telemetry::cel::Expression;
 use crate::telemetry::{HttpFacts, Metric, Reporter, Sample};
 
@@ -46,7 +46,8 @@ fn facts(method: &'static str) -> HttpFacts {
 }
 
 /// What is known of a request with this path.
-fn entry<'a>(path: &'a str, headers: &'a HeaderMap, labels: &'a RequestLabels) -> Entry<'a> {
+fn entry<'a>(path: &'a str, trailers: &'a HeaderMap, labels: &'a RequestLabels) -> Entry<'a> {
+    static NONE: Fields = Fields::new();
     Entry {
         start: SystemTime::UNIX_EPOCH,
         duration: Duration::ZERO,
@@ -56,9 +57,9 @@ fn entry<'a>(path: &'a str, headers: &'a HeaderMap, labels: &'a RequestLabels) -
         authority: "reviews",
         path,
         protocol: None,
-        request: headers,
-        response: headers,
-        trailers: headers,
+        request: &NONE,
+        response: &NONE,
+        trailers,
         code: 200,
         flags: "-",
         details: None,

@@ -2,22 +2,18 @@
 
 use std::borrow::Cow;
 
+use http::HeaderName;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 
 use super::span::{Recording, Told};
 use crate::telemetry::PartyLabels;
-use crate::telemetry::access::Entry;
+use crate::telemetry::access::{Entry, lossy};
 
 impl Recording {
     /// As Envoy's tracer tags a request's span (Envoy `http_tracer_impl`).
     pub(super) fn envoy(&self, entry: &Entry<'_>, tags: &mut Tags) {
-        let header = |name: &str| {
-            entry
-                .request
-                .get(name)
-                .map(|it| String::from_utf8_lossy(it.as_bytes()))
-        };
+        let header = |name: &'static str| entry.request.get(&HeaderName::from_static(name)).map(lossy);
         tags.text("component", "proxy");
         tags.text("http.method", entry.method);
         let path = clipped(entry.path, self.plan.longest);
@@ -41,8 +37,9 @@ impl Recording {
         if let Some(peer) = entry.direct {
             tags.text("peer.address", peer.ip().to_string());
         }
-        tags.text("upstream_cluster", entry.cluster.unwrap_or_default());
-        tags.text("upstream_cluster.name", entry.cluster.unwrap_or_default());
+        let cluster = entry.cluster.map(|name| name.text()).unwrap_or_default();
+        tags.text("upstream_cluster", &*cluster);
+        tags.text("upstream_cluster.name", cluster);
         if let Some(upstream) = entry.upstream {
             tags.text("upstream_address", upstream.to_string());
         }
@@ -109,7 +106,10 @@ impl Recording {
             None => {}
         }
         tags.text("http.route", told.path.unwrap_or_default());
-        tags.text("mesh.rule", entry.route.unwrap_or_default());
+        tags.text(
+            "mesh.rule",
+            entry.route.map(|name| name.text()).unwrap_or_default(),
+        );
         tags.text("mesh.peer", entry.peer.unwrap_or_default());
         tags.number("mesh.generation", told.generation);
     }

@@ -3,10 +3,9 @@
 //! The version digit of a random UUID is `4`. Envoy writes another one there where a trace is recorded, so that everybody
 //! on the way decides alike (Envoy, "UUID request ID extension").
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderValue;
 
-/// The header.
-pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+use crate::telemetry::page;
 
 /// Where the version digit is.
 const REASON: usize = 14;
@@ -28,10 +27,9 @@ pub enum Reason {
 }
 
 impl RequestId {
-    /// The id of a request; `None` if it has none, or one that is no UUID.
-    pub fn of(headers: &HeaderMap) -> Option<Self> {
-        let value = headers.get(REQUEST_ID)?.as_bytes();
-        let id: [u8; LENGTH] = value.try_into().ok()?;
+    /// The id that a header's value is; `None` if it is no UUID.
+    pub fn parse(value: &HeaderValue) -> Option<Self> {
+        let id: [u8; LENGTH] = value.as_bytes().try_into().ok()?;
         let is_dash = |at: usize| matches!(at, 8 | 13 | 18 | 23);
         let fits = |(at, byte): (usize, &u8)| match is_dash(at) {
             true => *byte == b'-',
@@ -87,7 +85,7 @@ impl RequestId {
 
     /// As a value of the header.
     pub fn value(&self) -> HeaderValue {
-        HeaderValue::from_bytes(&self.0).unwrap_or_else(|_| HeaderValue::from_static(""))
+        HeaderValue::from_maybe_shared(page::value(&self.0)).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
 }
 
@@ -96,9 +94,7 @@ mod tests {
     use super::*;
 
     fn of(value: &str) -> Option<RequestId> {
-        let mut headers = HeaderMap::new();
-        headers.insert(REQUEST_ID, HeaderValue::from_bytes(value.as_bytes()).unwrap());
-        RequestId::of(&headers)
+        RequestId::parse(&HeaderValue::from_bytes(value.as_bytes()).unwrap())
     }
 
     #[test]

@@ -133,8 +133,8 @@ impl Recording {
     }
 
     /// The trace's id.
-    pub(crate) fn trace_id(&self) -> String {
-        self.context.trace_id().to_string()
+    pub(crate) fn trace_id(&self) -> [u8; 16] {
+        self.context.trace_id().to_bytes()
     }
 
     /// Whether it has anything to tell, now that the request has ended; `denied` says whether that was policy.

@@ -10,7 +10,7 @@ use prost::Message;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::telemetry::access::{Entry, Format};
+use crate::telemetry::access::{Entry, Fields, Format, Name};
 use crate::telemetry::export::Carrier;
 use crate::telemetry::{Meter, PartyLabels, Propagation, Reporter, RequestLabels, TraceContext};
 
@@ -77,9 +77,10 @@ async fn told(meter: &Meter, mut hear: mpsc::UnboundedReceiver<Bytes>) -> Vec<Sp
     spans
 }
 
-static NONE: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+static NONE: Fields = Fields::new();
+static NO_TRAILERS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
 
-fn entry<'a>(request: &'a HeaderMap, code: u16, duration: Duration) -> Entry<'a> {
+fn entry<'a>(request: &'a Fields, code: u16, duration: Duration) -> Entry<'a> {
     Entry {
         start: UNIX_EPOCH + Duration::from_secs(1_700_000_000),
         duration,
@@ -91,7 +92,7 @@ fn entry<'a>(request: &'a HeaderMap, code: u16, duration: Duration) -> Entry<'a>
         protocol: Some("HTTP/2"),
         request,
         response: &NONE,
-        trailers: &NONE,
+        trailers: &NO_TRAILERS,
         code,
         flags: "-",
         details: Some("via_upstream"),
@@ -99,7 +100,9 @@ fn entry<'a>(request: &'a HeaderMap, code: u16, duration: Duration) -> Entry<'a>
         received: 7,
         sent: 42,
         upstream: Some("10.0.0.9:9080".parse().unwrap()),
-        cluster: Some("inbound-vip|9080|http|reviews.default.svc.cluster.local"),
+        cluster: Some(Name::Said(
+            "inbound-vip|9080|http|reviews.default.svc.cluster.local",
+        )),
         attempts: 2,
         failure: None,
         local: None,
@@ -107,7 +110,7 @@ fn entry<'a>(request: &'a HeaderMap, code: u16, duration: Duration) -> Entry<'a>
         direct: Some("10.0.0.7:40000".parse().unwrap()),
         peer: Some("spiffe://cluster.local/ns/default/sa/front"),
         sni: None,
-        route: Some("default.reviews.0"),
+        route: Some(Name::Said("default.reviews.0")),
         trace: None,
         hostname: None,
         labels: None,
@@ -173,6 +176,7 @@ async fn a_span_says_what_istio_envoy_and_the_conventions_say() {
         ("x-request-id", "r-1"),
         ("x-team", "red"),
     ]);
+    let request = Fields::from(&request);
     let caller = TraceContext::extract(&headers(&[("traceparent", PARENT), ("tracestate", "a=b")]));
     let (context, recording) = Recording::begin(&plan, &caller, true, Side::Server, &meter);
     let labels = labels();
@@ -258,7 +262,7 @@ async fn several_attempts_are_told_one_by_one() {
     let plan = plan(|_| {});
     let caller = TraceContext::default().or_fresh().settled(true);
     let (_, recording) = Recording::begin(&plan, &caller, true, Side::Client, &meter);
-    let (request, labels) = (HeaderMap::new(), labels());
+    let (request, labels) = (Fields::new(), labels());
     let millis = Duration::from_millis;
     let tried = |began, took: Option<u64>, status, failed| Tried {
         began: millis(began),
@@ -326,7 +330,7 @@ async fn slow_failed_and_denied_ones_are_kept_with_what_was_asked_for_them() {
             denied: true,
         });
     });
-    let request = HeaderMap::new();
+    let request = Fields::new();
     let (fast, slow) = (Duration::from_millis(99), Duration::from_millis(100));
     for (code, duration, denied) in [
         (200, fast, false),
@@ -370,7 +374,7 @@ fn without_a_way_out_spans_are_counted_as_lost() {
     let plan = plan(|_| {});
     let caller = TraceContext::default().or_fresh().settled(true);
     let (_, recording) = Recording::begin(&plan, &caller, true, Side::Client, &meter);
-    let request = HeaderMap::new();
+    let request = Fields::new();
     let labels = labels();
     recording
         .unwrap()
