@@ -1,12 +1,14 @@
 //! A collector as the exporter sees it: how it is asked, and what its answers mean.
 
 use std::fmt;
+use std::io::Write as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER, TE};
+use flate2::{Compression, write::GzEncoder};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER, TE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use prost::Message;
 
@@ -36,6 +38,8 @@ pub(crate) struct Destination {
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     /// How long an answer may take.
     pub(crate) timeout: Duration,
+    /// Whether what is sent is compressed by gzip.
+    pub(crate) gzip: bool,
 }
 
 /// Gets a request to a collector and the answer back, trailers among its header fields.
@@ -73,6 +77,8 @@ struct PartialSuccess {
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 impl Carrier {
@@ -110,6 +116,7 @@ impl Destination {
         let uri: Uri = format!("{}{path}", self.base)
             .parse()
             .map_err(|error| format!("{}{path}: {error}", self.base))?;
+        let batch = if self.gzip { zipped(&batch) } else { batch };
         let mut request = Request::new(batch);
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri;
@@ -126,15 +133,20 @@ impl Destination {
             .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         if self.protocol == Protocol::Grpc {
             *request.version_mut() = Version::HTTP_2;
-            let body = framed(request.body());
+            let body = framed(request.body(), self.gzip);
             *request.body_mut() = body;
             let headers = request.headers_mut();
+            if self.gzip {
+                headers.insert(GRPC_ENCODING, GZIP);
+            }
             headers.insert(TE, HeaderValue::from_static("trailers"));
             // At most eight digits.
             let millis = self.timeout.as_millis().min(99_999_999);
             if let Ok(value) = HeaderValue::try_from(format!("{millis}m")) {
                 headers.insert(GRPC_TIMEOUT, value);
             }
+        } else if self.gzip {
+            request.headers_mut().insert(CONTENT_ENCODING, GZIP);
         }
         Ok(request)
     }
@@ -222,10 +234,17 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// A message with the prefix that gRPC gives it: not compressed, and its length.
-fn framed(message: &[u8]) -> Bytes {
+fn zipped(batch: &[u8]) -> Bytes {
+    let mut zip = GzEncoder::new(Vec::with_capacity(batch.len() / 4), Compression::default());
+    // Writing into memory cannot fail.
+    let zipped = zip.write_all(batch).and_then(|()| zip.finish());
+    zipped.unwrap_or_default().into()
+}
+
+/// A message with the prefix that gRPC gives it: whether it is compressed, and its length.
+fn framed(message: &[u8], compressed: bool) -> Bytes {
     let mut bytes = BytesMut::with_capacity(5 + message.len());
-    bytes.put_u8(0);
+    bytes.put_u8(compressed.into());
     bytes.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
     bytes.put_slice(message);
     bytes.freeze()
@@ -254,6 +273,7 @@ mod tests {
                 HeaderValue::from_static("shop"),
             )],
             timeout: Duration::from_millis(2_500),
+            gzip: false,
         }
     }
 
@@ -287,6 +307,36 @@ mod tests {
         let zipkin = own.request(Signal::Traces, batch).unwrap();
         assert_eq!(zipkin.uri().path(), "/api/v2/spans");
         assert_eq!(zipkin.headers()["content-type"], "application/json");
+    }
+
+    #[test]
+    fn what_is_compressed_says_so_where_its_protocol_has_it() {
+        let batch = Bytes::from("abc".repeat(1_000));
+        let unzipped = |zipped: &[u8]| {
+            let mut text = String::new();
+            std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(zipped), &mut text).unwrap();
+            text
+        };
+        for protocol in [Protocol::Http, Protocol::Zipkin, Protocol::Grpc] {
+            let to = Destination {
+                gzip: true,
+                ..to(protocol)
+            };
+            let request = to.request(Signal::Traces, batch.clone()).unwrap();
+            let (of_http, of_grpc) = ("content-encoding", "grpc-encoding");
+            let (said, other, body) = match protocol {
+                Protocol::Grpc => (of_grpc, of_http, &request.body()[5..]),
+                _ => (of_http, of_grpc, &request.body()[..]),
+            };
+            assert_eq!(request.headers()[said], "gzip");
+            assert!(!request.headers().contains_key(other));
+            assert!(body.len() < 100, "{protocol:?}: {}", body.len());
+            assert_eq!(unzipped(body), batch);
+            if protocol == Protocol::Grpc {
+                let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+                assert_eq!(request.body()[..5], [&[1][..], &length].concat());
+            }
+        }
     }
 
     #[test]
@@ -340,7 +390,7 @@ mod tests {
             why: "too old".into(),
         };
         assert_eq!(to(Protocol::Http).judge(&answer(200, &[], &body)), expected);
-        let grpc = answer(200, &[("grpc-status", "0")], &framed(&body));
+        let grpc = answer(200, &[("grpc-status", "0")], &framed(&body, false));
         assert_eq!(to(Protocol::Grpc).judge(&grpc), expected);
         // What cannot be read does not make a success a failure.
         let odd = answer(200, &[], b"{}");

@@ -297,6 +297,7 @@ fn destination(settings: &OtlpSettings) -> Result<(Destination, Carrier), Error>
         path: path.to_owned(),
         headers: settings.headers.iter().filter_map(header).collect(),
         timeout: settings.timeout,
+        gzip: settings.gzip,
     };
     Ok((to, carrier))
 }

@@ -170,6 +170,8 @@ fn destination(to: &SpanTarget) -> Destination {
         path: to.path.to_string(),
         headers: to.headers.clone(),
         timeout: to.timeout,
+        // No provider of the mesh configuration has a field for it.
+        gzip: false,
     }
 }
 

@@ -46,6 +46,8 @@ pub struct OtlpSettings {
     pub interval: Duration,
     /// How long the collector may take for one batch.
     pub timeout: Duration,
+    /// Whether what is sent is compressed by gzip.
+    pub gzip: bool,
     /// Of a collector at `https`: the file with the certificates that vouch for it (PEM); without, those of this machine do.
     pub certificate: Option<PathBuf>,
     /// The files with our own certificates and their key (PEM), for a collector that asks for them.
@@ -90,6 +92,7 @@ impl OtlpSettings {
             batch: 512,
             interval: Duration::from_secs(1),
             timeout: Duration::from_secs(10),
+            gzip: false,
             certificate: None,
             client: None,
         }
@@ -109,7 +112,7 @@ impl OtlpSettings {
 
     /// What the environment asks for by OpenTelemetry's variables; `None` if it names no collector.
     ///
-    /// Read are `OTEL_EXPORTER_OTLP_ENDPOINT`, `…_PROTOCOL`, `…_HEADERS`, `…_TIMEOUT`, `…_CERTIFICATE`, `…_CLIENT_CERTIFICATE` and
+    /// Read are `OTEL_EXPORTER_OTLP_ENDPOINT`, `…_PROTOCOL`, `…_HEADERS`, `…_TIMEOUT`, `…_COMPRESSION`, `…_CERTIFICATE`, `…_CLIENT_CERTIFICATE` and
     /// `…_CLIENT_KEY` and their forms for traces (`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`), `OTEL_SERVICE_NAME`, `OTEL_TRACES_EXPORTER`,
     /// `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG`, the four `OTEL_BSP_…` and `OTEL_SDK_DISABLED`; and later, when the service
     /// is described, `OTEL_RESOURCE_ATTRIBUTES`. [`install`](super::install) says which others are set.
@@ -153,6 +156,10 @@ impl OtlpSettings {
         settings.protocol = protocol(found)?;
         let found = either("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS");
         settings.headers = headers(found)?;
+        settings.gzip = gzip(either(
+            "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
+            "OTEL_EXPORTER_OTLP_COMPRESSION",
+        ))?;
         let timeout = either("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT");
         let file = |name, general| either(name, general).map(|(_, value)| PathBuf::from(value.trim()));
         settings.certificate = file(
@@ -225,6 +232,21 @@ fn protocol(found: Option<(&'static str, String)>) -> Result<OtlpProtocol, Error
             value,
             reason: "neither http/protobuf nor grpc",
         }),
+    }
+}
+
+fn gzip(found: Option<(&'static str, String)>) -> Result<bool, Error> {
+    match found.as_ref().map(|(_, value)| value.trim()) {
+        None | Some("none") => Ok(false),
+        Some("gzip") => Ok(true),
+        Some(_) => {
+            let (name, value) = found.unwrap_or_default();
+            Err(Error::Variable {
+                name,
+                value,
+                reason: "neither gzip nor none",
+            })
+        }
     }
 }
 

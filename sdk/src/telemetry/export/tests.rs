@@ -500,11 +500,13 @@ fn batches_are_made_up_as_the_environment_says() {
         ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem"),
         ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/own.pem"),
         ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "/key.pem"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
     ]);
     let settings = settings.unwrap().unwrap();
     assert_eq!((settings.queue, settings.batch), (100, 100));
     assert_eq!(settings.interval, Duration::from_millis(250));
     assert_eq!(settings.timeout, Duration::from_secs(3));
+    assert!(settings.gzip);
     assert_eq!(settings.certificate.unwrap().to_str(), Some("/ca.pem"));
     let (own, key) = settings.client.unwrap();
     assert_eq!((own.to_str(), key.to_str()), (Some("/own.pem"), Some("/key.pem")));
@@ -517,6 +519,7 @@ fn batches_are_made_up_as_the_environment_says() {
         ("OTEL_BSP_SCHEDULE_DELAY", "soon"),
         ("OTEL_TRACES_EXPORTER", "console"),
         ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/key.pem"),
+        ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "zstd"),
     ] {
         assert!(from_vars(&[BASE, odd]).is_err(), "{odd:?}");
     }

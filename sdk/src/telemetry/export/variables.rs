@@ -20,7 +20,7 @@ const READ: [&str; 16] = [
     "OTEL_POD_IP",
     "OTEL_RESOURCE_ATTRIBUTES_NODE_NAME",
 ];
-const COLLECTOR: [&str; 7] = [
+const COLLECTOR: [&str; 8] = [
     "ENDPOINT",
     "PROTOCOL",
     "HEADERS",
@@ -28,9 +28,10 @@ const COLLECTOR: [&str; 7] = [
     "CERTIFICATE",
     "CLIENT_CERTIFICATE",
     "CLIENT_KEY",
+    "COMPRESSION",
 ];
 
-/// The names among these that are OpenTelemetry's and that nobody here reads, such as `OTEL_EXPORTER_OTLP_COMPRESSION`.
+/// The names among these that are OpenTelemetry's and that nobody here reads, such as `OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`.
 pub(super) fn unread(names: impl Iterator<Item = String>) -> Vec<String> {
     let is_read = |name: &str| {
         let collector = name.strip_prefix("OTEL_EXPORTER_OTLP_").map(|rest| {
@@ -64,7 +65,6 @@ mod tests {
         assert_eq!(
             unread(set.map(str::to_owned).into_iter()),
             [
-                "OTEL_EXPORTER_OTLP_COMPRESSION",
                 "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
                 "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
                 "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",

@@ -225,6 +225,8 @@ fn the_environment_says_whether_and_where_to() {
         .unwrap()
         .unwrap();
     assert_eq!(grpc.collector.protocol, super::super::OtlpProtocol::Grpc);
+    let zipped = read(&[exact, ("OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "gzip")]);
+    assert!(zipped.unwrap().unwrap().collector.gzip);
     let error = read(&[exact, ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "smoke")]).unwrap_err();
     assert!(error.to_string().contains("OTLP_METRICS_PROTOCOL"), "{error}");
     for wrong in ["0", "soon", "-1"] {
