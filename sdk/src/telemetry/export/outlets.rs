@@ -22,6 +22,10 @@ use crate::telemetry::SpanCounts;
 use crate::telemetry::access::LogCounts;
 use crate::telemetry::recording::{Room, SpanProtocol, SpanTarget};
 
+/// How many spans are sent at once. The mesh has no thread of its own for it: at some thirty microseconds each, to write down
+/// a batch of OpenTelemetry's 512 would stop the requests of a whole thread for longer than most of them take.
+const SPANS: usize = 64;
+
 /// How long a queue that nobody uses any more has for what waits in it.
 const LAST: Duration = Duration::from_secs(10);
 
@@ -57,12 +61,17 @@ impl Outlets {
 
     /// The queue for spans to a place; `None` if nothing can be sent from here.
     pub(crate) fn spans(&self, to: &SpanTarget) -> Option<Queue<Span>> {
-        self.spans.open(self.via.get()?, to, self.counts.clone())
+        let pace = Pace {
+            batch: SPANS,
+            ..Pace::default()
+        };
+        self.spans.open(self.via.get()?, to, pace, self.counts.clone())
     }
 
     /// The queue for records of access logs to a place.
     pub(crate) fn logs(&self, to: &SpanTarget, counts: &LogCounts) -> Option<Queue<LogRecord>> {
-        self.logs.open(self.via.get()?, to, counts.clone())
+        self.logs
+            .open(self.via.get()?, to, Pace::default(), counts.clone())
     }
 
     /// What became of spans.
@@ -102,7 +111,7 @@ impl Drop for Outlets {
 }
 
 impl<T: Parcel> Book<T> {
-    fn open(&self, via: &Via, to: &SpanTarget, tally: impl Tally) -> Option<Queue<T>> {
+    fn open(&self, via: &Via, to: &SpanTarget, pace: Pace, tally: impl Tally) -> Option<Queue<T>> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(open) = open.get(to) {
             return Some(open.queue.clone());
@@ -115,13 +124,7 @@ impl<T: Parcel> Book<T> {
             }
             held
         });
-        let (queue, worker) = queue(
-            destination(to),
-            via.carrier.clone(),
-            resource(to),
-            Pace::default(),
-            tally,
-        );
+        let (queue, worker) = queue(destination(to), via.carrier.clone(), resource(to), pace, tally);
         // Exporting must not itself leave spans to export.
         let running = worker.run().with_subscriber(NoSubscriber::new());
         let worker = via.runtime.spawn(running);
