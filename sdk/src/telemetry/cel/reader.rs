@@ -5,6 +5,9 @@ use super::node::Node;
 use super::value::{Function, Operator, Relation, Value};
 use super::{Error, NodeFacts, token};
 
+/// CEL's macros over lists and maps (CEL language definition, "Macros"). Envoy's runtime has `enable_comprehension` off.
+const LOOPS: [&str; 6] = ["all", "exists", "exists_one", "existsOne", "filter", "map"];
+
 /// Nesting that nobody writes by hand.
 const DEEPEST: usize = 32;
 
@@ -352,6 +355,13 @@ impl<'t> Reader<'t> {
 
     /// Behind the `(` of a function, which is asked of what is in front of it, or of what is in its parentheses.
     fn call(&mut self, begins: usize, name: &str, of: Option<Node>) -> Result<Node, Error> {
+        if LOOPS.contains(&name) {
+            let error = format!(
+                "`{name}` is a loop, and there are none in what is asked for each request, as Envoy has them off; write its \
+                 cases out (`x == 'a' || x == 'b'`), or use `in`"
+            );
+            return Err(Self::error_at(begins, error));
+        }
         let is_method = of.is_some();
         let mut values: Vec<Node> = of.into_iter().collect();
         values.extend(self.list(")", Self::expression)?);

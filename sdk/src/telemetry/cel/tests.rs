@@ -148,7 +148,10 @@ fn what_is_not_known_is_refused_when_it_is_read() {
             "is no attribute that is known here",
         ),
         ("request.total_size > 1", "`request.total_size` is no attribute"),
-        ("[1].exists(x, x > 0)", "is no"),
+        ("[1].exists(x, x > 0)", "`exists` is a loop"),
+        ("['a'].map(x, x + 'b')[0] == 'ab'", "`map` is a loop"),
+        ("request.path.all(c, c != 'x')", "`all` is a loop"),
+        ("{'a': 1}.filter(k, true) == []", "write its cases out"),
         (
             "duration('1 day')",
             "`duration` of this comes to nothing at character 1",
