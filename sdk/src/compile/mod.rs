@@ -131,7 +131,7 @@ fn run(
         store,
         grants: &grants,
     };
-    let gateways = gateway::Gateways::read(&material);
+    let gateways = gateway::Gateways::read(&material, &namespaces);
     let served = gateway
         .as_ref()
         .and_then(|it| gateways.get(&it.namespace, &it.name));

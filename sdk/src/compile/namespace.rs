@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::labels;
-use crate::config::gateway::AllowedRoutes;
+use crate::config::gateway::{AllowedRoutes, RouteNamespaces};
 use crate::config::{Labels, ResourceStore};
 
 /// The labels of every namespace that is declared; all others have only their name.
@@ -39,15 +39,26 @@ impl<'a> Namespaces<'a> {
     /// Whether `allowedRoutes` of a Gateway in namespace `home` admit what lives in `guest`. Absent means `Same`.
     pub(crate) fn admits(&self, allowed: Option<&AllowedRoutes>, home: &str, guest: &str) -> bool {
         let rule = allowed.and_then(|it| it.namespaces.as_ref());
-        match rule.and_then(|it| it.from.as_deref()) {
-            None | Some("Same") => home == guest,
-            Some("All") => true,
-            Some("Selector") => rule.and_then(|it| it.selector.as_ref()).is_some_and(|selector| {
+        let from = rule.and_then(|it| it.from.as_deref()).unwrap_or("Same");
+        self.fits(from, rule, home, guest)
+    }
+
+    /// Whether `allowedListeners` of a Gateway in namespace `home` admit a ListenerSet in `guest`. Absent means `None`.
+    pub(crate) fn takes(&self, rule: Option<&RouteNamespaces>, home: &str, guest: &str) -> bool {
+        let from = rule.and_then(|it| it.from.as_deref()).unwrap_or("None");
+        self.fits(from, rule, home, guest)
+    }
+
+    fn fits(&self, from: &str, rule: Option<&RouteNamespaces>, home: &str, guest: &str) -> bool {
+        match from {
+            "Same" => home == guest,
+            "All" => true,
+            "Selector" => rule.and_then(|it| it.selector.as_ref()).is_some_and(|selector| {
                 let mut labels = self.labels.get(guest).copied().cloned().unwrap_or_default();
                 labels.insert(labels::NAMESPACE_NAME.to_owned(), guest.to_owned());
                 selector.matches(&labels)
             }),
-            Some(_) => false,
+            _ => false,
         }
     }
 }

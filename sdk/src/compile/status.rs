@@ -1,8 +1,9 @@
 //! What the status of each resource should say, as data: whoever can write a status writes it.
 //!
 //! ```text
-//! GatewayClass, Service, AuthorizationPolicy …   conditions
-//! Gateway                                        conditions, listeners[name].conditions
+//! Service, AuthorizationPolicy …                 conditions
+//! GatewayClass                                   conditions, supportedFeatures
+//! Gateway, ListenerSet                           conditions, listeners[name].conditions
 //! HTTPRoute …                                    parents[parentRef].conditions
 //! BackendTLSPolicy                               ancestors[ancestorRef].conditions
 //! ```
@@ -41,6 +42,8 @@ pub(crate) const WAYPOINT_MISSING: &str = "istio.io/WaypointMissing";
 pub(crate) const PROGRAMMED: &str = "Programmed";
 /// Condition type of listeners.
 pub(crate) const CONFLICTED: &str = "Conflicted";
+/// Condition type of GatewayClasses.
+pub(crate) const SUPPORTED_VERSION: &str = "SupportedVersion";
 /// Condition type of listeners; said only where it is so.
 pub(crate) const OVERLAPPING_TLS: &str = "OverlappingTLSConfig";
 
@@ -82,7 +85,13 @@ pub struct ResourceStatus {
     /// What is said of the resource as a whole.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-    /// What is said of each listener of a Gateway.
+    /// What Gateways of a class can do, in alphabetical order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub supported_features: Vec<Feature>,
+    /// How many ListenerSets add listeners to a Gateway, where any may or would.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attached_listener_sets: Option<u32>,
+    /// What is said of each listener of a Gateway or a ListenerSet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub listeners: Vec<ListenerStatus>,
     /// What is said of a route by each of its parents.
@@ -111,6 +120,14 @@ pub struct Condition {
     pub reason: Cow<'static, str>,
     /// Why, in a sentence.
     pub message: String,
+}
+
+/// Something that Gateway API's conformance suite has a name for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[non_exhaustive]
+pub struct Feature {
+    /// The name: `HTTPRoute`, `HTTPRouteCORS`, …
+    pub name: &'static str,
 }
 
 /// An address of a Gateway.
@@ -270,8 +287,15 @@ impl Statuses {
     }
 
     /// Says of a listener that it cannot be served on the machine it should be served on.
+    ///
+    /// A listener of a ListenerSet is called `namespace/set/name`.
     pub(crate) fn unserved(&mut self, gateway: &ResourceRef, listener: &str, why: &Unserved) {
-        let Some(status) = self.0.get_mut(gateway).map(Arc::make_mut) else {
+        let of_set = listener.split_once('/').and_then(|(namespace, rest)| {
+            let (set, listener) = rest.split_once('/')?;
+            Some((ResourceRef::new(Kind::ListenerSet, namespace, set), listener))
+        });
+        let (owner, listener) = of_set.unwrap_or_else(|| (gateway.clone(), listener));
+        let Some(status) = self.0.get_mut(&owner).map(Arc::make_mut) else {
             return;
         };
         let generation = status.generation;
@@ -315,6 +339,8 @@ impl ResourceStatus {
             resource,
             generation,
             addresses: Vec::new(),
+            supported_features: Vec::new(),
+            attached_listener_sets: None,
             conditions: Vec::new(),
             listeners: Vec::new(),
             parents: Vec::new(),
@@ -378,6 +404,11 @@ impl ResourceStatus {
             kind: "IPAddress",
             value: address.to_string(),
         });
+    }
+
+    /// Says what Gateways of the class can do.
+    pub(crate) fn supports(&mut self, names: impl Iterator<Item = &'static str>) {
+        self.supported_features = names.map(|name| Feature { name }).collect();
     }
 
     /// What is said of one listener.

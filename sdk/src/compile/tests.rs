@@ -13,6 +13,7 @@ mod handover;
 mod incremental;
 mod istio_gateway;
 mod kit;
+mod listener_set;
 #[cfg(feature = "extauthz")]
 mod mesh_config;
 mod metrics;

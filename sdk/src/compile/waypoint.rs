@@ -57,7 +57,7 @@ fn hbone_listener(gateway: &Gateway) -> Option<&crate::config::gateway::Listener
     let listeners = gateway.spec.listeners.iter();
     listeners
         .into_iter()
-        .find(|it| it.protocol == "HBONE" && it.port == HBONE_PORT)
+        .find(|it| it.protocol.eq_ignore_ascii_case("HBONE") && it.port == HBONE_PORT)
 }
 
 /// What an object's labels lead to (ambient.md §4).

@@ -35,6 +35,7 @@ pub(super) fn dispatch(api_version: &str, kind: &str) -> Known {
         "gateway.networking.x-k8s.io" => &["v1alpha1"],
         // BackendTLSPolicy was another resource before v1alpha3.
         GATEWAY_GROUP if kind == "BackendTLSPolicy" => &["v1", "v1alpha3"],
+        GATEWAY_GROUP if kind == "ListenerSet" => &["v1"],
         GATEWAY_GROUP if kind == "TLSRoute" => &["v1", "v1alpha3", "v1alpha2"],
         GATEWAY_GROUP => &["v1", "v1beta1", "v1alpha2"],
         _ => &[],
@@ -57,6 +58,7 @@ pub(super) fn dispatch(api_version: &str, kind: &str) -> Known {
         ("networking.istio.io", "EnvoyFilter") => Kind::EnvoyFilter,
         (GATEWAY_GROUP, "Gateway") => Kind::Gateway,
         (GATEWAY_GROUP, "GatewayClass") => Kind::GatewayClass,
+        (GATEWAY_GROUP, "ListenerSet") => Kind::ListenerSet,
         (GATEWAY_GROUP, "HTTPRoute") => Kind::HTTPRoute,
         (GATEWAY_GROUP, "GRPCRoute") => Kind::GRPCRoute,
         (GATEWAY_GROUP, "TCPRoute") => Kind::TCPRoute,
@@ -104,6 +106,7 @@ pub(super) fn read(kind: Kind, node: &Node) -> (Result<Resource, Misfit>, Remark
         Kind::EnvoyFilter => shape(node, Resource::EnvoyFilter),
         Kind::Gateway => shape(node, Resource::Gateway),
         Kind::GatewayClass => shape(node, Resource::GatewayClass),
+        Kind::ListenerSet => shape(node, Resource::ListenerSet),
         Kind::HTTPRoute => shape(node, Resource::HTTPRoute),
         Kind::GRPCRoute => shape(node, Resource::GRPCRoute),
         Kind::TCPRoute => shape(node, Resource::TCPRoute),

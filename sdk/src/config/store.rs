@@ -190,6 +190,9 @@ kinds! {
     /// All Gateways.
     gateways, /// One Gateway.
     gateway: Gateway(gateway::Gateway);
+    /// All ListenerSets.
+    listener_sets, /// One ListenerSet.
+    listener_set: ListenerSet(gateway::ListenerSet);
     /// All HTTPRoutes.
     http_routes, /// One HTTPRoute.
     http_route: HTTPRoute(gateway::HTTPRoute);

@@ -26,6 +26,7 @@ pub enum Kind {
     EnvoyFilter,
     Gateway,
     GatewayClass,
+    ListenerSet,
     HTTPRoute,
     GRPCRoute,
     TCPRoute,
@@ -60,6 +61,7 @@ impl Kind {
             Self::EnvoyFilter => "EnvoyFilter",
             Self::Gateway => "Gateway",
             Self::GatewayClass => "GatewayClass",
+            Self::ListenerSet => "ListenerSet",
             Self::HTTPRoute => "HTTPRoute",
             Self::GRPCRoute => "GRPCRoute",
             Self::TCPRoute => "TCPRoute",
@@ -94,6 +96,7 @@ impl Kind {
             | Self::EnvoyFilter => "networking.istio.io",
             Self::Gateway
             | Self::GatewayClass
+            | Self::ListenerSet
             | Self::HTTPRoute
             | Self::GRPCRoute
             | Self::TCPRoute

@@ -555,3 +555,74 @@ async fn tls_is_passed_on_by_server_name_beside_listeners_that_open_it() -> Resu
     ensure!(visitor("a.example.com").connect().await.is_ok());
     Ok(())
 }
+
+/// A ListenerSet of another namespace adds hosts of its own, under certificates of its own, while the Gateway runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_set_adds_listeners_to_a_gateway_that_takes_it() -> Result<()> {
+    let (ca, now) = (
+        DevCa::new_in_memory()?,
+        SystemTime::now() - Duration::from_secs(60),
+    );
+    let cert = secret("cert", &public(&ca, &["one.example.com"], now)?);
+    let theirs = secret("cert", &public(&ca, &["two.example.com"], now)?)
+        .replace("namespace: default", "namespace: shop");
+    let own = https("one", "one.example.com");
+    let files = [
+        ("cert", cert.as_str()),
+        ("theirs", theirs.as_str()),
+        ("r", &route("r", "one", "a")),
+    ];
+    let town = town(&own, &files).await?;
+    let visitor = |name: &str| town.visitor(8443).tls(name, ca.root_pem());
+    let (one, two) = (visitor("one.example.com"), visitor("two.example.com"));
+    until("the Gateway's own listener is served", || async {
+        who(one.get("one.example.com", "/").await) == "a"
+    })
+    .await;
+    let set = format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: ListenerSet\nmetadata: {{name: set, namespace: shop}}\nspec:\n  \
+         parentRef: {{name: front, namespace: default}}\n  listeners: [{}]\n",
+        https("one", "two.example.com")
+    );
+    let theirs = route("theirs", "one", "b")
+        .replace(
+            "name: theirs, namespace: default",
+            "name: theirs, namespace: shop",
+        )
+        .replace("{name: front,", "{kind: ListenerSet, name: set,")
+        .replace("{name: b, port", "{name: b, namespace: default, port");
+    let grant = "apiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\nmetadata: {name: g, namespace: \
+                 default}\nspec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}], to: [{group: \
+                 '', kind: Service}]}\n";
+    town.cluster
+        .apply("set", &format!("{set}---\n{theirs}---\n{grant}"))?;
+    until("a Gateway takes none that it does not allow", || async {
+        let told = town.front.mesh().status().borrow().problems.clone();
+        told.iter().any(|it| it.to_string().contains("NotAllowed"))
+    })
+    .await;
+    assert!(two.get("two.example.com", "/").await.is_err());
+
+    let allowed = gateway(&own).replacen(
+        "  listeners",
+        "  allowedListeners: {namespaces: {from: All}}\n  listeners",
+        1,
+    );
+    town.cluster.apply("front", &allowed)?;
+    until("the set's listener is served", || async {
+        who(two.get("two.example.com", "/").await) == "b"
+    })
+    .await;
+    // Another listener's host on this connection, which was not made for it.
+    let mut visit = two.connect().await?;
+    assert_eq!(asked(&mut visit, "one.example.com").await, "421");
+    assert_eq!(who(one.get("one.example.com", "/").await), "a");
+
+    town.cluster.remove("set")?;
+    until("a set that is gone is not served", || async {
+        two.get("two.example.com", "/").await.is_err()
+    })
+    .await;
+    assert_eq!(who(one.get("one.example.com", "/").await), "a");
+    Ok(())
+}

@@ -1,6 +1,6 @@
 //! Which listeners of a Gateway a route attaches to, and why to none.
 
-use super::Looked;
+use super::Listening;
 use super::listener::{Checked, Fault, Protocol};
 use crate::compile::namespace::Namespaces;
 use crate::config::gateway::ParentRef;
@@ -22,32 +22,38 @@ pub(crate) struct Attaching<'r> {
 /// # Errors
 /// With the reason of the route's `Accepted` condition.
 pub(crate) fn attach<'g, 'a>(
-    gateway: &'g Looked<'a>,
+    listening: Listening<'g, 'a>,
     parent: &ParentRef,
     route: Attaching<'_>,
     namespaces: &Namespaces<'_>,
 ) -> Result<Vec<&'g Checked<'a>>, Fault> {
-    let name = &parent.name;
-    let meant = gateway.listeners.iter().filter(|it| is_meant(it, parent));
-    let meant: Vec<&Checked<'a>> = meant.collect();
+    let (owner, _) = listening.gateway.owner(listening.set);
+    let name = format!("{} {}", owner.kind, owner.name);
+    let own = listening
+        .gateway
+        .listeners
+        .iter()
+        .filter(|it| it.set == listening.set);
+    let meant: Vec<&Checked<'a>> = own.filter(|it| is_meant(it, parent)).collect();
     if meant.is_empty() {
         return Err(Fault::new(
             "NoMatchingParent",
-            format!("Gateway {name} has no such listener"),
+            format!("{name} has no such listener"),
         ));
     }
     // A TLSRoute "MUST be attached to a Listener of protocol TLS", and this is how it is said of one that is not.
     let speaks_tls = |it: &&Checked<'_>| matches!(it.accepted, Ok((Protocol::Tls { .. }, _)) | Err(_));
     if route.kind == Kind::TLSRoute && !meant.iter().any(speaks_tls) {
-        let text = format!("no such listener of Gateway {name} is one of protocol TLS");
+        let text = format!("no such listener of {name} is one of protocol TLS");
         return Err(Fault::new("UnsupportedValue", text));
     }
-    let home = &*gateway.gateway.metadata.namespace;
-    let admitting = meant.into_iter().filter(|it| admits(it, home, route, namespaces));
+    let admitting = meant
+        .into_iter()
+        .filter(|it| admits(it, &owner.namespace, route, namespaces));
     let admitting: Vec<&Checked<'a>> = admitting.collect();
     if admitting.is_empty() {
         let text = format!(
-            "no listener of Gateway {name} allows {}s of {}",
+            "no listener of {name} allows {}s of {}",
             route.kind, route.namespace
         );
         return Err(Fault::new("NotAllowedByListeners", text));
@@ -59,7 +65,7 @@ pub(crate) fn attach<'g, 'a>(
     match sharing.is_empty() {
         false => Ok(sharing),
         true => {
-            let text = format!("no listener of Gateway {name} serves a host name of the route");
+            let text = format!("no listener of {name} serves a host name of the route");
             Err(Fault::new("NoMatchingListenerHostname", text))
         }
     }

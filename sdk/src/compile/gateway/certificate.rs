@@ -19,7 +19,7 @@ const REASONS: Reasons = Reasons {
 
 /// The certificates that can be used, and the first reference that cannot.
 pub(super) fn of(
-    gateway: &Gateway,
+    owner: &ResourceRef,
     listener: &Listener,
     material: &Material<'_>,
 ) -> (Vec<Arc<Certificate>>, Option<Fault>) {
@@ -44,7 +44,7 @@ pub(super) fn of(
     }
     let (mut found, mut fault) = (Vec::new(), None);
     for reference in &tls.certificate_refs {
-        match one(gateway, reference, material, REASONS) {
+        match one(owner, reference, material, REASONS) {
             Ok(certificate) => found.push(Arc::new(certificate)),
             Err(why) => {
                 fault.get_or_insert(why);
@@ -57,6 +57,7 @@ pub(super) fn of(
 /// The certificate that a Gateway shows to backends, if it has one to show.
 pub(super) fn of_client(
     gateway: &Gateway,
+    owner: &ResourceRef,
     material: &Material<'_>,
 ) -> Option<Result<Arc<Certificate>, Fault>> {
     const REASONS: Reasons = Reasons {
@@ -65,16 +66,16 @@ pub(super) fn of_client(
     };
     let backend = gateway.spec.tls.as_ref()?.backend.as_ref()?;
     let reference = backend.client_certificate_ref.as_ref()?;
-    Some(one(gateway, reference, material, REASONS).map(Arc::new))
+    Some(one(owner, reference, material, REASONS).map(Arc::new))
 }
 
 fn one(
-    gateway: &Gateway,
+    owner: &ResourceRef,
     reference: &ObjectReference,
     material: &Material<'_>,
     reasons: Reasons,
 ) -> Result<Certificate, Fault> {
-    let secret = material.secret(gateway, reference, reasons)?;
+    let secret = material.secret(owner, reference, reasons)?;
     let meta = &secret.metadata;
     let source = ResourceRef::new(Kind::Secret, meta.namespace.clone(), meta.name.clone());
     let pair = pem::pair(|key| secret.get(key))

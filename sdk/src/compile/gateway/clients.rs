@@ -4,6 +4,7 @@ use super::listener::Fault;
 use super::material::{Material, Reasons};
 use super::pem;
 use crate::config::gateway::{FrontendValidation, Gateway};
+use crate::name::ResourceRef;
 use crate::snapshot::ClientTerms;
 
 const REASONS: Reasons = Reasons {
@@ -25,7 +26,7 @@ pub(super) enum Clients {
 }
 
 /// The demands of the Gateway on clients of a port: the port's own, else the default.
-pub(super) fn of(gateway: &Gateway, port: u16, material: &Material<'_>) -> Clients {
+pub(super) fn of(gateway: &Gateway, owner: &ResourceRef, port: u16, material: &Material<'_>) -> Clients {
     let Some(frontend) = gateway.spec.tls.as_ref().and_then(|tls| tls.frontend.as_ref()) else {
         return Clients::Any;
     };
@@ -33,11 +34,11 @@ pub(super) fn of(gateway: &Gateway, port: u16, material: &Material<'_>) -> Clien
     let settings = own.map_or(&frontend.default, |own| &own.tls);
     match &settings.validation {
         None => Clients::Any,
-        Some(validation) => proved(gateway, validation, material),
+        Some(validation) => proved(owner, validation, material),
     }
 }
 
-fn proved(gateway: &Gateway, validation: &FrontendValidation, material: &Material<'_>) -> Clients {
+fn proved(owner: &ResourceRef, validation: &FrontendValidation, material: &Material<'_>) -> Clients {
     let optional = match validation.mode.as_deref() {
         None | Some("" | "AllowValidOnly") => false,
         Some("AllowInsecureFallback") => true,
@@ -53,7 +54,7 @@ fn proved(gateway: &Gateway, validation: &FrontendValidation, material: &Materia
     };
     let (mut roots, mut fault) = (Vec::new(), None);
     for reference in &validation.ca_certificate_refs {
-        let found = material.config_map(gateway, reference, REASONS).and_then(|map| {
+        let found = material.config_map(owner, reference, REASONS).and_then(|map| {
             let pem = map
                 .get("ca.crt")
                 .ok_or_else(|| "it does not hold ca.crt".to_owned());

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use super::certificate;
 use super::clients::{self, Clients};
 use super::material::Material;
+use super::set::Set;
 use crate::compile::status::RouteKind;
 use crate::compile::waypoint::HBONE_PORT;
 use crate::config::gateway::{Gateway, Listener, RouteGroupKind};
 use crate::matcher::HostPattern;
-use crate::name::Kind;
+use crate::name::{Kind, ResourceRef};
 use crate::policy::tls::Certificate;
 use crate::snapshot::{ClientTerms, TlsTerms};
 
 /// The class whose Gateways are nothing but waypoints.
-const WAYPOINT_CLASS: &str = "istio-waypoint";
+pub(super) const WAYPOINT_CLASS: &str = "istio-waypoint";
 
 /// Why something is not so: the reason of a condition, and a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,20 +76,32 @@ impl Protocol {
     }
 }
 
+/// What listeners that speak TLS on one port have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Overlap {
+    /// Host names of one are among the other's.
+    Hostnames,
+    /// Hosts that a certificate of one names are among those that one of the other's names. Said rather than the former
+    /// where both are so.
+    Certificates,
+}
+
 /// What is the matter with a listener.
 #[derive(Debug)]
 pub(crate) struct Checked<'a> {
     pub(crate) listener: &'a Listener,
-    /// Where in the Gateway it is.
+    /// The ListenerSet that it is of, among those of the Gateway; none if it is the Gateway's own.
+    pub(crate) set: Option<usize>,
+    /// Where in the Gateway or in the set it is.
     pub(crate) at: usize,
     /// What it speaks and for whom, or why nobody can say.
     pub(crate) accepted: Result<(Protocol, HostPattern), Fault>,
-    /// The other listener that it cannot be told apart from.
+    /// What other listener it cannot be told apart from.
     pub(crate) conflict: Option<Fault>,
     /// The first of its references that leads nowhere.
     pub(crate) unresolved: Option<Fault>,
-    /// The hosts of another listener of the port are among its own, or the other way round.
-    pub(crate) overlaps: bool,
+    /// What it has in common with another listener of the port, so that a connection for one would do for the other.
+    pub(crate) overlap: Option<Overlap>,
     /// The kinds of route that may attach.
     pub(crate) kinds: Vec<RouteKind>,
     /// How it terminates TLS.
@@ -131,27 +144,79 @@ impl<'a> Checked<'a> {
     }
 }
 
-/// Looks at all listeners of a Gateway.
-pub(crate) fn check<'a>(gateway: &'a Gateway, material: &Material<'_>) -> Vec<Checked<'a>> {
-    let listeners = gateway.spec.listeners.iter().enumerate();
-    let mut all: Vec<Checked<'a>> = listeners.map(|(at, it)| one(gateway, it, at, material)).collect();
+/// Looks at all listeners of a Gateway: its own, and then those of the ListenerSets that it takes, in their order.
+pub(crate) fn check<'a>(
+    gateway: &'a Gateway,
+    owner: &ResourceRef,
+    sets: &[Set<'a>],
+    material: &Material<'_>,
+) -> Vec<Checked<'a>> {
+    let mut all = Vec::new();
+    let mut add = |set: Option<usize>, of: &ResourceRef, listeners: &'a [Listener]| {
+        let listeners = listeners.iter().enumerate();
+        all.extend(listeners.map(|(at, listener)| {
+            one(
+                Owned {
+                    gateway,
+                    owner,
+                    of,
+                    set,
+                },
+                listener,
+                at,
+                material,
+            )
+        }));
+    };
+    add(None, owner, &gateway.spec.listeners);
+    for (at, it) in sets.iter().enumerate().filter(|(_, it)| it.admitted.is_ok()) {
+        add(Some(at), &it.reference, &it.set.spec.listeners);
+    }
+    let conflicts: Vec<_> = (0..all.len()).map(|at| conflict_within(&all, at)).collect();
+    for (checked, conflict) in all.iter_mut().zip(conflicts) {
+        checked.conflict = conflict;
+    }
+    let mut lost = vec![false; all.len()];
     for at in 0..all.len() {
-        let others = || {
-            all.iter()
-                .enumerate()
-                .filter(move |(other, _)| *other != at)
-                .map(|(_, it)| it)
-        };
-        let conflict = others().find_map(|other| conflict(&all[at], other));
-        let overlaps = others().any(|other| overlap(&all[at], other));
-        all[at].conflict = conflict;
-        all[at].overlaps = overlaps;
+        let before = all[..at].iter().zip(&lost).filter(|(_, lost)| !**lost);
+        let others = before.map(|(it, _)| it).filter(|it| it.set != all[at].set);
+        let clash = others.filter_map(|other| clash(&all[at], other)).next();
+        if let Some(reason) = clash {
+            // Whose listener it is need not be known to whoever wrote this one.
+            let text = "a listener that comes before it, of the Gateway or of another ListenerSet, has the same port";
+            all[at].conflict = Some(Fault::new(reason, text));
+            lost[at] = true;
+        }
+    }
+    for at in 0..all.len() {
+        let others = all.iter().enumerate().filter(|(other, _)| *other != at);
+        all[at].overlap = others.filter_map(|(_, other)| overlap(&all[at], other)).max();
     }
     all
 }
 
-fn one<'a>(gateway: &'a Gateway, listener: &'a Listener, at: usize, material: &Material<'_>) -> Checked<'a> {
+/// Whose a listener is.
+#[derive(Clone, Copy)]
+struct Owned<'o, 'a> {
+    gateway: &'a Gateway,
+    owner: &'o ResourceRef,
+    /// The Gateway, or the ListenerSet.
+    of: &'o ResourceRef,
+    set: Option<usize>,
+}
+
+fn one<'a>(it: Owned<'_, 'a>, listener: &'a Listener, at: usize, material: &Material<'_>) -> Checked<'a> {
+    let Owned {
+        gateway,
+        owner,
+        of,
+        set,
+    } = it;
     let mut accepted = protocol(gateway, listener).and_then(|protocol| Ok((protocol, host(listener)?)));
+    if set.is_some() && matches!(accepted, Ok((Protocol::Hbone, _))) {
+        let text = "tunnels are for the Gateway itself to listen for";
+        accepted = Err(Fault::new("UnsupportedProtocol", text));
+    }
     let (kinds, mut unresolved) = match &accepted {
         Ok((protocol, _)) => kinds(*protocol, listener),
         Err(_) => (Vec::new(), None),
@@ -160,9 +225,9 @@ fn one<'a>(gateway: &'a Gateway, listener: &'a Listener, at: usize, material: &M
     if let Ok((protocol, _)) = accepted
         && protocol.terminates()
     {
-        let (certificates, fault) = certificate::of(gateway, listener, material);
+        let (certificates, fault) = certificate::of(of, listener, material);
         unresolved = unresolved.or(fault);
-        match clients::of(gateway, listener.port, material) {
+        match clients::of(gateway, owner, listener.port, material) {
             // What a Gateway demands of clients it demands of those that speak HTTPS.
             _ if protocol != Protocol::Https => tls = terms(certificates, None).map(TlsTerms::of_bytes),
             Clients::Any => tls = terms(certificates, None),
@@ -185,11 +250,12 @@ fn one<'a>(gateway: &'a Gateway, listener: &'a Listener, at: usize, material: &M
     }
     Checked {
         listener,
+        set,
         at,
         accepted,
         conflict: None,
         unresolved,
-        overlaps: false,
+        overlap: None,
         kinds,
         tls: tls.map(Arc::new),
         lenient,
@@ -203,7 +269,8 @@ fn terms(certificates: Vec<Arc<Certificate>>, clients: Option<Arc<ClientTerms>>)
 fn protocol(gateway: &Gateway, listener: &Listener) -> Result<Protocol, Fault> {
     let unsupported = |text: &str| Err(Fault::new("UnsupportedProtocol", text));
     let waypoint = gateway.spec.gateway_class_name == WAYPOINT_CLASS;
-    match listener.protocol.as_str() {
+    // "All Core ProtocolType values MUST be treated case-insensitively" (Gateway API, ProtocolType).
+    match &*listener.protocol.to_ascii_uppercase() {
         "HBONE" if listener.port == HBONE_PORT => Ok(Protocol::Hbone),
         "HBONE" => unsupported("HBONE is served on port 15008 only"),
         _ if waypoint => unsupported("a waypoint serves HBONE on port 15008 only"),
@@ -277,38 +344,61 @@ fn route_kind(kind: Kind) -> RouteKind {
     }
 }
 
-/// Why a listener cannot be told apart from another: then neither is served (Gateway API, "Handling indistinct Listeners").
-fn conflict(one: &Checked<'_>, other: &Checked<'_>) -> Option<Fault> {
-    if one.listener.name == other.listener.name {
-        let text = format!("another listener is called {}, too", one.listener.name);
-        return Some(Fault::new("HostnameConflict", text));
-    }
+/// Why a listener cannot be told apart from another of the same resource: then neither is served (Gateway API, "Handling
+/// indistinct Listeners").
+fn conflict_within(all: &[Checked<'_>], at: usize) -> Option<Fault> {
+    let one = &all[at];
+    let others = all.iter().enumerate().filter(|(other, _)| *other != at);
+    let mut others = others.map(|(_, it)| it).filter(|it| it.set == one.set);
+    others.find_map(|other| {
+        let name = &other.listener.name;
+        if one.listener.name == *name {
+            let text = format!("another listener is called {name}, too");
+            return Some(Fault::new("HostnameConflict", text));
+        }
+        let reason = clash(one, other)?;
+        let text = match reason {
+            "ProtocolConflict" => format!(
+                "listener {name} has the same port and speaks {}",
+                other.listener.protocol
+            ),
+            _ => format!("listener {name} has the same port and host name"),
+        };
+        Some(Fault::new(reason, text))
+    })
+}
+
+/// By what two listeners cannot be told apart, if they cannot: the reason that a conflict has.
+fn clash(one: &Checked<'_>, other: &Checked<'_>) -> Option<&'static str> {
     let (Ok((protocol, host)), Ok((others, hosts))) = (&one.accepted, &other.accepted) else {
         return None;
     };
     if one.listener.port != other.listener.port {
         return None;
     }
-    let name = &other.listener.name;
     if protocol.family() != others.family() {
-        let text = format!(
-            "listener {name} has the same port and speaks {}",
-            other.listener.protocol
-        );
-        return Some(Fault::new("ProtocolConflict", text));
+        return Some("ProtocolConflict");
     }
-    (host == hosts).then(|| {
-        let text = format!("listener {name} has the same port and host name");
-        Fault::new("HostnameConflict", text)
-    })
+    (host == hosts).then_some("HostnameConflict")
 }
 
-/// Whether two listeners that speak TLS on one port have hosts in common.
-fn overlap(one: &Checked<'_>, other: &Checked<'_>) -> bool {
-    match (&one.accepted, &other.accepted) {
-        (Ok((protocol, host)), Ok((others, hosts))) if protocol.terminates() && others.terminates() => {
-            one.listener.port == other.listener.port && host.intersect(hosts).is_some()
-        }
-        _ => false,
+/// What two listeners that open TLS on one port have in common.
+fn overlap(one: &Checked<'_>, other: &Checked<'_>) -> Option<Overlap> {
+    let (Ok((protocol, host)), Ok((others, hosts))) = (&one.accepted, &other.accepted) else {
+        return None;
+    };
+    if !protocol.terminates() || !others.terminates() || one.listener.port != other.listener.port {
+        return None;
     }
+    let mut named = names(one);
+    if named.any(|one| names(other).any(|other| one.intersect(other).is_some())) {
+        return Some(Overlap::Certificates);
+    }
+    host.intersect(hosts).map(|_| Overlap::Hostnames)
+}
+
+/// The hosts that the certificates of a listener name.
+fn names<'c>(it: &'c Checked<'_>) -> impl Iterator<Item = &'c HostPattern> {
+    let certificates = it.tls.iter().flat_map(|tls| &tls.certificates);
+    certificates.flat_map(|it| &it.hosts)
 }

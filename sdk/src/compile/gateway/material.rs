@@ -3,7 +3,7 @@
 use crate::compile::backends::Grants;
 use crate::config::ResourceStore;
 use crate::config::core::{ConfigMap, Secret};
-use crate::config::gateway::{Gateway, ObjectReference};
+use crate::config::gateway::ObjectReference;
 use crate::name::{Kind, ResourceRef};
 
 use super::listener::Fault;
@@ -25,14 +25,14 @@ pub(super) struct Reasons {
 }
 
 impl<'s> Material<'s> {
-    /// The Secret that a Gateway refers to.
+    /// The Secret that a Gateway or ListenerSet refers to.
     pub(super) fn secret(
         &self,
-        gateway: &Gateway,
+        from: &ResourceRef,
         to: &ObjectReference,
         reasons: Reasons,
     ) -> Result<&'s Secret, Fault> {
-        let (namespace, name) = self.permitted(gateway, to, Kind::Secret, reasons)?;
+        let (namespace, name) = self.permitted(from, to, Kind::Secret, reasons)?;
         let found = self.store.secret(namespace, name);
         found
             .map(|(secret, _)| secret)
@@ -42,21 +42,21 @@ impl<'s> Material<'s> {
     /// The ConfigMap that a Gateway refers to.
     pub(super) fn config_map(
         &self,
-        gateway: &Gateway,
+        from: &ResourceRef,
         to: &ObjectReference,
         reasons: Reasons,
     ) -> Result<&'s ConfigMap, Fault> {
-        let (namespace, name) = self.permitted(gateway, to, Kind::ConfigMap, reasons)?;
+        let (namespace, name) = self.permitted(from, to, Kind::ConfigMap, reasons)?;
         let found = self.store.config_map(namespace, name);
         found
             .map(|(map, _)| map)
             .ok_or_else(|| missing(Kind::ConfigMap, namespace, name, reasons))
     }
 
-    /// Namespace and name of what a Gateway refers to, if it is of the kind and may be referred to.
+    /// Namespace and name of what is referred to, if it is of the kind and may be referred to.
     fn permitted<'r>(
         &self,
-        gateway: &'r Gateway,
+        from: &'r ResourceRef,
         to: &'r ObjectReference,
         kind: Kind,
         reasons: Reasons,
@@ -70,14 +70,12 @@ impl<'s> Material<'s> {
             );
             return Err(Fault::new(reasons.kind, text));
         }
-        let own = &*gateway.metadata.namespace;
+        let own = &*from.namespace;
         let namespace = to.namespace.as_deref().unwrap_or(own);
-        let meta = &gateway.metadata;
-        let from = ResourceRef::new(Kind::Gateway, meta.namespace.clone(), meta.name.clone());
-        if namespace != own && !self.grants.admit(&from, kind, namespace, &to.name) {
+        if namespace != own && !self.grants.admit(from, kind, namespace, &to.name) {
             let text = format!(
-                "no ReferenceGrant in {namespace} lets Gateways of {own} refer to {kind} {}",
-                to.name
+                "no ReferenceGrant in {namespace} lets {}s of {own} refer to {kind} {}",
+                from.kind, to.name
             );
             return Err(Fault::new("RefNotPermitted", text));
         }

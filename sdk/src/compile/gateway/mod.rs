@@ -1,6 +1,7 @@
 //! Gateways: what their listeners come to, what this process serves of them, and what their status says.
 //!
 //! ```text
+//! ListenerSet ─┐
 //! Gateway ─ listener ─▶ protocol, hosts, conflicts ─┬▶ attach ─▶ routes per listener
 //!   Secret, ConfigMap ─▶ certificate, clients ──────┴▶ ListenerView, TlsTerms
 //! ```
@@ -8,11 +9,13 @@
 mod attach;
 mod certificate;
 mod clients;
+mod features;
 mod istio;
 mod listener;
 mod material;
 mod pem;
 mod report;
+mod set;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +26,8 @@ pub(crate) use listener::{Checked, Fault, Protocol};
 pub(crate) use material::Material;
 pub(crate) use pem::{Pair, certificates, pair};
 pub(crate) use report::{Controllers, report};
+pub(crate) use set::Set;
+use set::Sets;
 
 use super::authz::{GatewayTarget, Target};
 use super::backends::{Directory, Frontend};
@@ -33,52 +38,130 @@ use super::routing::Routes;
 use super::sessions::Sessions;
 use crate::config::gateway::Gateway;
 use crate::config::{Entry, Labels, Problem};
-use crate::name::ResourceRef;
+use crate::name::{Kind, ResourceRef};
 use crate::policy::authz::Layer;
 use crate::policy::connection::ConnectionTableBuilder;
 use crate::policy::route::RouteTable;
 use crate::policy::tls::Certificate;
 use crate::snapshot::{Cluster, GatewayView, ListenerView, PassedOn, Place, Snapshot, TlsTerms};
 
-/// A Gateway whose listeners were looked at.
+/// A Gateway whose listeners were looked at, with those of the ListenerSets that belong to it.
 #[derive(Debug)]
 pub(crate) struct Looked<'a> {
     pub(crate) gateway: &'a Gateway,
     pub(crate) entry: &'a Arc<Entry>,
+    pub(crate) reference: ResourceRef,
+    /// ListenerSets that name it, taken or not, in the order of precedence.
+    pub(crate) sets: Vec<Set<'a>>,
+    /// Its own, and then those of the sets that it takes.
     pub(crate) listeners: Vec<Checked<'a>>,
     /// What it shows to backends that speak TLS: nothing, a certificate, or why that cannot be had.
     pub(crate) client: Option<Result<Arc<Certificate>, Fault>>,
 }
 
-/// All Gateways, by namespace and name.
+/// All Gateways.
 #[derive(Debug, Default)]
-pub(crate) struct Gateways<'a>(BTreeMap<&'a str, BTreeMap<&'a str, Looked<'a>>>);
+pub(crate) struct Gateways<'a> {
+    /// By namespace and name.
+    all: BTreeMap<&'a str, BTreeMap<&'a str, Looked<'a>>>,
+    /// ListenerSets that belong to none.
+    strays: Vec<Set<'a>>,
+}
+
+/// Listeners that a route can refer to as a parent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listening<'g, 'a> {
+    pub(crate) gateway: &'g Looked<'a>,
+    /// Those of this ListenerSet; of the Gateway itself if absent.
+    pub(crate) set: Option<usize>,
+}
+
+impl<'a> Looked<'a> {
+    /// The Gateway, or the ListenerSet, that a listener is written in.
+    pub(crate) fn owner(&self, set: Option<usize>) -> (&ResourceRef, &'a Arc<Entry>) {
+        let set = set.and_then(|at| self.sets.get(at));
+        set.map_or((&self.reference, self.entry), |it| (&it.reference, it.entry))
+    }
+
+    /// What a listener is called where those of all are together: names are unique only in what they are written in.
+    fn name(&self, it: &Checked<'_>) -> Arc<str> {
+        let name = it.listener.name.as_str();
+        match it.set {
+            None => name.into(),
+            Some(_) => {
+                let (owner, _) = self.owner(it.set);
+                format!("{}/{}/{name}", owner.namespace, owner.name).into()
+            }
+        }
+    }
+}
 
 impl<'a> Gateways<'a> {
-    pub(crate) fn read(material: &Material<'a>) -> Self {
-        let mut all = Self::default();
+    pub(crate) fn read(material: &Material<'a>, namespaces: &Namespaces<'_>) -> Self {
+        let mut gateways = Self::default();
+        let mut sets = Sets::read(material.store, namespaces);
         for (gateway, entry) in material.store.gateways() {
+            let (reference, sets) = (entry.reference(), sets.take(gateway));
             let looked = Looked {
                 gateway,
                 entry,
-                listeners: listener::check(gateway, material),
-                client: certificate::of_client(gateway, material),
+                listeners: listener::check(gateway, &reference, &sets, material),
+                client: certificate::of_client(gateway, &reference, material),
+                sets,
+                reference,
             };
             let meta = &gateway.metadata;
-            all.0
-                .entry(&meta.namespace)
-                .or_default()
-                .insert(&meta.name, looked);
+            let of_namespace = gateways.all.entry(&meta.namespace).or_default();
+            of_namespace.insert(&meta.name, looked);
         }
-        all
+        gateways.strays = sets.into_rest();
+        gateways
     }
 
     pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<&Looked<'a>> {
-        self.0.get(namespace)?.get(name)
+        self.all.get(namespace)?.get(name)
+    }
+
+    /// The Gateway or ListenerSet that a route refers to by this kind.
+    ///
+    /// # Errors
+    /// If there is none, or a Gateway that does not take it.
+    pub(crate) fn listening(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Listening<'_, 'a>, String> {
+        let missing = || format!("{kind} {namespace}/{name} does not exist");
+        if kind == Kind::Gateway {
+            let gateway = self.get(namespace, name).ok_or_else(missing)?;
+            return Ok(Listening { gateway, set: None });
+        }
+        let is_meant = |it: &Set<'_>| &*it.reference.namespace == namespace && &*it.reference.name == name;
+        let found = self
+            .iter()
+            .find_map(|gateway| Some((gateway, gateway.sets.iter().position(is_meant)?)));
+        let set = found.and_then(|(gateway, at)| gateway.sets.get(at));
+        match (found, set.or_else(|| self.strays.iter().find(|it| is_meant(it)))) {
+            (
+                _,
+                Some(Set {
+                    admitted: Err(fault), ..
+                }),
+            ) => Err(format!(
+                "{kind} {namespace}/{name} is not accepted: {}",
+                fault.text
+            )),
+            (Some((gateway, at)), Some(_)) => Ok(Listening {
+                gateway,
+                set: Some(at),
+            }),
+            _ => Err(missing()),
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Looked<'a>> {
-        self.0.values().flat_map(BTreeMap::values)
+        self.all.values().flat_map(BTreeMap::values)
     }
 }
 
@@ -119,26 +202,20 @@ impl Listeners<'_, '_> {
             let Some((protocol, host)) = it.serves() else {
                 continue;
             };
+            let (owner, _) = gateway.owner(it.set);
             let mut backends = self.directory.seen_from(Frontend::Gateway);
             let (requests, connections) = match protocol {
                 Protocol::Hbone => continue,
                 Protocol::Http | Protocol::Https => {
                     let routes = self.routes.for_listener(gateway, it, self.namespaces);
-                    let mut table = for_listener(&routes, reference, it.listener, &mut backends, problems);
+                    let mut table = for_listener(&routes, owner, it.listener, &mut backends, problems);
                     self.sessions.complete(&mut table, self.clusters);
                     (table, None)
                 }
                 Protocol::Tls { .. } | Protocol::Tcp => {
                     let routes = self.connections.for_listener(gateway, it, self.namespaces);
                     let mut table = ConnectionTableBuilder::default();
-                    connections_of_listener(
-                        &mut table,
-                        &routes,
-                        reference,
-                        it.listener,
-                        &mut backends,
-                        problems,
-                    );
+                    connections_of_listener(&mut table, &routes, owner, it.listener, &mut backends, problems);
                     let passed = PassedOn {
                         routes: table.build(),
                         authz: guards.engine(Layer::Tcp, &target, problems),
@@ -146,7 +223,7 @@ impl Listeners<'_, '_> {
                     (RouteTable::default(), Some(passed))
                 }
             };
-            let name: Arc<str> = it.listener.name.as_str().into();
+            let name = gateway.name(it);
             view.add(Arc::new(ListenerView {
                 port: it.listener.port,
                 host: host.clone(),

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::{Checked, Gateways, Looked};
+use super::listener::{Overlap, WAYPOINT_CLASS};
+use super::{Checked, Gateways, Looked, features, set};
 use crate::compile::status::{
-    ACCEPTED, CONFLICTED, Condition, ListenerStatus, OVERLAPPING_TLS, PROGRAMMED, RESOLVED_REFS, Statuses,
+    ACCEPTED, CONFLICTED, Condition, ListenerStatus, OVERLAPPING_TLS, PROGRAMMED, RESOLVED_REFS,
+    SUPPORTED_VERSION, Statuses,
 };
 use crate::compile::waypoint::Waypoint;
 use crate::config::{Problem, ResourceStore, Severity};
@@ -34,7 +36,7 @@ impl<'a> Controllers<'a> {
     pub(crate) fn of(&self, class: &str) -> &'a str {
         match (self.0.get(class), class) {
             (Some(controller), _) => controller,
-            (None, "istio-waypoint") => ISTIO_MESH,
+            (None, WAYPOINT_CLASS) => ISTIO_MESH,
             (None, _) => ISTIO_GATEWAY,
         }
     }
@@ -67,32 +69,50 @@ pub(crate) fn report<'w>(
                 "no parameters are supported",
             ),
         };
-        statuses.of(entry).set(condition);
+        let is_mesh = class.spec.controller_name == ISTIO_MESH || *class.metadata.name == *WAYPOINT_CLASS;
+        let status = statuses.of(entry);
+        status.set(condition);
+        status.set(Condition::new(
+            SUPPORTED_VERSION,
+            true,
+            SUPPORTED_VERSION,
+            "resources are read as Gateway API v1.6 has them; definitions of resources are not looked at",
+        ));
+        status.supports(features::of_class(is_mesh));
     }
     for gateway in gateways.iter() {
         let addresses = addresses(gateway);
         say(gateway, problems);
+        let conditions = conditions(gateway, &addresses);
+        let sets = set::report(gateway, &conditions, problems, statuses);
         let status = statuses.of(gateway.entry);
-        for condition in conditions(gateway, &addresses) {
+        status.attached_listener_sets = sets;
+        for condition in conditions {
             status.set(condition);
         }
         for address in &addresses {
             status.address(*address);
         }
         for listener in &gateway.listeners {
-            let said = status.listener(&listener.listener.name);
+            let (_, entry) = gateway.owner(listener.set);
+            let said = statuses.of(entry).listener(&listener.listener.name);
             said.supported_kinds.clone_from(&listener.kinds);
             of_listener(listener, said);
         }
+    }
+    for it in &gateways.strays {
+        set::refused(it, problems, statuses);
     }
 }
 
 /// The conditions of the Gateway as a whole.
 fn conditions(gateway: &Looked<'_>, addresses: &[IpAddr]) -> Vec<Condition> {
-    let lost: Vec<String> = gateway.listeners.iter().filter_map(refused).collect();
+    // What is said of ListenerSets is said of them.
+    let own = || gateway.listeners.iter().filter(|it| it.set.is_none());
+    let lost: Vec<String> = own().filter_map(refused).collect();
     let refusal = unacceptable(gateway, lost.len());
-    let served = gateway.listeners.iter().any(|it| it.serves().is_some());
-    let unresolved = gateway.listeners.iter().find_map(|it| it.unresolved.as_ref());
+    let served = own().any(|it| it.serves().is_some()) || own().next().is_none();
+    let unresolved = own().find_map(|it| it.unresolved.as_ref());
     let mut all = Vec::with_capacity(4);
     all.push(match (&refusal, lost.as_slice()) {
         (Some((reason, text)), _) => Condition::new(ACCEPTED, false, *reason, text),
@@ -155,7 +175,10 @@ fn unacceptable(gateway: &Looked<'_>, lost: usize) -> Option<(&'static str, Stri
             format!("addresses of type {kind} are not supported"),
         ));
     }
-    (lost == gateway.listeners.len()).then(|| ("ListenersNotValid", "no listener is valid".to_owned()))
+    // A Gateway need have none of its own if ListenerSets may bring some.
+    let none_needed = spec.listeners.is_empty() && spec.allowed_listeners.is_some();
+    let none_valid = lost == spec.listeners.len() && !none_needed;
+    none_valid.then(|| ("ListenersNotValid", "no listener is valid".to_owned()))
 }
 
 /// An address that the Gateway shall have and has not.
@@ -172,9 +195,20 @@ fn refused(it: &Checked<'_>) -> Option<String> {
 }
 
 fn of_listener(it: &Checked<'_>, status: &mut ListenerStatus) {
+    // Of a listener of a ListenerSet that loses to another, or has no certificate, it is said so (GEP-1713, "Conformance
+    // Details").
+    let is_lost = it.set.is_some() && it.conflict.is_some();
     status.set(match (&it.accepted, &it.conflict) {
+        (Ok(_), Some(fault)) if is_lost => Condition::new(ACCEPTED, false, "PortUnavailable", &*fault.text),
         (Err(fault), _) | (Ok(_), Some(fault)) => Condition::new(ACCEPTED, false, fault.reason, &*fault.text),
-        (Ok(_), None) => Condition::new(ACCEPTED, true, "Accepted", "the listener is valid"),
+        (Ok(_), None) => match it
+            .unresolved
+            .as_ref()
+            .filter(|_| it.set.is_some() && it.serves().is_none())
+        {
+            Some(fault) => Condition::new(ACCEPTED, false, fault.reason, &*fault.text),
+            None => Condition::new(ACCEPTED, true, "Accepted", "the listener is valid"),
+        },
     });
     status.set(match &it.conflict {
         Some(fault) => Condition::new(CONFLICTED, true, fault.reason, &*fault.text),
@@ -195,23 +229,30 @@ fn of_listener(it: &Checked<'_>, status: &mut ListenerStatus) {
         ),
     });
     status.set(match it.refusal() {
+        Some(fault) if is_lost => Condition::new(PROGRAMMED, false, "PortUnavailable", &*fault.text),
         Some(fault) => Condition::new(PROGRAMMED, false, "Invalid", &*fault.text),
         None => Condition::new(PROGRAMMED, true, "Programmed", "the listener is served"),
     });
-    if it.overlaps {
-        let text = "another listener of the port has host names in common with this one";
-        status.set(Condition::new(
-            OVERLAPPING_TLS,
-            true,
-            "OverlappingHostnames",
-            text,
-        ));
+    if let Some(overlap) = it.overlap {
+        let (reason, text) = match overlap {
+            Overlap::Hostnames => (
+                "OverlappingHostnames",
+                "another listener of the port has host names in common with this one",
+            ),
+            Overlap::Certificates => (
+                "OverlappingCertificates",
+                "another listener of the port has a certificate that names hosts of this one's: clients that use a connection \
+                 again are answered with 421",
+            ),
+        };
+        status.set(Condition::new(OVERLAPPING_TLS, true, reason, text));
     }
 }
 
 /// Reports what is not served, and what is served otherwise than written.
 fn say(gateway: &Looked<'_>, problems: &mut Vec<Problem>) {
     for it in &gateway.listeners {
+        let (_, entry) = gateway.owner(it.set);
         let at = format!("spec.listeners[{}]", it.at);
         let listener = format!(
             "listener {} ({} {})",
@@ -224,13 +265,13 @@ fn say(gateway: &Looked<'_>, problems: &mut Vec<Problem>) {
             _ => at,
         };
         match (it.refusal(), &it.unresolved) {
-            (Some(fault), _) => problems.push(gateway.entry.problem(
+            (Some(fault), _) => problems.push(entry.problem(
                 Severity::Error,
                 field,
                 format!("{}: {listener} is not served: {}", fault.reason, fault.text),
                 "mend the listener, or remove it",
             )),
-            (None, Some(fault)) => problems.push(gateway.entry.problem(
+            (None, Some(fault)) => problems.push(entry.problem(
                 Severity::Error,
                 field,
                 format!(

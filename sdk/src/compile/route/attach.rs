@@ -24,12 +24,12 @@ pub(crate) fn to_service(route: Route<'_>, service: &ServiceName, port: PortRef<
     })
 }
 
-/// Whether a route attaches to a listener.
-pub(super) fn to_listener(route: Route<'_>, gateway: &ResourceRef, listener: &Listener) -> bool {
+/// Whether a route attaches to a listener of a Gateway or of a ListenerSet.
+pub(super) fn to_listener(route: Route<'_>, owner: &ResourceRef, listener: &Listener) -> bool {
     route.parents().iter().any(|parent| {
         group(parent) == "gateway.networking.k8s.io"
-            && kind(parent) == "Gateway"
-            && names(parent, route, &gateway.namespace, &gateway.name)
+            && kind(parent) == owner.kind.as_str()
+            && names(parent, route, &owner.namespace, &owner.name)
             && parent.port.is_none_or(|number| number == listener.port)
             && parent
                 .section_name

@@ -33,18 +33,16 @@ pub(crate) fn connections_of_service(
     add(builder, attached, resolve, problems);
 }
 
-/// Adds the rules of those routes that have a `parentRef` to a listener of a Gateway and share a host name with it.
+/// Adds the rules of those routes that have a `parentRef` to a listener of a Gateway or of a ListenerSet and share a host name with it.
 pub(crate) fn connections_of_listener(
     builder: &mut ConnectionTableBuilder,
     routes: &[RouteInput<'_>],
-    gateway: &ResourceRef,
+    owner: &ResourceRef,
     listener: &Listener,
     resolve: &mut dyn Resolve,
     problems: &mut Vec<Problem>,
 ) {
-    let attached = routes
-        .iter()
-        .filter(|it| to_listener(it.route, gateway, listener));
+    let attached = routes.iter().filter(|it| to_listener(it.route, owner, listener));
     let attached = attached.map(|it| (*it, hosts(it, listener, problems)));
     let attached: Vec<_> = attached.collect();
     add(builder, attached, resolve, problems);

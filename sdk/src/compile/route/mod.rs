@@ -170,18 +170,18 @@ pub(crate) fn add_to_service(
     }
 }
 
-/// The routes of one listener of a Gateway: those among `routes` with a `parentRef` to it that share a host name
+/// The routes of one listener of a Gateway or of a ListenerSet: those among `routes` with a `parentRef` to it that share a host name
 /// with it. Whether the listener admits the route's namespace and kind is the caller's to check.
 pub fn for_listener(
     routes: &[RouteInput<'_>],
-    gateway: &ResourceRef,
+    owner: &ResourceRef,
     listener: &Listener,
     resolve: &mut dyn Backends,
     problems: &mut Vec<Problem>,
 ) -> RouteTable {
     let mut builder = RouteTableBuilder::default();
     for input in routes {
-        if !to_listener(input.route, gateway, listener) {
+        if !to_listener(input.route, owner, listener) {
             continue;
         }
         let hosts = attach::hosts(input, listener, problems);

@@ -8,14 +8,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::backend_tls::Uses;
-use super::gateway::{Attaching, Checked, Looked, attach};
+use super::gateway::{Attaching, Checked, Listening, Looked, attach};
 use super::namespace::Namespaces;
 use super::rivals;
 use super::route::{PortRef, Route, RouteInput, to_service};
 use super::status::Statuses;
 use crate::config::gateway::ParentRef;
 use crate::config::{Entry, Problem, ResourceStore, Severity};
-use crate::name::{Kind, ServiceName};
+use crate::name::{Kind, ResourceRef, ServiceName};
 pub(crate) use report::{Known, Sight};
 
 /// The routes of the parents of one name, with the parent's kind.
@@ -42,6 +42,7 @@ fn parent_kind(parent: &ParentRef) -> Option<Kind> {
         ("" | "core", "Service") => Some(Kind::Service),
         (group, "ServiceEntry") if group == Kind::ServiceEntry.group() => Some(Kind::ServiceEntry),
         (group, "Gateway") if group == Kind::Gateway.group() => Some(Kind::Gateway),
+        (group, "ListenerSet") if group == Kind::ListenerSet.group() => Some(Kind::ListenerSet),
         _ => None,
     }
 }
@@ -165,19 +166,23 @@ impl<'a> Routes<'a> {
         rivals::accepted(routes.collect(), &rivals::always)
     }
 
-    /// Those that attach to a Gateway's listener.
+    /// Those that attach to a listener of a Gateway or of a ListenerSet.
     pub(crate) fn for_listener(
         &self,
         gateway: &Looked<'_>,
         listener: &Checked<'_>,
         namespaces: &Namespaces<'_>,
     ) -> Vec<RouteInput<'a>> {
-        let meta = &gateway.gateway.metadata;
-        let all = self.of(Kind::Gateway, &meta.namespace, &meta.name);
+        let (owner, _) = gateway.owner(listener.set);
+        let listening = Listening {
+            gateway,
+            set: listener.set,
+        };
+        let all = self.of(owner.kind, &owner.namespace, &owner.name);
         let attaches = |it: &RouteInput<'a>| {
             it.route.parents().iter().any(|parent| {
-                is_parent(parent, it, &meta.namespace, &meta.name)
-                    && attach(gateway, parent, attaching(it), namespaces)
+                is_parent(parent, it, owner)
+                    && attach(listening, parent, attaching(it), namespaces)
                         .is_ok_and(|to| to.iter().any(|to| to.at == listener.at))
             })
         };
@@ -210,12 +215,12 @@ fn overlap(listener: &Checked<'_>, a: &RouteInput<'_>, b: &RouteInput<'_>) -> bo
     a.iter().any(|a| b.iter().any(|b| a.intersect(b).is_some()))
 }
 
-/// Whether a reference of a route means this Gateway.
-fn is_parent(parent: &ParentRef, input: &RouteInput<'_>, namespace: &str, name: &str) -> bool {
+/// Whether a reference of a route means this.
+fn is_parent(parent: &ParentRef, input: &RouteInput<'_>, owner: &ResourceRef) -> bool {
     let own = &**input.route.namespace();
-    parent_kind(parent) == Some(Kind::Gateway)
-        && parent.name == name
-        && parent.namespace.as_deref().unwrap_or(own) == namespace
+    parent_kind(parent) == Some(owner.kind)
+        && parent.name == *owner.name
+        && parent.namespace.as_deref().unwrap_or(own) == &*owner.namespace
 }
 
 fn attaching<'r>(input: &'r RouteInput<'_>) -> Attaching<'r> {

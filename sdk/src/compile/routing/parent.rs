@@ -2,7 +2,7 @@
 
 use super::report::Sight;
 use super::{attaching, parent_kind};
-use crate::compile::gateway::{Checked, Fault, Looked, attach};
+use crate::compile::gateway::{Checked, Fault, Listening, Looked, attach};
 use crate::compile::route::{PortRef, RouteInput};
 use crate::config::gateway::ParentRef;
 use crate::name::{Kind, ServiceName};
@@ -11,7 +11,7 @@ use crate::name::{Kind, ServiceName};
 pub(super) enum Parent<'s, 'a> {
     /// A service.
     Service,
-    /// These listeners of a Gateway.
+    /// These listeners, of a Gateway or of a ListenerSet that belongs to it.
     Listeners(&'s Looked<'a>, Vec<&'s Checked<'a>>),
 }
 
@@ -25,9 +25,9 @@ impl<'s, 'a> Sight<'s, 'a> {
                 None => lost(format!("{kind} {namespace}/{name} does not exist")),
                 Some(ports) => self.service(input, parent, kind, &ports),
             },
-            Some(_) => match self.gateways.get(namespace, name) {
-                None => lost(format!("Gateway {namespace}/{name} does not exist")),
-                Some(gateway) => self.listeners(input, parent, gateway),
+            Some(kind) => match self.gateways.listening(kind, namespace, name) {
+                Err(text) => lost(text),
+                Ok(listening) => self.listeners(input, parent, listening),
             },
             None => {
                 let kind = parent.kind.as_deref().unwrap_or("Gateway");
@@ -101,11 +101,12 @@ impl<'s, 'a> Sight<'s, 'a> {
         &self,
         input: &RouteInput<'_>,
         parent: &ParentRef,
-        gateway: &'s Looked<'a>,
+        listening: Listening<'s, 'a>,
     ) -> Result<Parent<'s, 'a>, Fault> {
-        let mut listeners = attach(gateway, parent, attaching(input), self.namespaces)?;
-        let meta = &gateway.gateway.metadata;
-        if self.routes.has_rivals(&meta.namespace, &meta.name) {
+        let gateway = listening.gateway;
+        let mut listeners = attach(listening, parent, attaching(input), self.namespaces)?;
+        let (owner, _) = gateway.owner(listening.set);
+        if self.routes.has_rivals(&owner.namespace, &owner.name) {
             listeners.retain(|listener| {
                 let routes = self.routes.for_listener(gateway, listener, self.namespaces);
                 routes.iter().any(|it| it.route.is(input.route))

@@ -100,7 +100,8 @@ impl<'s, 'a> Sight<'s, 'a> {
     /// What the status of a route is made of; nothing of one that has to do with Gateways, or with a route of another kind.
     pub(super) fn written(&self, input: &RouteInput<'_>) -> Option<Written> {
         let parents = input.route.parents().iter().map(|parent| {
-            let kind = parent_kind(parent).filter(|kind| *kind != Kind::Gateway)?;
+            let is_service = |kind: &Kind| matches!(kind, Kind::Service | Kind::ServiceEntry);
+            let kind = parent_kind(parent).filter(is_service)?;
             let namespace = parent.namespace.as_deref().unwrap_or(input.route.namespace());
             if self.routes.has_rivals(namespace, &parent.name) {
                 return None;
@@ -170,11 +171,12 @@ impl<'s, 'a> Sight<'s, 'a> {
                 )),
                 Ok(Parent::Service) => self.unheard(input, parent, at, problems),
                 Ok(Parent::Listeners(gateway, listeners)) => {
-                    self.used(input, &gateway.entry.reference(), uses);
+                    self.used(input, &gateway.reference, uses);
                     for listener in listeners.iter().filter(|_| verdict.refusal.is_none()) {
-                        let key = (gateway.entry.reference(), listener.at);
+                        let (owner, entry) = gateway.owner(listener.set);
+                        let key = (owner.clone(), listener.at);
                         if !attached.contains(&key) {
-                            let status = statuses.of(gateway.entry);
+                            let status = statuses.of(entry);
                             status.listener(&listener.listener.name).attached_routes += 1;
                             attached.push(key);
                         }
@@ -249,9 +251,10 @@ impl<'s, 'a> Sight<'s, 'a> {
             Some(kind @ (Kind::Service | Kind::ServiceEntry)) => self
                 .controllers
                 .of_service((self.waypoint)(kind, namespace, &parent.name)),
-            _ => {
-                let gateway = self.gateways.get(namespace, &parent.name);
-                let class = gateway.map_or("", |it| &it.gateway.spec.gateway_class_name);
+            kind => {
+                let kind = kind.unwrap_or(Kind::Gateway);
+                let listening = self.gateways.listening(kind, namespace, &parent.name);
+                let class = listening.map_or("", |it| &it.gateway.gateway.spec.gateway_class_name);
                 self.controllers.of(class)
             }
         }

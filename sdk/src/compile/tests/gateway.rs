@@ -538,6 +538,10 @@ spec: {controllerName: example.org/ours}
         &route("default", "r", "", ""),
     ]);
     assert_eq!(seen.reason("GatewayClass istio", "Accepted"), "Accepted");
+    assert_eq!(
+        seen.reason("GatewayClass istio", "SupportedVersion"),
+        "SupportedVersion"
+    );
     let status = seen
         .statuses
         .iter()
@@ -562,7 +566,8 @@ fn a_request_is_served_by_the_listener_of_its_host_on_a_connection_made_for_that
         https("fourth", ", hostname: fourth.wild.org"),
     ];
     let seen = seen(&[&cert, &front(&listeners.join(", "))]);
-    assert!(listener(&seen, "second").contains("OverlappingTLSConfig=true OverlappingHostnames"));
+    // One certificate is for all of them.
+    assert!(listener(&seen, "second").contains("OverlappingTLSConfig=true OverlappingCertificates"));
     let port = seen.snapshot.gateway.port(443).unwrap();
     assert!(port.secure);
     let asked = |host: &str, sni: &str| {
@@ -588,4 +593,72 @@ fn a_request_is_served_by_the_listener_of_its_host_on_a_connection_made_for_that
     for (host, sni, expected) in table {
         assert_eq!(asked(host, sni), expected.map(str::to_owned), "{host} over {sni}");
     }
+}
+
+/// Gateway API, ListenerConditionType "OverlappingTLSConfig".
+#[test]
+fn listeners_whose_tls_has_something_in_common_are_told_so() {
+    let secrets = [
+        secret("default", "a", &["a.example.com"]),
+        secret("default", "b", &["b.example.com", "b.example.org"]),
+        secret("default", "wild", &["*.example.com"]),
+        secret("default", "other", &["a.example.net"]),
+    ]
+    .join("---\n");
+    let https = |name: &str, port: u16, host: &str, cert: &str| {
+        format!(
+            "{{name: {name}, port: {port}, protocol: HTTPS, hostname: '{host}', tls: {{certificateRefs: [{{name: {cert}}}]}}}}"
+        )
+    };
+    let said = |one: String, two: String| {
+        let seen = seen(&[&secrets, &front(&format!("{one}, {two}"))]);
+        ["one", "two"].map(|name| {
+            let words = listener(&seen, name);
+            let reason = words.split("OverlappingTLSConfig=true ").nth(1);
+            reason.map(|it| it.split(',').next().unwrap().to_owned())
+        })
+    };
+    let both = |reason: &str| [Some(reason.to_owned()), Some(reason.to_owned())];
+    let one = |cert| https("one", 443, "a.example.com", cert);
+    assert_eq!(
+        said(one("a"), https("two", 443, "*.example.com", "other")),
+        both("OverlappingHostnames")
+    );
+    assert_eq!(
+        said(one("wild"), https("two", 443, "b.example.com", "b")),
+        both("OverlappingCertificates")
+    );
+    assert_eq!(
+        said(one("a"), https("two", 443, "*.example.com", "wild")),
+        both("OverlappingCertificates"),
+        "rather than host names"
+    );
+    assert_eq!(
+        said(one("a"), https("two", 443, "b.example.com", "b")),
+        [None, None]
+    );
+    assert_eq!(
+        said(one("wild"), https("two", 8443, "b.example.com", "wild")),
+        [None, None]
+    );
+}
+
+#[test]
+fn an_address_without_a_value_is_whichever_there_is() {
+    let text = front("{name: a, port: 80, protocol: HTTP}");
+    let asked = |addresses: &str| {
+        let text = text.replace("listeners: ", &format!("addresses: [{addresses}], listeners: "));
+        let seen = seen(&[&text]);
+        seen.reason("Gateway default/front", "Programmed").to_owned()
+    };
+    assert_eq!(asked("{type: IPAddress}"), "Programmed");
+    assert_eq!(asked("{type: IPAddress, value: 10.0.0.80}"), "Programmed");
+    assert_eq!(asked("{value: 10.0.0.81}"), "AddressNotUsable");
+}
+
+#[test]
+fn protocols_are_the_same_in_any_case() {
+    let seen = seen(&[&front("{name: a, port: 80, protocol: hTtP}")]);
+    assert_eq!(listener(&seen, "a"), format!("{FINE}, 0 routes"));
+    assert!(view(&seen, "a").is_some());
 }

@@ -189,6 +189,11 @@ fn ports(resource: &Resource) -> Option<Fault> {
             "port",
             Box::new(it.spec.listeners.iter().map(|it| it.port == 0)),
         ),
+        Resource::ListenerSet(it) => first(
+            "spec.listeners",
+            "port",
+            Box::new(it.spec.listeners.iter().map(|it| it.port == 0)),
+        ),
         Resource::HTTPRoute(it) => {
             let rules = it.spec.rules.iter();
             let ports = rules.map(|rule| rule.backend_refs.iter().map(|it| it.port).collect());

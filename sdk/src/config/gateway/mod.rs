@@ -5,6 +5,7 @@ mod backend_traffic_policy;
 mod connection_route;
 mod grpc_route;
 mod http_route;
+mod listener_set;
 mod tls;
 
 use serde::Deserialize;
@@ -14,6 +15,7 @@ pub use backend_traffic_policy::*;
 pub use connection_route::*;
 pub use grpc_route::*;
 pub use http_route::*;
+pub use listener_set::*;
 pub use tls::*;
 
 use super::{LabelSelector, ObjectMeta};
@@ -64,6 +66,16 @@ pub struct GatewaySpec {
     pub addresses: Vec<GatewayAddress>,
     /// Settings for whoever runs the Gateway's instances.
     pub infrastructure: Option<Infrastructure>,
+    /// Which ListenerSets may add listeners; none if absent.
+    pub allowed_listeners: Option<AllowedListeners>,
+}
+
+/// Which ListenerSets may add listeners to a Gateway.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AllowedListeners {
+    /// From which namespaces; from none if absent.
+    pub namespaces: Option<RouteNamespaces>,
 }
 
 /// `spec.infrastructure` of a Gateway.
@@ -102,11 +114,11 @@ pub struct AllowedRoutes {
     pub kinds: Vec<RouteGroupKind>,
 }
 
-/// From which namespaces routes may attach.
+/// From which namespaces routes may attach, or ListenerSets.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RouteNamespaces {
-    /// `Same` (default), `All`, `Selector` or `None`.
+    /// `Same` (the default for routes), `All`, `Selector` or `None` (the default for ListenerSets).
     pub from: Option<String>,
     /// Labels of admitted namespaces, for `Selector`.
     pub selector: Option<LabelSelector>,

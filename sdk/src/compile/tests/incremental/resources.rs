@@ -26,6 +26,7 @@ pub(super) const KINDS: &[Write] = &[
     (Kind::Namespace, namespace),
     (Kind::Gateway, gateway_of_kubernetes),
     (Kind::GatewayClass, gateway_class),
+    (Kind::ListenerSet, listener_set),
     (Kind::IstioGateway, gateway_of_istio),
     (Kind::ReferenceGrant, reference_grant),
     (Kind::Telemetry, telemetry),
@@ -140,6 +141,7 @@ fn parent(it: &Step) -> String {
         0 => "{group: '', kind: Service, name: s0, port: 80}".to_owned(),
         1 => "{group: '', kind: Service, name: s1}".to_owned(),
         2 => "{group: '', kind: Service, name: s2, namespace: shop}".to_owned(),
+        _ if it.how == 6 => "{kind: ListenerSet, name: z0}".to_owned(),
         _ => "{name: edge}".to_owned(),
     }
 }
@@ -352,13 +354,17 @@ fn gateway_of_kubernetes(it: &Step) -> Option<String> {
             "wp",
             "{gatewayClassName: other, listeners: [{name: mesh, port: 80, protocol: HTTP}]}",
         ),
-        (_, 1..4) => (
+        (_, 1) => (
+            "edge",
+            "{gatewayClassName: istio, allowedListeners: {namespaces: {from: Same}}, listeners: [{name: web, port: 80, protocol: HTTP}]}",
+        ),
+        (_, 2 | 3) => (
             "edge",
             "{gatewayClassName: istio, listeners: [{name: web, port: 80, protocol: HTTP}]}",
         ),
         (_, 4) => (
             "edge",
-            "{gatewayClassName: istio, listeners: [{name: web, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: All}}}, {name: db, port: 81, protocol: TCP}]}",
+            "{gatewayClassName: istio, allowedListeners: {namespaces: {from: All}}, listeners: [{name: web, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: All}}}, {name: db, port: 81, protocol: TCP}]}",
         ),
         _ => (
             "edge",
@@ -396,6 +402,25 @@ fn gateway_of_istio(it: &Step) -> Option<String> {
     };
     let rest = format!("spec: {{selector: {{app: a0}}, servers: [{server}]}}");
     one("networking.istio.io/v1", "Gateway", "i", it.which, &rest)
+}
+
+fn listener_set(it: &Step) -> Option<String> {
+    let listeners = match it.how {
+        0 | 1 => return None,
+        2 => "[{name: web, port: 80, protocol: HTTP, hostname: a.example.com}]",
+        3 => "[{name: web, port: 80, protocol: HTTP}]",
+        4 => "[{name: other, port: 81, protocol: TCP, allowedRoutes: {namespaces: {from: All}}}]",
+        5 => "[{name: safe, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: none}]}}]",
+        _ => "[{name: web, port: 82, protocol: HTTP}, {name: web, port: 83, protocol: HTTP}]",
+    };
+    let rest = format!("spec: {{parentRef: {{name: edge, namespace: default}}, listeners: {listeners}}}");
+    one(
+        "gateway.networking.k8s.io/v1",
+        "ListenerSet",
+        "z",
+        it.which,
+        &rest,
+    )
 }
 
 fn reference_grant(it: &Step) -> Option<String> {
