@@ -321,6 +321,39 @@ fn every_row_of_the_hardening_page_names_tests_that_exist() {
     assert_eq!(rows, (1..=37).collect(), "every row has its place");
 }
 
+/// What a status can say is on its page: each reason there is given somewhere, and none is given that is not there.
+#[test]
+fn the_status_page_has_the_reasons_that_are_given() {
+    let page = fs::read_to_string(source_root().join("docs/status.md")).expect("the page is there");
+    let sources: Vec<String> = files_of("compile").into_iter().map(|it| it.code).collect();
+    let mut rows = 0;
+    for line in page.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<_> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [_, _, reason, said] = cells[..] else {
+            panic!("a row has four cells: {line}");
+        };
+        let literal = format!("\"{}\"", reason.trim_matches('`'));
+        let is_given = sources.iter().any(|text| text.contains(&literal));
+        assert!(is_given || said.starts_with("never: "), "nobody says so: {line}");
+        rows += 1;
+    }
+    assert!(rows > 70, "has the page changed its form?");
+    // The reasons of faults, which become those of conditions.
+    let faults = sources.iter().flat_map(|text| text.split("Fault::new(").skip(1));
+    for rest in faults {
+        if let Some((reason, _)) = rest
+            .trim_start()
+            .strip_prefix('"')
+            .and_then(|it| it.split_once('"'))
+        {
+            assert!(
+                page.contains(&format!("| `{reason}` |")),
+                "{reason} is not on the page"
+            );
+        }
+    }
+}
+
 /// Likewise of every field that is about traffic.
 #[test]
 fn every_row_of_the_traffic_page_names_tests_that_exist() {

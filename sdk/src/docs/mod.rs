@@ -39,6 +39,9 @@ pub mod routing {}
 #[doc = include_str!("runbook.md")]
 pub mod runbook {}
 
+#[doc = include_str!("status.md")]
+pub mod status {}
+
 #[doc = include_str!("tracing.md")]
 pub mod tracing {}
 
