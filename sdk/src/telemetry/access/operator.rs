@@ -34,6 +34,7 @@ pub(super) enum Value<'a> {
 #[derive(Clone, Debug, PartialEq)]
 enum Kind {
     StartTime(TimeFormat),
+    EmitTime(TimeFormat),
     Protocol,
     ResponseCode,
     ResponseFlags,
@@ -91,6 +92,17 @@ enum GrpcForm {
     Snake,
     Number,
 }
+
+/// The operators that take a length; of the others Envoy refuses one, too.
+const CUT: [&str; 7] = [
+    "REQ",
+    "REQ_WITHOUT_QUERY",
+    "RESP",
+    "TRAILER",
+    "FILTER_STATE",
+    "ENVIRONMENT",
+    "CEL",
+];
 
 /// gRPC's codes as Envoy spells them.
 const GRPC: [(&str, &str); 17] = [
@@ -154,6 +166,7 @@ impl Operator {
         };
         let kind = match name {
             "START_TIME" => Kind::StartTime(TimeFormat::parse(inner.unwrap_or_default())?),
+            "EMIT_TIME" => Kind::EmitTime(TimeFormat::parse(inner.unwrap_or_default())?),
             "PROTOCOL" => bare(Kind::Protocol)?,
             "RESPONSE_CODE" => bare(Kind::ResponseCode)?,
             "RESPONSE_FLAGS" => bare(Kind::ResponseFlags)?,
@@ -211,6 +224,9 @@ impl Operator {
             "" => return Err("a `%` begins no operator; write `%%` for one".to_owned()),
             other => return Err(format!("`{other}` is no operator that is known here")),
         };
+        if limit.is_some() && !CUT.contains(&name) {
+            return Err(format!("{name} takes no length; {} do", CUT.join(", ")));
+        }
         Ok(Self { kind, limit })
     }
 
@@ -272,6 +288,7 @@ impl Operator {
         let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         match &self.kind {
             Kind::StartTime(format) => Value::Time(format, entry.start),
+            Kind::EmitTime(format) => Value::Time(format, entry.start + entry.duration),
             Kind::Protocol => Value::text(entry.protocol),
             Kind::ResponseCode => Value::Number(entry.code.into()),
             Kind::ResponseFlags => Value::text(Some(entry.flags).filter(|flags| *flags != "-")),

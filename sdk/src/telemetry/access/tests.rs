@@ -146,6 +146,7 @@ fn every_operator_has_its_value() {
     };
     for (format, expected) in [
         ("%START_TIME(%s)%", "1704164645"),
+        ("%EMIT_TIME% %EMIT_TIME(%3f)%", "2024-01-02T03:04:05.690Z 690"),
         (
             "%REQ(:METHOD)% %REQ(:SCHEME)% %REQ(host)%",
             "GET http reviews:9080",
@@ -209,6 +210,8 @@ fn what_is_no_operator_is_refused_and_named() {
         ("%REQ%", "needs the name of a header"),
         ("%REQ(a b)%", "`a b` is not the name of a header"),
         ("%REQ(:PATH):x%", "`x` is no length"),
+        ("%PROTOCOL:3%", "PROTOCOL takes no length; REQ"),
+        ("%START_TIME(%s):3%", "START_TIME takes no length"),
         ("%DURATION", "has no `%` at its end"),
         ("%REQ(:PATH", "has no `%` at its end"),
         ("100 % sure", "begins no operator"),
