@@ -175,14 +175,25 @@ impl Browser {
         Ok(std::fs::write(file, png)?)
     }
 
-    /// Writes what is seen to a WebP file: a fraction of a PNG, and not to be told from it.
-    pub async fn small_picture(&self, file: &Path) -> Result<()> {
-        let how = json!({ "format": "webp", "quality": 90 });
-        let command = json!({ "cmd": "Page.captureScreenshot", "params": how });
-        let taken = self.command("/goog/cdp/execute", &command).await?;
-        let encoded = taken["data"].as_str().context("a picture is text")?;
-        let webp = base64::engine::general_purpose::STANDARD.decode(encoded)?;
-        Ok(std::fs::write(file, webp)?)
+    /// Writes what is seen to a WebP file of at most so many bytes: a fraction of a PNG, and hardly to be told from it. A
+    /// picture that is larger is taken again, coarser.
+    pub async fn small_picture(&self, file: &Path, largest: usize) -> Result<()> {
+        let mut smallest = usize::MAX;
+        for quality in (30..=90).rev().step_by(5) {
+            let how = json!({ "format": "webp", "quality": quality });
+            let command = json!({ "cmd": "Page.captureScreenshot", "params": how });
+            let taken = self.command("/goog/cdp/execute", &command).await?;
+            let encoded = taken["data"].as_str().context("a picture is text")?;
+            let webp = base64::engine::general_purpose::STANDARD.decode(encoded)?;
+            if webp.len() <= largest {
+                return Ok(std::fs::write(file, webp)?);
+            }
+            smallest = smallest.min(webp.len());
+        }
+        anyhow::bail!(
+            "{} would have {smallest} bytes at least, of {largest}",
+            file.display()
+        )
     }
 
     /// The addresses that pages asked for since this was called last; the browser's own pages are not among them.
