@@ -15,6 +15,7 @@ use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use inmesh_tests::kit::cluster::gateway;
+use inmesh_tests::kit::wait::until;
 use inmesh_tests::kit::world::{request, status};
 use inmesh_tests::kit::{Admin, Browser, Shape, World};
 use serde_json::{Value, json};
@@ -652,4 +653,67 @@ async fn a_thousand_services_can_be_found_one_by_one() -> Result<()> {
         .until("document.getElementById('config-body').innerText.includes('the first 200 of 1,000')")
         .await;
     is_quiet(&browser, canned.at).await
+}
+
+/// The same with a mesh that has them, and requests to some dozens: what is configured, counted and shown is that many.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mesh_of_a_thousand_services_is_shown() -> Result<()> {
+    let Some(browser) = Browser::start(1600, 900).await? else {
+        return Ok(());
+    };
+    let service = |n: u32| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: svc-{n}}}\nspec:\n  selector: {{app: reviews}}\n  \
+             ports: [{{name: http, port: 9080}}]\n---\n"
+        )
+    };
+    let thousand: String = (0..1_000).map(service).collect();
+    let world = World::start(Shape::Waypoint, &[("thousand", &thousand)]).await?;
+    let waypoint = world.waypoint.as_ref().context("there is one")?;
+    let admin = Admin::of(waypoint.mesh().snapshot().my_ip.context("it has an address")?);
+    let called: BTreeSet<String> = (0..=36).map(|n| format!("svc-{}", 20 * n + 11)).collect();
+    for name in &called {
+        for _ in 0..2 {
+            assert_eq!(status(world.curl.get(format!("http://{name}:9080/")).await), 200);
+        }
+    }
+    // A request is counted when its answer has gone out, a moment after the caller has it.
+    let counted = async || {
+        let graph = admin.json("/live/graph").await.unwrap_or_default();
+        let node = |id: &Value| {
+            let mut nodes = graph["nodes"].as_array().into_iter().flatten();
+            nodes.find(|node| node["id"] == *id)?["name"]
+                .as_str()
+                .map(str::to_owned)
+        };
+        let edges = graph["edges"].as_array().into_iter().flatten();
+        let from_curl =
+            edges.filter(|edge| node(&edge["source"]).as_deref() == Some("curl") && edge["requests"] == 2);
+        from_curl
+            .filter_map(|edge| node(&edge["target"]))
+            .collect::<BTreeSet<_>>()
+    };
+    until("each call is counted", || async { counted().await == called }).await;
+    let config = admin.json("/live/config").await?;
+    // And those that every world has.
+    let services = config["dump"]["services"].as_array().context("a list")?;
+    assert_eq!(services.len(), 1_003);
+    browser.open(&format!("http://{}/", admin.addr())).await?;
+    browser
+        .until("document.querySelectorAll('#graph-svg .edge').length === 40")
+        .await;
+    browser.press("/").await?;
+    browser.fill("#graph-search", "svc-731").await?;
+    browser
+        .until("[...document.querySelectorAll('#graph-svg .node .name')].some(it => it.textContent === 'svc-731')")
+        .await;
+    browser
+        .run("document.getElementById('graph-search').blur()")
+        .await?;
+    browser.press("3").await?;
+    browser
+        .until("document.getElementById('config-body').innerText.includes('the first 200 of 1,003')")
+        .await;
+    picture(&browser, "thousand-real").await?;
+    is_quiet(&browser, admin.addr()).await
 }
