@@ -203,6 +203,72 @@ fn every_operator_has_its_value() {
 }
 
 #[test]
+fn names_are_put_together_as_istio_puts_them() {
+    let heads = Heads::new();
+    let cluster = |kind, protocol, subset, host| Name::Cluster {
+        kind,
+        port: 9080,
+        protocol,
+        subset,
+        host,
+    };
+    for (name, expected) in [
+        (cluster("inbound", "", None, ""), "inbound|9080||"),
+        (
+            cluster("outbound", "", None, "r.default"),
+            "outbound|9080||r.default",
+        ),
+        (
+            cluster("outbound", "", Some("v1"), "r.default"),
+            "outbound|9080|v1|r.default",
+        ),
+        (
+            cluster("inbound-vip", "http", None, "r.default"),
+            "inbound-vip|9080|http|r.default",
+        ),
+        (
+            cluster("inbound-vip", "http", Some("v1"), "r.default"),
+            "inbound-vip|9080|http/v1|r.default",
+        ),
+        (Name::Rule("default/reviews/0"), "default.reviews.0"),
+        (Name::Said("BlackHoleCluster"), "BlackHoleCluster"),
+        (Name::Said(""), "-"),
+    ] {
+        let entry = Entry {
+            cluster: Some(name),
+            route: Some(name),
+            ..heads.entry()
+        };
+        let line = text("%UPSTREAM_CLUSTER% %ROUTE_NAME%", &entry);
+        assert_eq!(line, format!("{expected} {expected}\n"));
+        let asked = Filter::parse(&format!(
+            "xds.cluster_name == '{expected}' && xds.route_name == '{expected}'"
+        ));
+        assert_eq!(asked.unwrap().admits(&entry), expected != "-", "{expected}");
+    }
+}
+
+#[test]
+fn a_header_that_comes_twice_is_one_text_to_an_expression_and_its_first_to_a_line() {
+    let mut map = HeaderMap::new();
+    map.append("x-team", HeaderValue::from_static("red"));
+    map.append("x-team", HeaderValue::from_static("blue"));
+    let mut twice = Fields::new();
+    let team = [http::HeaderName::from_static("x-team")];
+    twice.keep(&map, &team);
+    twice.keep(&map, &team);
+    let heads = Heads::new();
+    let entry = Entry {
+        request: &twice,
+        trailers: &map,
+        ..heads.entry()
+    };
+    let line =
+        "%REQ(x-team)% %CEL(request.headers['x-team'])% %TRAILER(x-team)% %CEL(response.trailers['x-team'])%";
+    assert_eq!(text(line, &entry), "red red,blue red red,blue\n");
+}
+
+#[test]
 fn what_is_no_operator_is_refused_and_named() {
     for (format, said) in [
         ("%FOO%", "`FOO` is no operator"),

@@ -340,3 +340,36 @@ fn inode(path: &str) -> Option<u64> {
 fn inode(_: &str) -> Option<u64> {
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_find_no_room_though_they_are_few() {
+        // Nobody reads.
+        let (queue, _lines) = sync_channel(QUEUE);
+        let writer = LineWriter {
+            queue,
+            waiting: Arc::default(),
+            counts: LogCounts::default(),
+        };
+        let long = Bytes::from(vec![b'x'; LONGEST / 8]);
+        (0..10).for_each(|_| writer.write(long.clone()));
+        assert_eq!(writer.counts.dropped(), 2);
+        assert_eq!(writer.waiting.load(Ordering::Relaxed), LONGEST);
+    }
+
+    #[test]
+    fn many_lines_find_no_room_though_they_are_short() {
+        let (queue, _lines) = sync_channel(QUEUE);
+        let writer = LineWriter {
+            queue,
+            waiting: Arc::default(),
+            counts: LogCounts::default(),
+        };
+        (0..QUEUE + 3).for_each(|_| writer.write_with(|line| line.push('\n')));
+        assert_eq!(writer.counts.dropped(), 3);
+        assert_eq!(writer.waiting.load(Ordering::Relaxed), QUEUE);
+    }
+}
