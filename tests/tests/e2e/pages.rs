@@ -181,7 +181,7 @@ async fn the_page_shows_who_calls_whom_and_what_became_of_it() -> Result<()> {
         .until("[...document.querySelectorAll('#rows tr')].some(row => row.className.includes('denied'))")
         .await;
     // The stream has begun once it tells of something.
-    inmesh_tests::kit::wait::until("requests are shown as they end", || async {
+    until("requests are shown as they end", || async {
         let _ = world.curl.get(format!("{URL}/begun")).await;
         let shown = browser.text("#rows").await.unwrap_or_default();
         shown.contains("/begun")
@@ -265,7 +265,7 @@ async fn the_page_shows_who_calls_whom_and_what_became_of_it() -> Result<()> {
     browser
         .until("document.getElementById('badge').hidden === false")
         .await;
-    inmesh_tests::kit::wait::until("the problem is shown where it is written", || async {
+    until("the problem is shown where it is written", || async {
         let _ = browser.press("3").await;
         let shown = browser.text("#config-body").await.unwrap_or_default();
         shown.contains("rules.yaml:13") && shown.contains("reviews-v4") && shown.contains("unheard")
