@@ -23,7 +23,7 @@ struct Draft {
 
 thread_local! {
     static DRAFT: Cell<Option<Draft>> = const { Cell::new(None) };
-        static VALUE: Cell<Option<BytesMut>> = const { Cell::new(None) };
+    static VALUE: Cell<Option<BytesMut>> = const { Cell::new(None) };
 }
 
 /// What `write` writes.
