@@ -373,24 +373,6 @@ proptest::proptest! {
     }
 }
 
-/// Not a bar, a figure: `cargo test -p inmesh --lib -- --ignored --nocapture ten_thousand`.
-#[test]
-#[ignore = "a measurement"]
-fn reading_ten_thousand_resources() {
-    let text: String = (0..10_000)
-        .map(|n| format!("---\n{}", POLICY.replace("name: p", &format!("name: p{n}"))))
-        .collect();
-    let start = std::time::Instant::now();
-    let parsed = read("a.yaml", &text, None);
-    println!(
-        "{} resources, {} bytes: {:?}",
-        parsed.entries.len(),
-        text.len(),
-        start.elapsed()
-    );
-    assert_eq!(parsed.entries.len(), 10_000);
-}
-
 /// What becomes of a field that is declared before anything enforces it.
 #[test]
 fn declared_fields_that_are_idle_are_reported_where_they_stand() {
