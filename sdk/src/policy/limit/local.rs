@@ -89,17 +89,41 @@ impl LocalLimit {
     /// first, until one is empty (Envoy); `None` if it counts in none.
     pub fn take(&self, descriptors: &[Descriptor<'_>], now: Instant) -> Option<Taken> {
         let now = now.saturating_duration_since(*self.base.get_or_init(|| now));
+        let told = match descriptors {
+            [] => None,
+            [one] => self.take_of(one, now),
+            several => self.take_of_each(several, now),
+        };
+        if told.is_none_or(|it| it.allowed && self.policy.counts_twice)
+            && let (Some(policy), Some(all)) = (&self.policy.all, &self.all)
+        {
+            let taken = Taken::of(policy, all.take(policy, now));
+            return told.filter(|_| taken.allowed).or(Some(taken));
+        }
+        told
+    }
+
+    /// Takes a token for a descriptor, if there is a bucket for such.
+    fn take_of(&self, descriptor: &Descriptor<'_>, now: Duration) -> Option<Taken> {
+        let at = self.kinds.find(&self.policy.kinds, descriptor)?;
+        Some(self.take_at(at, descriptor, now))
+    }
+
+    fn take_at(&self, at: usize, descriptor: &Descriptor<'_>, now: Duration) -> Taken {
+        let bucket = &self.policy.kinds[at].bucket;
+        Taken::of(bucket, self.kinds.take(at, bucket, descriptor, now))
+    }
+
+    /// As [`Self::take_of`] for each, until one finds its bucket empty.
+    fn take_of_each(&self, descriptors: &[Descriptor<'_>], now: Duration) -> Option<Taken> {
         let kinds = &self.policy.kinds;
         let find = |descriptor| Some((self.kinds.find(kinds, descriptor)?, descriptor));
         let mut matched: SmallVec<[(usize, &Descriptor<'_>); 2]> =
             descriptors.iter().filter_map(find).collect();
-        if matched.len() > 1 {
-            matched.sort_by(|(one, _), (other, _)| kinds[*one].rate().total_cmp(&kinds[*other].rate()));
-        }
+        matched.sort_by(|(one, _), (other, _)| kinds[*one].rate().total_cmp(&kinds[*other].rate()));
         let mut told: Option<Taken> = None;
         for (at, descriptor) in &matched {
-            let bucket = &kinds[*at].bucket;
-            let taken = Taken::of(bucket, self.kinds.take(*at, bucket, descriptor, now));
+            let taken = self.take_at(*at, descriptor, now);
             if !taken.allowed {
                 return Some(taken);
             }
@@ -107,12 +131,6 @@ impl LocalLimit {
             if told.is_none() || matched[0] == (*at, *descriptor) {
                 told = Some(taken);
             }
-        }
-        if (matched.is_empty() || self.policy.counts_twice)
-            && let (Some(policy), Some(all)) = (&self.policy.all, &self.all)
-        {
-            let taken = Taken::of(policy, all.take(policy, now));
-            told = told.filter(|_| taken.allowed).or(Some(taken));
         }
         told
     }
